@@ -1,0 +1,126 @@
+"""One training as data: what every training backend is handed, and what it hands back. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+ORIGINAL, RECOVERED, GUESSED, UNTRUSTED = range(4)
+"""Provenance of a plate's pixel, as stored in provenance/<shot>/<FFFFFF>.png."""
+
+
+@dataclass(frozen=True)
+class TrainPicture:
+    """One picture to learn from, or to validate on.
+
+    Attributes:
+        name: `harbor-s003/000060`.
+        image: RGB picture of any size, absolute path.
+        caption: the whole caption, as it is encoded: trigger, prefix and all.
+        provenance: 8-bit picture of the plate's size with values 0 to 3 (see above); None: all of it is original.
+    """
+
+    name: str
+    image: Path
+    caption: str
+    provenance: Path | None = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Hyper-parameters, in sd-scripts' terms where it has one.
+
+    Attributes:
+        resolution: buckets have about resolution x resolution pixels.
+        bucket_step: bucket sides are multiples of this many pixels; 0: one square bucket, center crop.
+        dim: rank.
+        alpha: the LoRA's branch is scaled by alpha / dim.
+        batch_size: pictures per micro-batch.
+        accumulation: micro-batches per optimizer step.
+        epochs: passes over all pictures, each `repeats` times.
+        max_steps: optimizer steps at most; 0: as many as the epochs take.
+        provenance_weights: loss weight of each provenance value (original, recovered, guessed, untrusted); None: all 1.
+        warmup_steps: optimizer steps in which the learning rate rises from 0.
+        checkpoint_every: optimizer steps between saved states (for resuming).
+        validate_every: optimizer steps between validations; 0: an eighth of all steps.
+        samples: sample pictures painted along the way, at validations.
+        sample_steps: denoising steps of a sample picture.
+        keep: which weights become the LoRA: the best by validation loss, or the last.
+        threads: CPU threads of torch; part of the recipe because sums depend on it in their last bits.
+    """
+
+    resolution: int = 1024
+    bucket_step: int = 64
+    dim: int = 128
+    alpha: float = 96.0
+    learning_rate: float = 1e-4
+    lr_scheduler: Literal["cosine", "constant"] = "cosine"
+    warmup_steps: int = 0
+    weight_decay: float = 0.01
+    max_grad_norm: float = 1.0
+    batch_size: int = 1
+    accumulation: int = 2
+    epochs: int = 12
+    max_steps: int = 0
+    provenance_weights: tuple[float, float, float, float] | None = (1.0, 1.0, 0.3, 0.0)
+    save_precision: Literal["bf16", "fp16", "fp32"] = "bf16"
+    gradient_checkpointing: bool = False
+    checkpoint_every: int = 200
+    validate_every: int = 0
+    samples: int = 2
+    sample_steps: int = 20
+    guidance_scale: float = 7.5
+    keep: Literal["best", "last"] = "best"
+    seed: int = 0
+    threads: int = 2
+
+
+@dataclass(frozen=True)
+class TrainJob:
+    """One LoRA to train: a scene's pictures on a base model.
+
+    Attributes:
+        scene: `scene-00`; the LoRA is written to `loras/<scene>.safetensors` below `tools.scratch`.
+        title: the scene's name as a person reads it.
+        base: `mini`, a hub name, a diffusers folder or a .safetensors file; paths absolute.
+        pictures: at least one.
+        held_out: never trained on; give the validation loss. May be empty.
+        dataset: the scene's dataset folder (sd-scripts' train_data_dir), absolute.
+        repeats: how often an epoch shows each picture.
+        flip: every picture may be mirrored (decided per scene).
+        keep_tokens: tags at the start of every caption that stay in place (trigger and prefix).
+        created: the project's date (YYYY-MM-DD), the only date that goes into the file; may be empty.
+        download: whether the base may be fetched from the hub.
+        force: start even though the memory estimate says that it won't fit.
+    """
+
+    scene: str
+    title: str
+    trigger: str
+    base: str
+    pictures: tuple[TrainPicture, ...]
+    held_out: tuple[TrainPicture, ...]
+    dataset: Path
+    repeats: int
+    flip: bool
+    keep_tokens: int
+    created: str
+    recipe: Recipe
+    download: bool = False
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a training backend hands back.
+
+    Attributes:
+        outputs: files written below `tools.scratch`, POSIX paths relative to it; the LoRA first.
+        record: JSON values: trigger, base, dim, alpha, steps (optimizer steps), pictures_seen, loss, validation,
+            curve [[step, loss, validation or null, learning rate], ...], checkpoints.
+    """
+
+    outputs: tuple[str, ...]
+    record: Mapping[str, Any] = field(default_factory=dict)
