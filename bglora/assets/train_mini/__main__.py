@@ -1,0 +1,89 @@
+"""Command line of the training script."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+SEED = 7
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Train and export `mini`; stopped runs go on where they were."""
+    parser = argparse.ArgumentParser(prog="python -m bglora.assets.train_mini", description=__doc__)
+    parser.add_argument("--stills", type=Path, required=True, help="folder of pictures with captions.jsonl")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write the pipeline to")
+    parser.add_argument("--work", type=Path, help="folder of the checkpoints (default: OUT with .work at its end)")
+    parser.add_argument("--minutes", type=float, default=120.0, help="training time of each part, by the wall clock")
+    parser.add_argument("--part", choices=("all", "unet", "decoder", "export"), default="all")
+    options = parser.parse_args(arguments)
+    work = options.work or options.out.with_name(options.out.name + ".work")
+    if options.part == "all":
+        return _train_all(options, work)
+    if options.part == "export":
+        _export(options.stills, work, options.out)
+    else:
+        _train(options.part, options.stills, work, options.minutes)
+    return 0
+
+
+def _train_all(options: argparse.Namespace, work: Path) -> int:
+    """Both parts at once, a process with one thread each, then the export."""
+    _prepare(options.stills, work)
+    shared = ["--stills", str(options.stills), "--out", str(options.out), "--work", str(work)]
+    shared += ["--minutes", str(options.minutes)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "bglora.assets.train_mini", *shared, "--part"]
+    parts = [subprocess.Popen([*command, part], env=environment) for part in ("unet", "decoder")]
+    if any([part.wait() for part in parts]):
+        return 1
+    _export(options.stills, work, options.out)
+    return 0
+
+
+def _prepare(folder: Path, work: Path) -> None:
+    """Fit the encoder and the vocabulary, once for all parts."""
+    import numpy as np
+
+    from bglora.assets.train_mini import export, pca_encoder, stills, text
+
+    if (work / "basis.safetensors").exists():
+        return
+    pictures = stills.read_stills(folder)
+    train = [still for still in pictures if not still.held_out]
+    small = [np.asarray(stills.pixels(still).reduce(2), np.float32) / 127.5 - 1.0 for still in train]
+    text.train_tokenizer([still.caption for still in pictures] + ["with a character"], work / "vocabulary")
+    export.save_basis(pca_encoder.fit(np.stack(small)), work / "basis.safetensors")
+
+
+def _train(part: str, folder: Path, work: Path, minutes: float) -> None:
+    import torch
+
+    from bglora.assets.train_mini import decoder, export, stills, unet
+
+    torch.set_num_threads(1)
+    _prepare(folder, work)
+    module = unet if part == "unet" else decoder
+    trainer = module.Trainer(stills.read_stills(folder), export.load_basis(work / "basis.safetensors"), work, SEED)
+
+    def report(line: str) -> None:
+        print(f"{time.strftime('%H:%M:%S')} {part}: {line}", flush=True)
+
+    trainer.run(minutes, report)
+
+
+def _export(folder: Path, work: Path, out: Path) -> None:
+    from bglora.assets.train_mini import decoder, export, stills, unet
+
+    basis = export.load_basis(work / "basis.safetensors")
+    painter, first, second = unet.Trainer(stills.read_stills(folder), basis, work, SEED).averaged()
+    vae = decoder.Trainer([], basis, work, SEED).averaged()
+    export.write_pipeline(painter, (first, second), work, vae, basis, out)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,173 @@
+"""The U-Net and both text encoders of `mini`: sizes, training pool and training by v-prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bglora.assets.train_mini import clock, pca_encoder, stills, text
+from bglora.assets.train_mini.captions import choose_caption
+
+BUCKETS = {(128, 128): (0.72, 16), (96, 160): (0.1, 16), (160, 96): (0.06, 16), (192, 192): (0.12, 7)}
+PEAK_RATE = 1e-3
+CHARACTER_WEIGHT = 3.0  # a character covers few latent cells; without more weight the words for it are not learned
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Latents of all views of one size with their mirrors: (n, 4, h, w), loss weights (n, 1, h, w), time ids (n, 6)."""
+
+    latents: NDArray[np.float32]
+    weights: NDArray[np.float32]
+    time_ids: NDArray[np.int64]
+    sources: NDArray[np.int64]
+
+
+def build_unet() -> Any:
+    """SDXL's U-Net, small: three levels, one layer and one transformer a block."""
+    from diffusers import UNet2DConditionModel
+
+    return UNet2DConditionModel(
+        sample_size=16,
+        in_channels=4,
+        out_channels=4,
+        block_out_channels=(64, 96, 192),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        attention_head_dim=(2, 3, 6),
+        transformer_layers_per_block=1,
+        cross_attention_dim=2 * text.WIDTH,
+        use_linear_projection=True,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=32,
+        projection_class_embeddings_input_dim=6 * 32 + text.WIDTH,
+        norm_num_groups=16,
+    )
+
+
+def noise_schedule() -> Any:
+    """SDXL's noise (scaled linear) with v-prediction: a small model learns the picture as a whole sooner that way."""
+    from diffusers import DDPMScheduler
+
+    return DDPMScheduler(
+        num_train_timesteps=1000,
+        beta_schedule="scaled_linear",
+        beta_start=0.00085,
+        beta_end=0.012,
+        prediction_type="v_prediction",
+        clip_sample=False,
+    )
+
+
+def build_pools(pictures: list[stills.Still], basis: pca_encoder.PcaBasis, seed: int) -> dict[tuple[int, int], Pool]:
+    """Encode all views of all pictures once; sources index `pictures`."""
+    rng = np.random.default_rng(seed)
+    empty = stills.empty_cameras(pictures)
+    rows: dict[tuple[int, int], list[tuple[Any, ...]]] = {target: [] for target in BUCKETS}
+    for number, still in enumerate(pictures):
+        picture = stills.pixels(still)
+        mask = stills.character_mask(still, empty.get(still.pair)) if stills.shows_whole_picture(still) else None
+        for target, found in rows.items():
+            for view in stills.views(picture.size, target, mask, rng):
+                weight = np.ones((target[0] // 8, target[1] // 8), np.float32)
+                if mask is not None:
+                    weight += CHARACTER_WEIGHT * stills.cut_mask(mask, view, target)
+                pixels = stills.cut(picture, view, target)
+                both = np.stack([pixels, pixels[:, ::-1]])
+                codes = pca_encoder.encode(basis, both)
+                found.append((codes[0], weight, view.time_ids, number))
+                found.append((codes[1], weight[:, ::-1], view.time_ids, number))
+    pools = {}
+    for target, found in rows.items():
+        latents, weights, ids, sources = zip(*found, strict=True)
+        pools[target] = Pool(np.stack(latents), np.stack(weights)[:, None], np.array(ids), np.array(sources))
+    return pools
+
+
+class Trainer:
+    """Joint training of U-Net and text encoders; state in one checkpoint."""
+
+    def __init__(self, pictures: list[stills.Still], basis: pca_encoder.PcaBasis, work: Path, seed: int) -> None:
+        import torch
+
+        torch.manual_seed(seed)
+        self.train = [still for still in pictures if not still.held_out]
+        self.held = [still for still in pictures if still.held_out]
+        self.seed = seed
+        self.tokenizers = text.load_tokenizers(work / "vocabulary", work)
+        self.unet = build_unet()
+        self.encoders = text.build_text_encoders(len(self.tokenizers[0]))
+        self.alphas = noise_schedule().alphas_cumprod
+        self.basis = basis
+        parameters = [p for model in (self.unet, *self.encoders) for p in model.parameters()]
+        self.state = clock.State(work / "unet.pt", parameters, PEAK_RATE, weight_decay=0.01)
+
+    def run(self, minutes: float, report: Callable[[str], None]) -> None:
+        """Train until the budget is spent, saving every few minutes."""
+        pools = build_pools(self.train, self.basis, self.seed)
+        check = build_pools(self.held, self.basis, self.seed)[128, 128]
+        views = sum(len(pool.latents) for pool in pools.values())
+        report(f"{len(self.train)} stills, {views} views, {len(self.held)} held out")
+        clock.train(
+            self.state, minutes, lambda part: self._train_step(pools, part), lambda: self._held_out(check), report
+        )
+
+    def _train_step(self, pools: dict[tuple[int, int], Pool], part: float) -> float:
+        rng = np.random.default_rng([self.seed, self.state.step])
+        targets = list(BUCKETS)
+        target = targets[rng.choice(len(targets), p=[BUCKETS[t][0] for t in targets])]
+        size = BUCKETS[target][1]
+        rows = rng.integers(0, len(pools[target].latents), size)
+        captions = [choose_caption(self.train[source], rng) for source in pools[target].sources[rows]]
+        times = ((np.arange(size) + rng.random(size)) / size * 1000).astype(np.int64)
+        noise = rng.standard_normal(pools[target].latents[rows].shape, dtype=np.float32)
+        error, weight = self._error(pools[target], rows, captions, times, noise)
+        loss = (error * weight).sum() / (weight.sum() * error.shape[1])
+        self.state.descend(loss, part)
+        return float(loss.detach())
+
+    def _error(
+        self,
+        pool: Pool,
+        rows: NDArray[np.int64],
+        captions: list[str],
+        times: NDArray[np.int64],
+        noise: NDArray[np.float32],
+    ) -> tuple[Any, Any]:
+        """Squared error of v (n, 4, h, w) and the loss weights (n, 1, h, w)."""
+        import torch
+
+        unique = sorted(set(captions))
+        order = torch.tensor([unique.index(caption) for caption in captions])
+        clean, mixed = torch.from_numpy(pool.latents[rows]), torch.from_numpy(noise)
+        keep = self.alphas[torch.from_numpy(times)][:, None, None, None]
+        noisy = keep.sqrt() * clean + (1 - keep).sqrt() * mixed
+        wanted = keep.sqrt() * mixed - (1 - keep).sqrt() * clean
+        states, pooled = text.encode_text(self.tokenizers, self.encoders, unique)
+        extra = {"text_embeds": pooled[order], "time_ids": torch.from_numpy(pool.time_ids[rows])}
+        with torch.autocast("cpu", torch.bfloat16):
+            guess = self.unet(noisy, torch.from_numpy(times), states[order], added_cond_kwargs=extra).sample
+        return (guess.float() - wanted) ** 2, torch.from_numpy(pool.weights[rows])
+
+    def _held_out(self, pool: Pool) -> str:
+        """Error of v on unseen places at three noise levels, with the stills' own captions."""
+        rng = np.random.default_rng(self.seed)
+        rows = rng.choice(len(pool.latents), size=64, replace=False)
+        captions = [self.held[source].caption for source in pool.sources[rows]]
+        noise = rng.standard_normal(pool.latents[rows].shape, dtype=np.float32)
+        errors = [
+            float(self._error(pool, rows, captions, np.full(64, time), noise)[0].mean()) for time in (100, 500, 900)
+        ]
+        return "held out, at noise steps 100, 500, 900: " + ", ".join(f"{error:.4f}" for error in errors)
+
+    def averaged(self) -> tuple[Any, Any, Any]:
+        """U-Net and both text encoders with the averaged weights of the checkpoint."""
+        self.state.load()
+        self.state.average.swap()
+        return self.unet, *self.encoders
