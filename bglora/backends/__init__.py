@@ -1,0 +1,170 @@
+"""Doors to models and algorithms: which there are, what each needs, and how to get one. Imports none of them.
+
+A role is one folder here; a backend is one module in it with
+
+    IDENTITY: str   or   identity(settings) -> str     what it is and which revision: part of every fingerprint
+    create(settings) -> object                         the backend, loaded, with the role's method
+
+Another package adds one by an entry point in the group `bglora.<role>` that names such a module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module, util
+from importlib.metadata import entry_points
+from types import ModuleType
+from typing import Any
+
+from bglora.errors import MachineError, UserError
+
+ROLES = ("masks", "fill", "embed", "caption", "train", "paint")
+
+DISTRIBUTIONS = {"cv2": "opencv-contrib-python-headless", "av": "av", "sklearn": "scikit-learn", "PIL": "pillow"}
+"""Import name to the name that pip knows, where they differ."""
+
+
+@dataclass(frozen=True)
+class Backend:
+    """What a backend is and needs, as data: `doctor`, `models` and error messages read it.
+
+    Attributes:
+        module: where it is.
+        sentence: what it does, for people.
+        packages: import names that must be there.
+        extra: the extra of `pip install "bglora[extra]"` that brings them; empty: the package itself.
+        weights: asset folders inside the package that must be there.
+        memory_gb: memory that it takes, about.
+        gpu_gb: memory on the graphics card, 0 if it needs none.
+    """
+
+    module: str
+    sentence: str
+    packages: tuple[str, ...] = ()
+    extra: str = ""
+    weights: tuple[str, ...] = ()
+    memory_gb: float = 0.5
+    gpu_gb: float = 0.0
+
+    def missing(self) -> list[str]:
+        """Import names that are not there. Nothing is imported to find out."""
+        return [name for name in self.packages if util.find_spec(name) is None]
+
+    def mend(self) -> str:
+        """The command that brings what is missing."""
+        if self.extra:
+            return f'pip install "bglora[{self.extra}]"'
+        names = " ".join(DISTRIBUTIONS.get(name, name) for name in self.missing())
+        return f"pip install {names}" if names else "pip install --force-reinstall bglora"
+
+
+TORCH = ("torch", "diffusers", "transformers", "safetensors")
+
+REGISTRY: Mapping[str, Mapping[str, Backend]] = {
+    "masks": {
+        "motion": Backend(
+            "bglora.backends.masks.motion",
+            "Finds who moves against the background, without a model.",
+            packages=("numpy", "cv2", "scipy"),
+            memory_gb=1.0,
+        ),
+        "layers": Backend(
+            "bglora.backends.masks.layers",
+            "Takes masks and cut-outs of an earlier segmentation.",
+            packages=("numpy", "cv2"),
+        ),
+    },
+    "fill": {
+        "patch": Backend(
+            "bglora.backends.fill.patch",
+            "Fills a hole with patches of the same frame, without a model.",
+            packages=("numpy", "cv2"),
+            memory_gb=1.0,
+        ),
+    },
+    "embed": {
+        "descriptor": Backend(
+            "bglora.backends.embed.descriptor",
+            "Tells places apart by color and layout, without a model.",
+            packages=("numpy", "cv2", "hdbscan", "sklearn"),
+        ),
+    },
+    "caption": {
+        "template": Backend(
+            "bglora.backends.caption.template",
+            "Writes captions from what can be measured: light, color, view.",
+            packages=("numpy", "cv2"),
+        ),
+    },
+    "train": {
+        "native": Backend(
+            "bglora.backends.train.native",
+            "Trains the LoRA in this program.",
+            packages=(*TORCH, "peft"),
+            weights=("mini",),
+            memory_gb=2.0,
+        ),
+        "kohya": Backend(
+            "bglora.backends.train.kohya",
+            "Writes and checks configurations for kohya's sd-scripts.",
+        ),
+    },
+    "paint": {
+        "diffusers": Backend(
+            "bglora.backends.paint.diffusers",
+            "Paints pictures with the base model and LoRAs, through diffusers.",
+            packages=(*TORCH, "peft"),
+            weights=("mini",),
+            memory_gb=2.0,
+        ),
+    },
+}
+
+
+@cache
+def known(role: str) -> dict[str, Backend]:
+    """All backends of a role, those of other packages included."""
+    found = dict(REGISTRY[role])
+    for point in entry_points(group=f"bglora.{role}"):
+        if point.name not in found:
+            package = point.dist.name if point.dist else point.value
+            found[point.name] = Backend(point.value, f"From the package {package}.")
+    return found
+
+
+def find(role: str, name: str) -> Backend:
+    """The entry of a backend; a `UserError` names those there are."""
+    backends = known(role)
+    if name not in backends:
+        raise UserError(
+            f"There is no {role} backend {name!r}.",
+            where=f"{role} backends: {', '.join(backends)}",
+            cure="Choose one of these in project.toml; `bglora doctor` says what each needs.",
+        )
+    return backends[name]
+
+
+def module(role: str, name: str) -> ModuleType:
+    """A backend's module; a `MachineError` says what is missing and how to get it."""
+    backend = find(role, name)
+    missing = backend.missing()
+    if missing:
+        raise MachineError(
+            f"The {role} backend {name} needs packages that are not here: {', '.join(missing)}.",
+            where=f"{role} backend {name}",
+            cure=backend.mend(),
+        )
+    return import_module(backend.module)
+
+
+def load(role: str, name: str, settings: Any) -> Any:
+    """The backend itself, ready to use. `settings` is the table of the stage that uses it."""
+    return module(role, name).create(settings)
+
+
+def identity(role: str, name: str, settings: Any = None) -> str:
+    """What a backend is, with its revision: `patch/1`."""
+    found = module(role, name)
+    return str(found.identity(settings) if hasattr(found, "identity") else found.IDENTITY)

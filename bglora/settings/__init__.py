@@ -1,9 +1,9 @@
 """The manifest's tables as models.
 
-    Settings            project.toml as a whole, typed and frozen
-    manifest.load       reads it: --set > environment > project.toml > preset, all mistakes at once
-    edit.set_value      changes one key of project.toml; comments and order stay
-    presets             the commented templates that `init` copies and unset keys come from
+Settings            project.toml as a whole, typed and frozen
+manifest.load       reads it: --set > environment > project.toml > preset, all mistakes at once
+edit.set_value      changes one key of project.toml; comments and order stay
+presets             the commented templates that `init` copies and unset keys come from
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ class ProjectSettings(Table):
 
 class Sources(Table):
     films: tuple[str, ...] = Field((), description="Film files or folders of frames; sources/ is searched as well.")
-    layers: tuple[str, ...] = Field((), description="Folders of an earlier segmentation: background/, masks/, character/.")
+    layers: tuple[str, ...] = Field(
+        (), description="Folders of an earlier segmentation: background/, masks/, character/."
+    )
 
 
 class Settings(BaseSettings):

@@ -117,7 +117,9 @@ def text_of(path: Path) -> str:
         ) from None
     except OSError as error:
         raise UserError(
-            f"{path.name} can't be read: {error.strerror}.", where=str(path), cure="Check that the file is there and yours."
+            f"{path.name} can't be read: {error.strerror}.",
+            where=str(path),
+            cure="Check that the file is there and yours.",
         ) from None
 
 

@@ -1,0 +1,260 @@
+"""What a person decided about pictures and scenes. Kept in decisions.toml; outlives every re-run.
+
+[[decision]]                     a list in the order of deciding: where two speak of the same picture, the later one counts
+drop = "harbor-s003/*"           pictures, by name or pattern (* ? [abc])
+reason = "too dark"
+
+[[decision]]
+keep = "harbor-s003/000060"
+
+[[decision]]
+rename = "scene-00"
+title = "The pier"
+
+[[decision]]
+merge = ["scene-02"]
+into = "scene-00"
+
+[[decision]]
+split = "scene-00"               these plates become a scene of their own
+plates = ["harbor-s003/*"]
+
+[[decision]]
+retry = "harbor-s003*"           failed items or pictures to try again, `times` counts how often it was asked for
+stage = "inpaint"
+times = 1
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from fnmatch import translate
+from pathlib import Path
+from typing import Any
+
+from bglora.errors import UserError
+
+FILE = "decisions.toml"
+
+SHAPES: Mapping[str, Mapping[str, type]] = {
+    "drop": {"drop": str, "reason": str},
+    "keep": {"keep": str},
+    "rename": {"rename": str, "title": str},
+    "merge": {"merge": list, "into": str},
+    "split": {"split": str, "plates": list},
+    "retry": {"retry": str, "stage": str, "times": int},
+}
+"""Kind of a decision to its keys. `reason`, `stage` and `times` may be left out."""
+
+OPTIONAL = {"reason": "", "stage": "", "times": 1}
+
+HEADER = """\
+# What you decided about pictures and scenes. `bglora drop`, `keep`, `rename`, `merge`, `split` and `retry` write here;
+# you may edit it, too. Where two decisions speak of the same picture, the later one counts.
+"""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One entry: its kind and its values by key."""
+
+    kind: str
+    values: Mapping[str, Any]
+
+    def about(self) -> str:
+        """The pattern or scene that it is about; empty for a merge, which is about several."""
+        value = self.values[self.kind]
+        return value if isinstance(value, str) else ""
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """All decisions of a project, in the order they were made. Immutable; `add` writes the file and gives a new one."""
+
+    root: Path
+    entries: tuple[Decision, ...] = ()
+    _matchers: dict[str, re.Pattern[str]] = field(default_factory=dict, compare=False, repr=False)
+
+    @classmethod
+    def load(cls, root: Path) -> Decisions:
+        """Reads decisions.toml; no file means no decisions.
+
+        Raises:
+            UserError: the file is no TOML or has an entry that says nothing.
+        """
+        path = root / FILE
+        try:
+            text = path.read_bytes().decode("utf-8-sig")
+        except FileNotFoundError:
+            return cls(root)
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(
+                f"{FILE} can't be read: {error}.", where=str(path), cure="Check that the file is yours and UTF-8 text."
+            ) from None
+        return cls(root, tuple(_entries(text, path)))
+
+    def drops(self, picture: str) -> str | None:
+        """The reason for which a person dropped the picture, None if nobody did. May be the empty string."""
+        last = self._last(("drop", "keep"), picture)
+        return str(last.values["reason"]) if last is not None and last.kind == "drop" else None
+
+    def keeps(self, picture: str) -> bool:
+        """True if a person said to keep the picture, whatever its scores."""
+        last = self._last(("drop", "keep"), picture)
+        return last is not None and last.kind == "keep"
+
+    def renames(self) -> dict[str, str]:
+        """Scene to the title that a person gave it."""
+        return {one.about(): str(one.values["title"]) for one in self._of("rename")}
+
+    def merges(self) -> list[tuple[str, list[str]]]:
+        """`(into, [others])` in the order of deciding."""
+        return [(str(one.values["into"]), list(one.values["merge"])) for one in self._of("merge")]
+
+    def splits(self) -> list[dict[str, Any]]:
+        """`{"scene": …, "plates": [patterns]}` in the order of deciding."""
+        return [{"scene": one.about(), "plates": list(one.values["plates"])} for one in self._of("split")]
+
+    def retries(self, stage: str) -> dict[str, int]:
+        """Pattern to the number of times that a person asked to try it again in this stage."""
+        found: dict[str, int] = {}
+        for one in self._of("retry"):
+            if one.values["stage"] in ("", stage):
+                found[one.about()] = found.get(one.about(), 0) + int(one.values["times"])
+        return found
+
+    def about(self, kind: str, names: Iterable[str]) -> dict[str, Any]:
+        """What was decided about these pictures or scenes, as JSON values: only names that something was decided about.
+
+        Args:
+            kind: `pictures` (drops and keeps: `{"harbor-s003/000060": "keep" | "drop: reason"}`), `rename`, `merge`, `split`.
+            names: pictures or scenes.
+        """
+        wanted = list(names)
+        if kind == "pictures":
+            return self._pictures(wanted)
+        if kind == "rename":
+            return {scene: title for scene, title in self.renames().items() if scene in set(wanted)}
+        if kind == "merge":
+            inside = set(wanted)
+            return {into: others for into, others in self.merges() if into in inside or inside & set(others)}
+        if kind == "split":
+            inside = set(wanted)
+            return {one["scene"]: one["plates"] for one in self.splits() if one["scene"] in inside}
+        raise ValueError(f"no kind of decision: {kind}")
+
+    def add(self, kind: str, **values: Any) -> Decisions:
+        """Writes one more decision. One of the same kind about the same thing is replaced, a retry is counted."""
+        return self.add_all([(kind, values)])
+
+    def add_all(self, wanted: Iterable[tuple[str, Mapping[str, Any]]]) -> Decisions:
+        """Writes several decisions in one step."""
+        import tomlkit
+
+        from bglora.settings.edit import write_text
+
+        path = self.root / FILE
+        text = path.read_text(encoding="utf-8-sig") if path.exists() else HEADER
+        document = tomlkit.parse(text)
+        tables: Any = document.get("decision")
+        if tables is None:
+            tables = tomlkit.aot()
+        for kind, values in wanted:
+            _place(tables, kind, dict(values))
+        if "decision" not in document:
+            document.add("decision", tables)
+        written = tomlkit.dumps(document)
+        entries = tuple(_entries(written, path))
+        write_text(path, written)
+        return Decisions(self.root, entries)
+
+    def _pictures(self, names: Iterable[str]) -> dict[str, str]:
+        if not any(one.kind in ("drop", "keep") for one in self.entries):
+            return {}
+        found: dict[str, str] = {}
+        for name in names:
+            last = self._last(("drop", "keep"), name)
+            if last is not None:
+                found[name] = "keep" if last.kind == "keep" else f"drop: {last.values['reason']}"
+        return found
+
+    def _of(self, kind: str) -> list[Decision]:
+        return [one for one in self.entries if one.kind == kind]
+
+    def _last(self, kinds: tuple[str, ...], name: str) -> Decision | None:
+        for one in reversed(self.entries):
+            if one.kind in kinds and self._matches(one.about(), name):
+                return one
+        return None
+
+    def _matches(self, pattern: str, name: str) -> bool:
+        if pattern == name:
+            return True
+        if pattern not in self._matchers:
+            self._matchers[pattern] = re.compile(translate(pattern))
+        return self._matchers[pattern].match(name) is not None
+
+
+def _entries(text: str, path: Path) -> Iterable[Decision]:
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(
+            f"{FILE} is not valid TOML: {error}.", where=str(path), cure="Mend that line, or delete the entry."
+        ) from None
+    strange = [key for key in document if key != "decision"]
+    entries = document.get("decision", [])
+    if strange or not isinstance(entries, list):
+        raise _wrong(path, f"[{strange[0]}] is no decision" if strange else "decision is no list")
+    for number, entry in enumerate(entries, 1):
+        yield _entry(entry, number, path)
+
+
+def _entry(entry: Any, number: int, path: Path) -> Decision:
+    kind = next((one for one in SHAPES if isinstance(entry, dict) and one in entry), None)
+    if kind is None:
+        raise _wrong(path, f"entry {number} decides nothing")
+    shape = SHAPES[kind]
+    values = {**{key: OPTIONAL[key] for key in shape if key in OPTIONAL}, **entry}
+    for key, value in values.items():
+        if key not in shape:
+            raise _wrong(path, f"entry {number} ({kind}) has a key {key!r}")
+        if not isinstance(value, shape[key]) or (
+            isinstance(value, list) and not all(isinstance(v, str) for v in value)
+        ):
+            raise _wrong(
+                path, f"entry {number}: {key} = {value!r} is no {'text' if shape[key] is str else 'value for it'}"
+            )
+    for key in shape:
+        if key not in values:
+            raise _wrong(path, f"entry {number} ({kind}) lacks {key}")
+    return Decision(kind, values)
+
+
+def _wrong(path: Path, what: str) -> UserError:
+    return UserError(
+        f"{FILE}: {what}.",
+        where=str(path),
+        cure=f"Every [[decision]] has one of {', '.join(SHAPES)}; delete the entry, or write it by its command.",
+    )
+
+
+def _place(tables: Any, kind: str, values: dict[str, Any]) -> None:
+    """Puts a decision at the end of a tomlkit array of tables; what it replaces goes."""
+    import tomlkit
+
+    for index in reversed(range(len(tables))):
+        there = tables[index]
+        same = there.get(kind) == values[kind] and there.get("stage") == values.get("stage")
+        opposite = {"drop": "keep", "keep": "drop"}.get(kind)
+        if kind == "retry" and same:
+            values["times"] = int(there.get("times", 1)) + 1
+        if (same and kind != "split") or (opposite and there.get(opposite) == values[kind]):
+            del tables[index]
+    table = tomlkit.table()
+    for key, value in values.items():
+        table.add(key, value)
+    tables.append(table)
