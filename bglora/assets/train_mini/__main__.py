@@ -9,6 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+from bglora.errors import UserError
+
 SEED = 7
 
 
@@ -22,12 +24,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--part", choices=("all", "unet", "decoder", "export"), default="all")
     options = parser.parse_args(arguments)
     work = options.work or options.out.with_name(options.out.name + ".work")
-    if options.part == "all":
-        return _train_all(options, work)
-    if options.part == "export":
-        _export(options.stills, work, options.out)
-    else:
-        _train(options.part, options.stills, work, options.minutes)
+    try:
+        if options.part == "all":
+            return _train_all(options, work)
+        if options.part == "export":
+            _export(options.stills, work, options.out)
+        else:
+            _train(options.part, options.stills, work, options.minutes)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
     return 0
 
 
@@ -79,6 +85,9 @@ def _train(part: str, folder: Path, work: Path, minutes: float) -> None:
 def _export(folder: Path, work: Path, out: Path) -> None:
     from bglora.assets.train_mini import decoder, export, stills, unet
 
+    for name in ("basis.safetensors", "unet.pt", "decoder.pt"):
+        if not (work / name).exists():
+            raise UserError("not trained yet", where=str(work / name), cure="run it without --part export first")
     basis = export.load_basis(work / "basis.safetensors")
     painter, first, second = unet.Trainer(stills.read_stills(folder), basis, work, SEED).averaged()
     vae = decoder.Trainer([], basis, work, SEED).averaged()

@@ -81,7 +81,7 @@ def write_into(vae: Any, basis: PcaBasis) -> None:
             encoder.conv_in.weight[channel, channel, 1, 1] = 1.0
         _write_shortcuts(encoder, basis)
         _write_downsamplers(encoder, basis)
-        _write_output(encoder)
+        _write_output(encoder, group)
         vae.quant_conv.weight.copy_(torch.eye(2 * LATENTS)[:, :, None, None])
         vae.quant_conv.bias.zero_()
 
@@ -123,8 +123,8 @@ def _write_downsamplers(encoder: Any, basis: PcaBasis) -> None:
                     convs[1][LATENTS * quadrant + latent, part, down, right] = weight[latent, row, column, part % 3]
 
 
-def _write_output(encoder: Any) -> None:
-    gain = 0.5**0.5 / SMALL
+def _write_output(encoder: Any, group: int) -> None:
+    gain = (2 * LATENTS / group) ** 0.5 / SMALL  # 8 constants of size 1 in the group: its deviation is sqrt(8 / group)
     encoder.conv_norm_out.weight[: 2 * LATENTS] = gain
     for latent in range(LATENTS):
         encoder.conv_out.weight[latent, latent, 1, 1] = 1.0

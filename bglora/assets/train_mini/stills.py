@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
+from bglora.errors import UserError
+
 HELD_OUT_EVERY = 14  # one of 14 built places is never trained on, for the loss on unseen places and for judges
 
 
@@ -38,16 +40,24 @@ class View:
 
 
 def read_stills(folder: Path) -> list[Still]:
-    """All stills of a folder with captions.jsonl, sorted by file name.
+    """All stills of a folder with captions.jsonl, sorted by file name (KIND-NN-PLACE-CAMERAletter.jpg).
 
     Raises:
-        FileNotFoundError: the folder has no captions.jsonl.
+        UserError: the folder has no captions.jsonl, or too few places to keep one apart.
     """
+    if not (folder / "captions.jsonl").is_file():
+        raise UserError("no stills here: captions.jsonl is missing", where=str(folder), cure="--stills FOLDER")
     lines = [json.loads(line) for line in (folder / "captions.jsonl").read_text("utf-8").splitlines() if line.strip()]
     lines.sort(key=lambda line: str(line["file"]))
     details = {line["pair"]: _details(line["caption"], line["lighting"]) for line in lines if not line["has_character"]}
     places = sorted({_built_place(line["file"]) for line in lines})
     held = set(places[HELD_OUT_EVERY // 2 :: HELD_OUT_EVERY])
+    if not held:
+        raise UserError(
+            f"{len(places)} places are too few to train on",
+            where=str(folder / "captions.jsonl"),
+            cure=f"add stills of at least {HELD_OUT_EVERY // 2 + 1 - len(places)} more places",
+        )
     return [
         Still(
             path=folder / line["file"],

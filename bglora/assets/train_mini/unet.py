@@ -158,11 +158,12 @@ class Trainer:
     def _held_out(self, pool: Pool) -> str:
         """Error of v on unseen places at three noise levels, with the stills' own captions."""
         rng = np.random.default_rng(self.seed)
-        rows = rng.choice(len(pool.latents), size=64, replace=False)
+        rows = rng.choice(len(pool.latents), size=min(64, len(pool.latents)), replace=False)
         captions = [self.held[source].caption for source in pool.sources[rows]]
         noise = rng.standard_normal(pool.latents[rows].shape, dtype=np.float32)
         errors = [
-            float(self._error(pool, rows, captions, np.full(64, time), noise)[0].mean()) for time in (100, 500, 900)
+            float(self._error(pool, rows, captions, np.full(len(rows), time), noise)[0].mean())
+            for time in (100, 500, 900)
         ]
         return "held out, at noise steps 100, 500, 900: " + ", ".join(f"{error:.4f}" for error in errors)
 

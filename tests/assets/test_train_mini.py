@@ -1,0 +1,183 @@
+"""The script that trains the embedded base model, on a handful of drawn stills."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from bglora.assets.train_mini import captions, clock, decoder, pca_encoder, stills, text
+from bglora.assets.train_mini.__main__ import main
+from bglora.errors import UserError
+
+
+def draw_stills(folder: Path, places: int = 8) -> Path:
+    """Places of plain colors, each without and with a red square for a character."""
+    rng = np.random.default_rng(3)
+    folder.mkdir()
+    lines = []
+    for place in range(places):
+        ground = np.broadcast_to(rng.integers(40, 200, 3), (256, 256, 3)).copy()
+        ground[128:] = rng.integers(40, 200, 3)
+        ground += rng.integers(-9, 10, ground.shape)
+        for letter, character in (("a", None), ("d", "a grey dog")):
+            name = f"beach-01-{place:04d}-1{letter}.png"
+            if character:
+                ground[160:220, 60:110] = (250, 20, 20)
+            Image.fromarray(ground.clip(0, 255).astype(np.uint8)).save(folder / name)
+            caption = "3d animated background, beach, sand and sea, warm sunlight, no characters, empty scene"
+            lines.append(
+                {
+                    "file": name,
+                    "place": "beach",
+                    "has_character": character is not None,
+                    "character": character,
+                    "lighting": "warm sunlight",
+                    "pair": name[:-5],
+                    "caption": f"3d animated scene, {character} on a beach, warm sunlight" if character else caption,
+                }
+            )
+    (folder / "captions.jsonl").write_text("\n".join(json.dumps(line) for line in lines), "utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("widths", [(16, 32, 64, 128), (24, 48, 96, 192)])
+def test_the_written_encoder_equals_numpy_for_any_basis(widths: tuple[int, ...]) -> None:
+    from diffusers import AutoencoderKL
+
+    rng = np.random.default_rng(1)
+    pixels = rng.uniform(-1, 1, (2, 48, 64, 3)).astype(np.float32)
+    basis = pca_encoder.fit(pixels)
+    vae = AutoencoderKL(
+        block_out_channels=widths,
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        norm_num_groups=8,
+        mid_block_add_attention=False,
+    )
+    pca_encoder.write_into(vae, basis)
+    wanted = pca_encoder.encode(basis, pixels)
+    assert np.allclose(wanted.std(axis=(0, 2, 3)), 1.0, atol=0.1)
+    with torch.no_grad():
+        mean = vae.encode(torch.from_numpy(pixels).permute(0, 3, 1, 2)).latent_dist.mean.numpy()
+    assert np.abs(mean - wanted).max() < 5e-3
+
+
+def test_a_vae_too_narrow_for_the_encoder_is_refused() -> None:
+    from diffusers import AutoencoderKL
+
+    vae = AutoencoderKL(block_out_channels=(8, 8), norm_num_groups=4, mid_block_add_attention=False)
+    with pytest.raises(ValueError, match="cannot hold"):
+        pca_encoder.write_into(vae, pca_encoder.PcaBasis(np.zeros((4, 8, 8, 3)), np.zeros(4)))
+
+
+def test_the_basis_spends_itself_on_what_varies() -> None:
+    shade = np.random.default_rng(2).uniform(-1, 1, (40, 1, 1, 1)) * np.ones((1, 8, 8, 3))
+    basis = pca_encoder.fit(shade + np.random.default_rng(4).normal(0, 1e-3, shade.shape))
+    codes = pca_encoder.encode(basis, shade)[:, 0, 0, 0]
+    assert abs(np.corrcoef(codes, shade[:, 0, 0, 0])[0, 1]) > 0.999
+
+
+def test_the_learning_rate_warms_up_and_ends_at_its_floor() -> None:
+    rates = [clock.learning_rate(part, 1e-3) for part in np.linspace(0, 1, 101)]
+    assert rates[0] < 1e-4 and max(rates) == pytest.approx(1e-3, rel=1e-3)
+    assert rates[-1] == pytest.approx(3e-5)
+    assert all(later <= earlier for earlier, later in zip(rates[1:], rates[2:], strict=False))
+
+
+def fit_line(path: Path, steps: int) -> clock.State:
+    line = torch.nn.Parameter(torch.zeros(3))
+    state = clock.State(path, [line], peak_rate=0.05, weight_decay=0.0)
+    spent = state.load()
+    while state.step < steps:
+        state.descend((line - torch.tensor([1.0, 2.0, 3.0])).square().sum(), part=0.5)
+    state.save(spent + 10.0)
+    return state
+
+
+def test_a_stopped_training_goes_on_where_it_was(tmp_path: Path) -> None:
+    whole = fit_line(tmp_path / "whole.pt", 40)
+    fit_line(tmp_path / "parts.pt", 15)
+    resumed = fit_line(tmp_path / "parts.pt", 40)
+    assert torch.equal(whole.average.live[0], resumed.average.live[0])
+    assert torch.equal(whole.average.mean[0], resumed.average.mean[0])
+    assert resumed.load() == 20.0
+    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".part"] == []
+
+
+def test_time_spent_before_counts_in_the_budget() -> None:
+    assert clock.Budget(1.0, spent=30.0).part == pytest.approx(0.5, abs=0.01)
+    assert clock.Budget(1.0, spent=90.0).part == 1.0
+
+
+def test_captions_say_whether_somebody_is_there(tmp_path: Path) -> None:
+    pictures = stills.read_stills(draw_stills(tmp_path / "stills"))
+    rng = np.random.default_rng(0)
+    empty, seen = ([captions.choose_caption(still, rng) for _ in range(300)] for still in pictures[:2])
+    written = [line for line in empty if line]
+    assert 10 <= len(empty) - len(written) <= 60
+    assert sum("no characters, empty scene" in line for line in written) > 0.8 * len(written)
+    assert not any("grey dog" in line or "with a character" in line for line in written)
+    assert all("grey dog" in line or "with a character" in line for line in seen if line)
+    assert not any("empty scene" in line for line in seen)
+
+
+def test_views_keep_the_character_in_sight(tmp_path: Path) -> None:
+    pictures = stills.read_stills(draw_stills(tmp_path / "stills"))
+    mask = stills.character_mask(pictures[1], stills.empty_cameras(pictures)[pictures[1].pair])
+    assert mask is not None and mask[180, 80] == 1.0 and mask[20, 20] == 0.0
+    rng = np.random.default_rng(0)
+    for target in ((128, 128), (96, 160)):
+        plain, *nearer = stills.views((256, 256), target, mask, rng)
+        assert plain.time_ids == (*target, 0, 0, *target)
+        assert len(nearer) == 2
+        for view in (plain, *nearer):
+            assert stills.cut_mask(mask, view, target).shape == (target[0] // 8, target[1] // 8)
+            assert stills.cut_mask(mask, view, target).max() > 0.9
+            assert min(view.box) >= 0 and max(view.box) <= 256.01
+
+
+def test_every_word_of_the_captions_becomes_one_token(tmp_path: Path) -> None:
+    text.train_tokenizer(["a lighthouse on a pier", "zebra crossing"], tmp_path / "vocabulary")
+    first, second = text.load_tokenizers(tmp_path / "vocabulary", tmp_path)
+    for word in ("lighthouse", "zebra", "crossing"):
+        assert first(word).input_ids == second(word).input_ids
+        assert len(first(word).input_ids) == 3
+    assert len(first("lighthouses").input_ids) > 3
+
+
+@pytest.mark.parametrize("places", [0, 3])
+def test_too_few_stills_are_an_error_in_three_lines(places: int, tmp_path: Path) -> None:
+    folder = draw_stills(tmp_path / "stills", places) if places else tmp_path
+    with pytest.raises(UserError) as raised:
+        stills.read_stills(folder)
+    assert len(str(raised.value).splitlines()) == 3
+    assert main(["--stills", str(folder), "--out", str(tmp_path / "out"), "--minutes", "0.01"]) != 0
+
+
+def test_one_command_trains_and_writes_a_pipeline(tmp_path: Path) -> None:
+    from diffusers import StableDiffusionXLPipeline
+
+    folder, out = draw_stills(tmp_path / "stills"), tmp_path / "tiny"
+    options = ["--stills", str(folder), "--out", str(out), "--minutes", "0.02"]
+    command = [sys.executable, "-m", "bglora.assets.train_mini", *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "unet: done" in done.stdout and "decoder: done" in done.stdout
+    pipeline = StableDiffusionXLPipeline.from_pretrained(out, local_files_only=True)
+    picture = pipeline("beach", num_inference_steps=1, output_type="np", height=64, width=64).images
+    assert picture.shape == (1, 64, 64, 3) and np.isfinite(picture).all()
+
+
+def test_the_decoder_of_the_script_takes_the_encoder(tmp_path: Path) -> None:
+    basis = pca_encoder.fit(np.random.default_rng(0).uniform(-1, 1, (2, 32, 32, 3)))
+    vae = decoder.build_vae(basis)
+    assert vae.config.scaling_factor == 1.0
+    with torch.no_grad():
+        assert vae.decode(torch.zeros(1, 4, 4, 4)).sample.shape == (1, 3, 32, 32)
