@@ -1,0 +1,75 @@
+"""The foot of the page: settings, versions, times."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from datetime import datetime
+from importlib import metadata
+from typing import Any
+
+from bglora.report.markup import Html, duration, tag
+from bglora.report.pipeline import StageCounts
+
+PACKAGES = (
+    "bglora",
+    "torch",
+    "diffusers",
+    "transformers",
+    "peft",
+    "numpy",
+    "opencv-contrib-python-headless",
+    "av",
+    "hdbscan",
+)
+
+
+def about_section(settings: Any, status: Sequence[StageCounts]) -> Html:
+    return tag(
+        "section",
+        tag("h2", "How it was made", id="about-title"),
+        tag("div", _versions(), _times(status), class_="pair"),
+        tag("h3", "Settings"),
+        [_table(name, values) for name, values in settings.model_dump().items()],
+        id="about",
+        aria_labelledby="about-title",
+    )
+
+
+def _versions() -> Html:
+    rows = [("Python", platform.python_version())]
+    for name in PACKAGES:
+        try:
+            rows.append((name, metadata.version(name)))
+        except metadata.PackageNotFoundError:
+            rows.append((name, "not installed"))
+    rows.append(("this page", datetime.now().astimezone().strftime("%Y-%m-%d %H:%M")))
+    return tag("div", tag("h3", "Versions"), _rows(rows))
+
+
+def _times(status: Sequence[StageCounts]) -> Html | None:
+    rows = [(stage.name, duration(stage.spent)) for stage in status if stage.spent]
+    if not rows:
+        return None
+    rows.append(("together", duration(sum(stage.spent for stage in status))))
+    return tag("div", tag("h3", "Time spent"), _rows(rows))
+
+
+def _rows(rows: Sequence[tuple[str, str]]) -> Html:
+    return tag("table", [tag("tr", tag("th", name, scope="row"), tag("td", value)) for name, value in rows])
+
+
+def _table(name: str, values: dict[str, Any]) -> Html:
+    rows = [(key, written(value)) for key, value in values.items()]
+    return tag("details", tag("summary", f"[{name}]"), tag("div", _rows(rows), class_="scroll"), class_="settings")
+
+
+def written(value: Any) -> str:
+    """A value as project.toml would have it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return f'"{value}"'
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(written(each) for each in value)}]"
+    return str(value)

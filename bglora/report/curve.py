@@ -1,0 +1,99 @@
+"""The loss curve as inline SVG: colors come from the page's style, so it follows light and dark."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from bglora.report.markup import Html, tag
+
+WIDTH, HEIGHT = 640, 240
+LEFT, RIGHT, TOP, BOTTOM = 52, 14, 14, 34
+
+Point = tuple[float, float]
+
+
+def loss_curve(points: Sequence[Sequence[float | None]], name: str) -> Html:
+    """Loss over optimizer steps.
+
+    Args:
+        points: `[step, loss, validation loss or None, learning rate]` each, by step; what is not finite is left out.
+        name: what was trained, for screen readers.
+    """
+    loss = [(float(p[0]), float(p[1])) for p in points if p[0] is not None and _finite(p[1])]  # type: ignore[arg-type]
+    checks = [(float(p[0]), float(p[2])) for p in points if p[0] is not None and len(p) > 2 and _finite(p[2])]  # type: ignore[arg-type]
+    if not loss:
+        return Html("")
+    smooth = smoothed(loss)
+    low, high = _range([value for _, value in loss + checks])
+    last = max(step for step, _ in loss + checks)
+
+    def place(point: Point) -> Point:
+        step, value = point
+        x = LEFT + (step / last if last else 0) * (WIDTH - LEFT - RIGHT)
+        y = TOP + (high - min(max(value, low), high)) / (high - low) * (HEIGHT - TOP - BOTTOM)
+        return x, y
+
+    ends = f"from {smooth[0][1]:.4g} to {smooth[-1][1]:.4g} (smoothed)"
+    said = f"Training loss of {name} over {last:.0f} optimizer steps: {ends}."
+    if checks:
+        said += f" Validation loss: from {checks[0][1]:.4g} to {checks[-1][1]:.4g}."
+    label = f"curve-{name}"
+    return tag(
+        "svg",
+        tag("title", said, id=label),
+        _axes(low, high, last),
+        _line([place(p) for p in loss], "raw"),
+        _line([place(p) for p in smooth], "smooth"),
+        _line([place(p) for p in checks], "check"),
+        [tag("circle", cx=f"{x:.1f}", cy=f"{y:.1f}", r=3.5, class_="check") for x, y in map(place, checks)],
+        viewBox=f"0 0 {WIDTH} {HEIGHT}",
+        role="img",
+        aria_labelledby=label,
+        class_="curve",
+    )
+
+
+def smoothed(points: Sequence[Point], share: float = 0.1) -> list[Point]:
+    """Exponential moving average, free of the bias of its start; its window is a tenth of the curve."""
+    keep = 1 - 1 / max(1.0, share * len(points))
+    total = weight = 0.0
+    out = []
+    for step, value in points:
+        total = keep * total + (1 - keep) * value
+        weight = keep * weight + (1 - keep)
+        out.append((step, total / weight))
+    return out
+
+
+def _finite(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
+
+
+def _range(values: Sequence[float]) -> Point:
+    """Where the axis starts and ends: the values without the outermost hundredth, with some air."""
+    ordered = sorted(values)
+    low, high = ordered[len(ordered) // 100], ordered[-1 - len(ordered) // 100]
+    air = (high - low) * 0.08 or abs(high) * 0.1 or 1.0
+    return max(0.0, low - air) if low >= 0 else low - air, high + air
+
+
+def _line(points: Sequence[Point], kind: str) -> Html | None:
+    if len(points) < 2:
+        return None
+    return tag("polyline", points=" ".join(f"{x:.1f},{y:.1f}" for x, y in points), class_=kind)
+
+
+def _axes(low: float, high: float, last: float) -> list[Html]:
+    marks: list[Html] = []
+    for part in range(4):
+        value = low + (high - low) * part / 3
+        y = TOP + (1 - part / 3) * (HEIGHT - TOP - BOTTOM)
+        marks.append(tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=f"{y:.1f}", y2=f"{y:.1f}", class_="grid"))
+        marks.append(tag("text", f"{value:.3g}", x=LEFT - 8, y=f"{y + 4:.1f}", text_anchor="end"))
+    for part in range(3):
+        x = LEFT + part / 2 * (WIDTH - LEFT - RIGHT)
+        anchor = ("start", "middle", "end")[part]
+        marks.append(tag("text", f"{last * part / 2:.0f}", x=f"{x:.1f}", y=HEIGHT - 14, text_anchor=anchor))
+    marks.append(tag("text", "optimizer steps", x=WIDTH * 0.27, y=HEIGHT - 14, text_anchor="middle", class_="name"))
+    return marks

@@ -1,0 +1,134 @@
+"""The head of the page: what film, how far, what went wrong, what to do next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from bglora.engine.stage import Row
+from bglora.report.contents import Contents
+from bglora.report.figures import code
+from bglora.report.markup import Html, count, duration, tag
+
+
+class StageCounts(Protocol):
+    """How far a stage is, as `Runner.status()` tells it. Counts are pictures."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def made(self) -> int: ...
+    @property
+    def to_do(self) -> int: ...
+    @property
+    def failed(self) -> int: ...
+    @property
+    def dropped(self) -> int: ...
+    @property
+    def reasons(self) -> Mapping[str, int]: ...
+    @property
+    def spent(self) -> float: ...
+
+
+def summary(contents: Contents) -> str:
+    """One line: how many shots, plates, places, LoRAs."""
+    plates = sum(shot.plates for shot in contents.shots)
+    loras = sum(1 for place in contents.places if place.lora is not None and place.lora.status == "made")
+    parts = [
+        (len(contents.shots), "shot"),
+        (plates, "plate"),
+        (len(contents.places), "place"),
+        (loras, "LoRA"),
+    ]
+    return " · ".join(count(number, word) for number, word in parts if number)
+
+
+def pipeline_section(status: Sequence[StageCounts]) -> Html:
+    return tag(
+        "section",
+        tag("h2", "Pipeline", id="pipeline-title"),
+        tag("ol", [_stage(stage) for stage in status], class_="stages"),
+        _next(status),
+        id="pipeline",
+        aria_labelledby="pipeline-title",
+    )
+
+
+def _stage(stage: StageCounts) -> Html:
+    state, word = _state(stage)
+    lines = [
+        (stage.to_do, "to do"),
+        (stage.dropped, "dropped"),
+        (stage.failed, "failed"),
+    ]
+    return tag(
+        "li",
+        tag("span", stage.name, class_="stage-name"),
+        tag("span", f"{stage.made:,}".replace(",", "\u202f"), class_="stage-count"),
+        tag("span", word, class_="stage-state"),
+        tag("ul", [tag("li", f"{number} {name}", class_=name.replace(" ", "-")) for number, name in lines if number]),
+        _reasons(stage.reasons),
+        tag("span", duration(stage.spent), class_="soft stage-time") if stage.spent else None,
+        class_=f"stage {state}",
+    )
+
+
+def _state(stage: StageCounts) -> tuple[str, str]:
+    if stage.failed:
+        return "failed", "some failed"
+    if stage.to_do:
+        return ("going", "made so far") if stage.made else ("waiting", "not begun")
+    return ("done", "made") if stage.made or stage.dropped else ("waiting", "not begun")
+
+
+def _reasons(reasons: Mapping[str, int]) -> Html | None:
+    if not reasons:
+        return None
+    ordered = sorted(reasons.items(), key=lambda pair: (-pair[1], pair[0]))
+    lines = [tag("li", f"{number} × {reason}") for reason, number in ordered[:8]]
+    if len(ordered) > 8:
+        lines.append(tag("li", f"and {len(ordered) - 8} other reasons"))
+    return tag("details", tag("summary", "why"), tag("ul", lines))
+
+
+def _next(status: Sequence[StageCounts]) -> Html | None:
+    """The one command that goes on from here."""
+    failed = next((stage for stage in status if stage.failed), None)
+    if failed is not None:
+        words = f"{count(failed.failed, 'picture')} failed in {failed.name}. When the cause is mended: "
+        return tag("p", words, code(f"bglora retry {failed.name}"), class_="next")
+    waiting = next((stage for stage in status if stage.to_do or not (stage.made or stage.dropped)), None)
+    if waiting is None:
+        return None
+    begun = any(stage.made for stage in status)
+    words = f"Next is {waiting.name}. The rest of the way: " if begun else "Nothing is made yet. The whole way: "
+    return tag("p", words, code("bglora run --all"), class_="next")
+
+
+def troubles_section(troubles: Sequence[tuple[str, Row]]) -> Html:
+    if not troubles:
+        return Html("")
+    rows = [
+        tag("tr", tag("td", stage), tag("td", row.picture or row.item), tag("td", row.reason, class_="reason"))
+        for stage, row in troubles[:200]
+    ]
+    more = tag("p", f"and {len(troubles) - 200} more", class_="soft") if len(troubles) > 200 else None
+    return tag(
+        "section",
+        tag("h2", "What failed", id="failed-title"),
+        tag(
+            "div",
+            tag(
+                "table",
+                tag("thead", tag("tr", [tag("th", name, scope="col") for name in ("stage", "picture", "why")])),
+                tag("tbody", rows),
+            ),
+            class_="scroll",
+            tabindex=0,
+            role="region",
+            aria_label="What failed",
+        ),
+        more,
+        id="failed",
+        aria_labelledby="failed-title",
+    )

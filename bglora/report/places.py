@@ -1,0 +1,301 @@
+"""The places: contact sheet with captions, trigger, loss curve, verdict and grid, compositions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bglora.engine.stage import Row
+from bglora.report.contents import Place
+from bglora.report.curve import loss_curve
+from bglora.report.figures import card, code, facts, figure, picture
+from bglora.report.markup import Html, count, tag
+from bglora.report.pictures import photo
+
+HERO_WIDTH = 960
+THUMB_WIDTH = 320
+GRID_WIDTH = 1440
+THUMBS_OF_THE_PAGE = 240
+
+
+def hero(root: Path, places: list[Place]) -> Html:
+    """The places at a glance, one large plate each."""
+    cells = []
+    for place in places[:6]:
+        row = best_plate(place)
+        if row is None:
+            continue
+        shown = picture(photo(root / plate_path(row), HERO_WIDTH, 80), f"{place.title}, without characters")
+        words = [tag("b", place.title), tag("span", count(len(place.plates), "plate"), class_="soft")]
+        cells.append(tag("a", figure(shown, words), href=f"#{place.id}"))
+    return tag("div", cells, class_="hero", style=f"--columns: {hero_columns(len(cells))}") if cells else Html("")
+
+
+def hero_columns(cells: int) -> int:
+    """Columns that leave no gap: 1, 2, 3, 2 by 2, 3 for more."""
+    return {1: 1, 2: 2, 4: 2}.get(cells, 3)
+
+
+def best_plate(place: Place) -> Row | None:
+    """The plate with the least guessed in it; of equals the one in the middle of the film's order."""
+    made = [row for row in place.plates if row.status == "made" and plate_path(row)]
+    if not made:
+        return None
+    least = min(_guessed(row) for row in made)
+    equals = [row for row in made if _guessed(row) <= least + 1e-9]
+    return equals[len(equals) // 2]
+
+
+def _guessed(row: Row) -> float:
+    return float(row.record.get("guessed") or 0) + float(row.record.get("untrusted") or 0)
+
+
+def plate_path(row: Row) -> str:
+    """The plate's path in the project; empty if the row has none."""
+    return next((name for name in row.outputs if name.startswith("plates/") and ".." not in name.split("/")), "")
+
+
+def places_section(root: Path, places: list[Place], noise: list[Row], notice: str) -> Html:
+    if not places and not noise:
+        return Html("")
+    each = max(4, min(12, THUMBS_OF_THE_PAGE // max(1, len(places))))
+    return tag(
+        "section",
+        tag("h2", "Places", id="places-title"),
+        tag("p", notice, class_="notice") if notice else None,
+        [_place(root, place, each) for place in places],
+        _noise(noise),
+        id="places",
+        aria_labelledby="places-title",
+    )
+
+
+def _place(root: Path, place: Place, thumbs: int) -> Html:
+    return tag(
+        "article",
+        tag(
+            "header",
+            tag("h3", place.title, id=f"{place.id}-title"),
+            tag("p", " · ".join(_counts(place)), class_="soft"),
+        ),
+        _contact_sheet(root, place, thumbs),
+        _dataset(place),
+        tag("div", _training(root, place), _verdict(place), class_="pair"),
+        _grid(root, place),
+        _compositions(root, place),
+        id=place.id,
+        class_="place",
+        aria_labelledby=f"{place.id}-title",
+    )
+
+
+def _counts(place: Place) -> list[str]:
+    return [place.id, count(len(place.plates), "plate"), f"from {count(len(place.shots), 'shot')}"]
+
+
+def _contact_sheet(root: Path, place: Place, thumbs: int) -> Html:
+    made = [row for row in place.plates if row.status == "made" and plate_path(row)]
+    chosen = spread(made, thumbs)
+    figures = []
+    for row in chosen:
+        shown = picture(photo(root / plate_path(row), THUMB_WIDTH), f"Plate {row.picture}")
+        caption = place.caption_of(row.picture)
+        figures.append(figure(shown, [tag("b", row.picture), tag("span", caption, class_="said") if caption else None]))
+    return tag(
+        "div",
+        figures,
+        class_="sheet",
+        role="region",
+        tabindex=0,
+        aria_label=f"Contact sheet of {place.title}",
+        data_gallery=True,
+    )
+
+
+def spread(rows: Sequence[Row], limit: int) -> list[Row]:
+    """At most `limit` of them, evenly spread, first and last included."""
+    if len(rows) <= limit:
+        return list(rows)
+    return [rows[round(index * (len(rows) - 1) / (limit - 1))] for index in range(limit)]
+
+
+def _dataset(place: Place) -> Html | None:
+    captions = place.captions
+    if not captions:
+        return None
+    remark = place.dataset_remark
+    held_out = remark.get("held_out") or ()
+    shown = captions.most_common(3)
+    rest = captions.most_common()[3:]
+    more = None
+    if rest:
+        more = tag(
+            "details",
+            tag("summary", f"{count(len(rest), 'more caption')}"),
+            tag("ul", [_caption(words, number) for words, number in rest], class_="captions"),
+        )
+    return tag(
+        "div",
+        tag("h4", "Dataset"),
+        facts(
+            ("trigger", code(place.trigger) if place.trigger else None),
+            ("pictures", str(sum(captions.values()))),
+            ("repeats", str(remark.get("repeats") or "")),
+            ("mirrored", "yes" if remark.get("flip") else "no"),
+            ("held out", str(len(held_out)) if held_out else ""),
+        ),
+        tag("ul", [_caption(words, number) for words, number in shown], class_="captions"),
+        more,
+        class_="dataset",
+    )
+
+
+def _caption(words: str, number: int) -> Html:
+    return tag("li", tag("q", words), tag("span", f" × {number}", class_="soft"))
+
+
+def _training(root: Path, place: Place) -> Html | None:
+    row = place.lora
+    if row is None:
+        return None
+    record = row.record
+    if row.status != "made":
+        return tag("div", tag("h4", "Training"), card(row.status, f"{row.status}: {row.reason}"), class_="training")
+    lora = next((name for name in row.outputs if name.endswith(".safetensors")), "")
+    size = (root / lora).stat().st_size if lora and (root / lora).is_file() else None
+    samples = [name for name in row.outputs if "/samples/" in name and name.endswith((".png", ".webp"))]
+    curve = loss_curve(record.get("curve") or (), place.title)
+    strip = [figure(picture(photo(root / name, 192), f"Sample {Path(name).stem}")) for name in samples[-6:]]
+    return tag(
+        "div",
+        tag("h4", "Training"),
+        tag("div", curve, _curve_key(record), class_="plot") if curve else None,
+        facts(
+            ("file", code(lora) if lora else None),
+            ("size", file_size(size) if size is not None else ""),
+            ("base", str(record.get("base") or "")),
+            ("dim / alpha", f"{record.get('dim')} / {record.get('alpha')}" if record.get("dim") else ""),
+            ("optimizer steps", str(record.get("steps") or "")),
+            ("pictures seen", str(record.get("pictures_seen") or "")),
+            ("validation loss", _number(record.get("validation"))),
+        ),
+        tag("div", strip, class_="samples", data_gallery=True) if strip else None,
+        class_="training",
+    )
+
+
+def _curve_key(record: Mapping[str, Any]) -> Html:
+    checked = any(len(point) > 2 and point[2] is not None for point in record.get("curve") or ())
+    names = [("smooth", "training loss")] + ([("check", "validation loss")] if checked else [])
+    marks = [tag("li", tag("span", class_=f"dash {kind}", aria_hidden="true"), name) for kind, name in names]
+    return tag("ul", marks, class_="legend")
+
+
+def _verdict(place: Place) -> Html | None:
+    row = place.grid
+    if row is None:
+        return None
+    if row.status != "made":
+        return tag("div", tag("h4", "Verdict"), card(row.status, f"{row.status}: {row.reason}"), class_="verdict")
+    found = row.record.get("verdict") or ()
+    scale = row.record.get("recommended_scale")
+    items = [
+        tag(
+            "li",
+            tag("b", str(entry.get("word", ""))),
+            tag("p", str(entry.get("cure", ""))) if entry.get("cure") else None,
+            tag("p", figures_in_words(entry.get("figures")), class_="soft") if entry.get("figures") else None,
+        )
+        for entry in found
+    ]
+    good = tag("p", "Nothing to complain about.", class_="fine") if not items else None
+    return tag(
+        "div",
+        tag("h4", "Verdict"),
+        tag("p", ["use it at ", tag("strong", _number(scale))], class_="scale") if scale is not None else None,
+        good,
+        tag("ul", items, class_="words") if items else None,
+        class_="verdict",
+    )
+
+
+def figures_in_words(figures: Any) -> str:
+    """`likeness 0.42, base 0.31` from a table of figures; text stays as it is."""
+    if isinstance(figures, Mapping):
+        return ", ".join(f"{str(key).replace('_', ' ')} {_number(value)}" for key, value in figures.items())
+    if isinstance(figures, list | tuple):
+        return ", ".join(_number(value) for value in figures)
+    return str(figures)
+
+
+def file_size(count: int) -> str:
+    """Bytes in words: `812 kB`, `12.4 MB`."""
+    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{-(-count // 1000)} kB"
+
+
+def _grid(root: Path, place: Place) -> Html | None:
+    row = place.grid
+    name = str(row.record.get("grid") or "") if row is not None and row.status == "made" else ""
+    if not name or ".." in name.split("/"):
+        return None
+    alt = f"Test pictures of {place.title}: prompts by scales and seeds"
+    return tag(
+        "div",
+        tag("h4", "Grid"),
+        tag("div", figure(picture(photo(root / name, GRID_WIDTH, 80), alt)), class_="grid-picture", data_gallery=True),
+        class_="grid-part",
+    )
+
+
+def _compositions(root: Path, place: Place) -> Html | None:
+    cells = []
+    for row in place.compositions:
+        name = next((name for name in row.outputs if name.endswith((".png", ".webp"))), "")
+        if not name or ".." in name.split("/"):
+            continue
+        alt = f"Composition with {place.title}"
+        cells.append(figure(picture(photo(root / name, 640, 80), alt), tag("span", recipe_in_words(row.record))))
+    if not cells:
+        return None
+    return tag(
+        "div", tag("h4", "Compositions"), tag("div", cells, class_="compositions", data_gallery=True), class_="composed"
+    )
+
+
+def recipe_in_words(recipe: Mapping[str, Any]) -> str:
+    """Prompt, then adapters with their scales, then the seed, as far as the recipe has them."""
+    words = [str(recipe["prompt"])] if recipe.get("prompt") else []
+    adapters = recipe.get("adapters") or ()
+    for adapter in adapters:
+        if isinstance(adapter, Mapping):
+            words.append(
+                f"{Path(str(adapter.get('path') or adapter.get('name'))).stem} {_number(adapter.get('scale'))}"
+            )
+    if recipe.get("seed") is not None:
+        words.append(f"seed {recipe['seed']}")
+    return " · ".join(words)
+
+
+def _noise(noise: list[Row]) -> Html | None:
+    if not noise:
+        return None
+    lines = [tag("li", tag("b", row.picture), f" {row.reason}") for row in noise[:60]]
+    more = tag("li", f"and {len(noise) - 60} more") if len(noise) > 60 else None
+    return tag(
+        "details",
+        tag("summary", f"{count(len(noise), 'plate')} in no place"),
+        tag("p", ["To give one back: ", code("bglora keep PICTURE")], class_="soft"),
+        tag("ul", lines, more, class_="names"),
+        class_="noise",
+    )
+
+
+def _number(value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no"}.get(value, "")
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list | tuple):
+        return "–".join(_number(each) for each in value)
+    return str(value)

@@ -1,0 +1,52 @@
+"use strict";
+// A viewer for the galleries: click a picture, or press Enter on a strip; arrows go on, o shows where pixels come from.
+(() => {
+  const viewer = document.getElementById("viewer");
+  const stage = document.getElementById("viewer-picture");
+  const words = document.getElementById("viewer-words");
+  const origin = document.getElementById("origin");
+  let pictures = [];
+  let at = 0;
+
+  const wordsOf = (picture) => {
+    const caption = picture.parentElement.querySelector("figcaption");
+    const alt = picture.querySelector("img").alt;
+    return caption && caption.textContent ? alt + " · " + caption.innerText.replace(/\s+/g, " ") : alt;
+  };
+
+  const show = (index) => {
+    at = (index + pictures.length) % pictures.length;
+    stage.replaceChildren(pictures[at].cloneNode(true));
+    words.textContent = wordsOf(pictures[at]);
+  };
+
+  const open = (gallery, picture) => {
+    pictures = [...gallery.querySelectorAll(".pic:not(.card)")];
+    if (!pictures.length) return;
+    show(Math.max(0, pictures.indexOf(picture)));
+    if (!viewer.open) viewer.showModal();
+  };
+
+  for (const gallery of document.querySelectorAll("[data-gallery]")) {
+    gallery.classList.add("zoomable");
+    gallery.addEventListener("click", (event) => {
+      const picture = event.target.closest(".pic:not(.card)");
+      if (picture) open(gallery, picture);
+    });
+    gallery.addEventListener("keydown", (event) => {
+      if (event.key === "Enter" && event.target === gallery) open(gallery, null);
+    });
+    if (!gallery.hasAttribute("tabindex")) gallery.tabIndex = 0;
+  }
+
+  document.getElementById("viewer-back").addEventListener("click", () => show(at - 1));
+  document.getElementById("viewer-next").addEventListener("click", () => show(at + 1));
+  document.getElementById("viewer-close").addEventListener("click", () => viewer.close());
+  viewer.addEventListener("click", (event) => { if (event.target === viewer) viewer.close(); });
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (viewer.open && event.key === "ArrowLeft") show(at - 1);
+    if (viewer.open && event.key === "ArrowRight") show(at + 1);
+    if (event.key === "o" && origin) origin.checked = !origin.checked;
+  });
+})();

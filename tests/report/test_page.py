@@ -1,0 +1,158 @@
+"""The page as text: everything is in it, nothing escapes its quotes, nothing comes from outside."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from bglora.engine.stage import Row
+from bglora.report import build_report
+from bglora.settings import Settings
+from tests.report.recorded import EVIL, STAGES, Counts, RecordedView, full_project
+
+
+class Elements(HTMLParser):
+    """All elements of a page with their attributes, and its text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.found if name == tag]
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> tuple[RecordedView, Path]:
+    view = full_project(tmp_path_factory.mktemp("film"))
+    return view, build_report(view.root, view, view.counts())
+
+
+@pytest.fixture(scope="module")
+def page(full: tuple[RecordedView, Path]) -> str:
+    return full[1].read_text(encoding="utf-8")
+
+
+def test_it_lies_where_the_folder_plan_says(full: tuple[RecordedView, Path]) -> None:
+    view, path = full
+    assert path == view.root / "report" / "index.html"
+    assert [each.name for each in path.parent.iterdir()] == ["index.html"]
+
+
+def test_names_are_escaped_everywhere(page: str) -> None:
+    elements = Elements(page)
+    assert "alert(1)</script>" not in page
+    assert len(elements.all("script")) == 1
+    assert elements.text.count(EVIL) >= 10, "the name itself must be readable"
+
+
+def test_nothing_comes_from_outside(page: str) -> None:
+    sources = [
+        value for _, attributes in Elements(page).found for key, value in attributes.items() if key in {"src", "href"}
+    ]
+    assert sources
+    assert all(str(source).startswith(("data:image/webp;base64,", "#")) for source in sources)
+    assert "url(" not in page
+    policy = next(each["content"] for each in Elements(page).all("meta") if "http-equiv" in each)
+    assert str(policy).startswith("default-src 'none'; img-src data:;")
+
+
+def test_every_picture_has_words_and_a_size(page: str) -> None:
+    pictures = [each for each in Elements(page).all("img") if each.get("class") != "layer"]
+    assert len(pictures) > 30
+    assert all(each["alt"] for each in pictures)
+    assert all(int(str(each["width"])) <= 1440 and int(str(each["height"])) > 0 for each in pictures)
+
+
+def test_headings_and_landmarks_make_an_outline(page: str) -> None:
+    elements = Elements(page)
+    assert [len(elements.all(tag)) for tag in ("h1", "main", "nav", "footer")] == [1, 1, 1, 1]
+    levels = [int(tag[1]) for tag, _ in elements.found if re.fullmatch(r"h[1-6]", tag)]
+    assert levels[0] == 1
+    assert all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False)), levels
+
+
+def test_ids_are_unique_and_labels_point_at_something(page: str) -> None:
+    elements = Elements(page)
+    ids = [attributes["id"] for _, attributes in elements.found if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    pointed = {attributes["aria-labelledby"] for _, attributes in elements.found if "aria-labelledby" in attributes}
+    pointed |= {str(attributes["href"])[1:] for attributes in elements.all("a")}
+    assert pointed <= set(ids)
+
+
+def test_a_shot_shows_frame_mask_plate_and_where_its_pixels_come_from(page: str) -> None:
+    alts = [str(each["alt"]) for each in Elements(page).all("img")]
+    assert "Frame 1 of harbor" in alts
+    assert "Mask of frame 1: characters on 4.0 % of it, their shadows and reflections on 0.8 %" in alts
+    assert "Plate of frame 1, without characters" in alts
+    assert page.count('class="layer"') == 10 + 1  # 4 + 4 + 3 plates (one is dropped) of at most four samples a shot
+
+
+def test_what_is_dropped_failed_or_left_out_says_why(page: str) -> None:
+    text = Elements(page).text
+    assert f"dropped: more than half is guessed {EVIL}" in text
+    assert "Frames 0–3 left out: fade." in text
+    assert "ends in the middle\nx.mp4\ncopy it again" in text
+
+
+def test_a_place_shows_captions_curve_verdict_grid_and_compositions(page: str) -> None:
+    text = Elements(page).text
+    for words in ("town_1, background, quay 0", "too weak", "likeness 0.31", "use it at 0.7", "fisher 1", "seed 4"):
+        assert words in text
+    assert "Training loss of Harbor town over 160 optimizer steps" in text
+
+
+@pytest.mark.parametrize("lost", ["frames/harbor-s000/000000.png", "plates/harbor-s000/000000.png"])
+def test_a_picture_that_is_gone_or_broken_is_said_in_its_place(tmp_path: Path, lost: str) -> None:
+    view = full_project(tmp_path)
+    (tmp_path / lost).unlink()
+    (tmp_path / "provenance/harbor-s000/000001.png").write_bytes(b"no picture")
+    (tmp_path / "segmented/masks/harbor-s000/000001.png").write_bytes(b"no picture")
+    text = Elements(build_report(tmp_path, view, view.counts()).read_text(encoding="utf-8")).text
+    assert "the file is gone" in text
+    assert "the file can't be read" in text
+
+
+def test_a_path_out_of_the_project_is_not_opened(tmp_path: Path) -> None:
+    view = full_project(tmp_path / "film")
+    secret = tmp_path / "secret.png"
+    (view.root / "plates/harbor-s000/000000.png").rename(secret)
+    for stage in ("inpaint", "test", "compose"):
+        view.tables[stage] = [
+            Row(row.item, row.picture, row.status, "", ("plates/../../secret.png",), {"grid": "../secret.png"})
+            for row in view.tables[stage]
+        ]
+    page = build_report(view.root, view, view.counts()).read_text(encoding="utf-8")
+    assert "Plate of frame" not in page
+    assert "Test pictures" not in page
+
+
+def test_an_empty_project_says_the_first_command(tmp_path: Path) -> None:
+    view = RecordedView(tmp_path, Settings(project={"name": "harbor"}))  # type: ignore[arg-type]
+    text = Elements(build_report(tmp_path, view, [Counts(name) for name in STAGES]).read_text(encoding="utf-8")).text
+    assert "Nothing is made yet. The whole way: bglora run --all" in text
+
+
+def test_a_project_with_frames_only_waits_for_masks_and_plates(tmp_path: Path) -> None:
+    view = full_project(tmp_path)
+    view.tables = {"ingest": [row for row in view.tables["ingest"] if row.status == "made"]}
+    view.remarks = {key: value for key, value in view.remarks.items() if key[0] == "ingest"}
+    text = Elements(build_report(tmp_path, view, view.counts()).read_text(encoding="utf-8")).text
+    assert "not segmented yet: bglora segment" in text
+    assert "Next is segment. The rest of the way: bglora run --all" in text
+
+
+def test_failures_name_the_command_that_tries_again(page: str) -> None:
+    assert "1 picture failed in ingest. When the cause is mended: bglora retry ingest" in Elements(page).text

@@ -1,0 +1,136 @@
+"""Samples, numbers in words, curves and layers."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bglora.engine.stage import Row
+from bglora.report.about import written
+from bglora.report.contents import Sample, Shot, _trim, choose_samples
+from bglora.report.curve import loss_curve, smoothed
+from bglora.report.markup import Html, count, duration, percent, tag
+from bglora.report.pictures import OBJECT_COLOR, Picture, Unreadable, mask_over, photo, provenance_layer
+from bglora.report.places import hero_columns, spread
+
+
+def sample(number: int, hole: float = 0.0) -> Sample:
+    picture = f"a-s000/{number:06d}"
+    row = Row("a-s000", picture, "made", "", (), {"hole": hole})
+    return Sample(picture, row, None, row)
+
+
+def pixels(picture: Picture | Unreadable) -> np.ndarray:
+    assert isinstance(picture, Picture)
+    data = base64.b64decode(picture.source.partition(",")[2])
+    return np.asarray(Image.open(io.BytesIO(data)))
+
+
+def test_samples_are_spread_and_show_the_largest_character() -> None:
+    samples = [sample(number, hole=0.5 if number in {1, 5, 6, 11} else 0.1) for number in range(12)]
+    assert [each.picture[-2:] for each in choose_samples(samples, 4)] == ["01", "05", "06", "11"]
+
+
+@pytest.mark.parametrize("number", [0, 1, 3, 4])
+def test_few_samples_are_all_shown(number: int) -> None:
+    samples = [sample(index) for index in range(number)]
+    assert choose_samples(samples, 4) == samples
+
+
+def test_a_long_film_shows_fewer_samples() -> None:
+    shots = [Shot(f"a-s{number}", "a", samples=[sample(index) for index in range(4)]) for number in range(1000)]
+    _trim(shots)
+    shown = [len(shot.samples) for shot in shots]
+    assert sum(shown) <= 320
+    assert shown[0] == 1 and sum(shown[500:]) > 100
+
+
+def test_spread_takes_first_and_last() -> None:
+    rows = [Row("a", f"{number}", "made", "", (), {}) for number in range(50)]
+    chosen = [int(row.picture) for row in spread(rows, 12)]
+    assert (chosen[0], chosen[-1], len(set(chosen))) == (0, 49, 12)
+
+
+@pytest.mark.parametrize(("share", "words"), [(0.0, "0 %"), (0.0004, "< 0.1 %"), (0.0888, "8.9 %"), (1.0, "100.0 %")])
+def test_shares_in_words(share: float, words: str) -> None:
+    assert percent(share) == words
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0.42, "0.4 s"), (52, "52 s"), (425, "7 min 05 s"), (12000, "3 h 20 min")]
+)
+def test_times_in_words(seconds: float, words: str) -> None:
+    assert duration(seconds) == words
+
+
+def test_counts_agree_with_their_noun() -> None:
+    assert [count(1, "shot"), count(12, "shot"), count(1200, "plate")] == ["1 shot", "12 shots", "1\u202f200 plates"]
+
+
+def test_markup_escapes_text_and_attributes() -> None:
+    made = tag(
+        "p", "<b>", Html("<i>x</i>"), None, ["&", "'"], title='"><script>', data_x=True, hidden=False, class_="a"
+    )
+    assert made == '<p title="&quot;&gt;&lt;script&gt;" data-x class="a">&lt;b&gt;<i>x</i>&amp;&#x27;</p>'
+
+
+@pytest.mark.parametrize(("value", "words"), [(True, "true"), ("a", '"a"'), ((0.5, "b"), '[0.5, "b"]'), (3, "3")])
+def test_settings_are_written_as_in_the_manifest(value: object, words: str) -> None:
+    assert written(value) == words
+
+
+def test_the_curve_leaves_out_what_is_not_finite_and_survives_one_point() -> None:
+    assert loss_curve([], "x") == ""
+    assert loss_curve([[1, math.nan, None, 1e-4]], "x") == ""
+    one = loss_curve([[1, 0.5, None, 1e-4], [2, math.inf, math.nan, 1e-4]], "x")
+    assert "nan" not in one.lower() and "inf" not in one
+    flat = loss_curve([[step, 0.0, None, 1e-4] for step in range(5)], "x")
+    assert "nan" not in flat
+
+
+def test_smoothing_keeps_a_constant() -> None:
+    assert all(value == pytest.approx(2.0) for _, value in smoothed([(step, 2.0) for step in range(50)]))
+
+
+def test_pictures_are_shrunk_never_enlarged(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.new("RGB", (640, 360), (10, 200, 30)).save(path)
+    assert pixels(photo(path, 320)).shape == (180, 320, 3)
+    assert pixels(photo(path, 960)).shape == (360, 640, 3)
+
+
+def test_the_mask_colors_the_character_and_greys_the_rest(tmp_path: Path) -> None:
+    Image.new("RGB", (64, 32), (10, 200, 30)).save(tmp_path / "frame.png")
+    mask = np.zeros((32, 64), np.uint8)
+    mask[:, :32] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    shown = pixels(mask_over(tmp_path / "frame.png", tmp_path / "mask.png", 64)).astype(int)
+    assert np.ptp(shown[16, 56]) < 12, "outside the character the frame is grey"
+    assert np.abs(shown[16, 8] - OBJECT_COLOR).max() < 60
+
+
+def test_a_mask_of_another_size_is_said(tmp_path: Path) -> None:
+    Image.new("RGB", (64, 32)).save(tmp_path / "frame.png")
+    Image.new("L", (32, 32)).save(tmp_path / "mask.png")
+    shown = mask_over(tmp_path / "frame.png", tmp_path / "mask.png", 64)
+    assert isinstance(shown, Unreadable) and "32 × 32" in shown.why
+
+
+def test_original_pixels_stay_see_through(tmp_path: Path) -> None:
+    origin = np.repeat(np.arange(4, dtype=np.uint8), 16)[None].repeat(16, 0)
+    Image.fromarray(origin).save(tmp_path / "origin.png")
+    layer = pixels(provenance_layer(tmp_path / "origin.png", 320))
+    assert layer[8, 8, 3] == 0
+    assert all(layer[8, 24 + 16 * index, 3] > 150 for index in range(3))
+    assert len({tuple(layer[8, 24 + 16 * index, :3]) for index in range(3)}) == 3
+
+
+@pytest.mark.parametrize(("cells", "columns"), [(1, 1), (2, 2), (3, 3), (4, 2), (5, 3), (6, 3)])
+def test_the_places_leave_no_ragged_edge(cells: int, columns: int) -> None:
+    assert hero_columns(cells) == columns
