@@ -1,28 +1,28 @@
 """What a person decided about pictures and scenes. Kept in decisions.toml; outlives every re-run.
 
-[[decision]]                     a list in the order of deciding: where two speak of the same picture, the later one counts
-drop = "harbor-s003/*"           pictures, by name or pattern (* ? [abc])
-reason = "too dark"
+    [[decision]]                  in the order of deciding: the later one about a picture counts
+    drop = "harbor-s003/*"        pictures, by name or pattern (* ? [abc])
+    reason = "too dark"
 
-[[decision]]
-keep = "harbor-s003/000060"
+    [[decision]]
+    keep = "harbor-s003/000060"
 
-[[decision]]
-rename = "scene-00"
-title = "The pier"
+    [[decision]]
+    rename = "scene-00"
+    title = "The pier"
 
-[[decision]]
-merge = ["scene-02"]
-into = "scene-00"
+    [[decision]]
+    merge = ["scene-02"]
+    into = "scene-00"
 
-[[decision]]
-split = "scene-00"               these plates become a scene of their own
-plates = ["harbor-s003/*"]
+    [[decision]]
+    split = "scene-00"            these plates become a scene of their own
+    plates = ["harbor-s003/*"]
 
-[[decision]]
-retry = "harbor-s003*"           failed items or pictures to try again, `times` counts how often it was asked for
-stage = "inpaint"
-times = 1
+    [[decision]]
+    retry = "harbor-s003*"        failed items or pictures to try again; `times` counts how often it was asked for
+    stage = "inpaint"
+    times = 1
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fnmatch import translate
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,6 @@ class Decisions:
 
     root: Path
     entries: tuple[Decision, ...] = ()
-    _matchers: dict[str, re.Pattern[str]] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def load(cls, root: Path) -> Decisions:
@@ -98,12 +98,12 @@ class Decisions:
 
     def drops(self, picture: str) -> str | None:
         """The reason for which a person dropped the picture, None if nobody did. May be the empty string."""
-        last = self._last(("drop", "keep"), picture)
+        last = self._last(picture)
         return str(last.values["reason"]) if last is not None and last.kind == "drop" else None
 
     def keeps(self, picture: str) -> bool:
         """True if a person said to keep the picture, whatever its scores."""
-        last = self._last(("drop", "keep"), picture)
+        last = self._last(picture)
         return last is not None and last.kind == "keep"
 
     def renames(self) -> dict[str, str]:
@@ -130,7 +130,8 @@ class Decisions:
         """What was decided about these pictures or scenes, as JSON values: only names that something was decided about.
 
         Args:
-            kind: `pictures` (drops and keeps: `{"harbor-s003/000060": "keep" | "drop: reason"}`), `rename`, `merge`, `split`.
+            kind: `pictures` (drops and keeps: `{"harbor-s003/000060": "keep" | "drop: reason"}`), `rename`, `merge` or
+                `split`.
             names: pictures or scenes.
         """
         wanted = list(names)
@@ -176,7 +177,7 @@ class Decisions:
             return {}
         found: dict[str, str] = {}
         for name in names:
-            last = self._last(("drop", "keep"), name)
+            last = self._last(name)
             if last is not None:
                 found[name] = "keep" if last.kind == "keep" else f"drop: {last.values['reason']}"
         return found
@@ -184,18 +185,30 @@ class Decisions:
     def _of(self, kind: str) -> list[Decision]:
         return [one for one in self.entries if one.kind == kind]
 
-    def _last(self, kinds: tuple[str, ...], name: str) -> Decision | None:
-        for one in reversed(self.entries):
-            if one.kind in kinds and self._matches(one.about(), name):
-                return one
-        return None
+    @cached_property
+    def _judged(self) -> tuple[dict[str, int], list[tuple[int, re.Pattern[str]]]]:
+        """Drops and keeps: plain names to their entry, and patterns, latest first."""
+        names: dict[str, int] = {}
+        patterns = []
+        for index, one in enumerate(self.entries):
+            if one.kind in ("drop", "keep"):
+                if re.search(r"[*?\[]", one.about()):
+                    patterns.append((index, re.compile(translate(one.about()))))
+                else:
+                    names[one.about()] = index
+        return names, patterns[::-1]
 
-    def _matches(self, pattern: str, name: str) -> bool:
-        if pattern == name:
-            return True
-        if pattern not in self._matchers:
-            self._matchers[pattern] = re.compile(translate(pattern))
-        return self._matchers[pattern].match(name) is not None
+    def _last(self, name: str) -> Decision | None:
+        """The latest drop or keep that speaks of the picture."""
+        names, patterns = self._judged
+        latest = names.get(name, -1)
+        for index, pattern in patterns:
+            if index < latest:
+                break
+            if pattern.match(name):
+                latest = index
+                break
+        return self.entries[latest] if latest >= 0 else None
 
 
 def _entries(text: str, path: Path) -> Iterable[Decision]:
@@ -255,6 +268,7 @@ def _place(tables: Any, kind: str, values: dict[str, Any]) -> None:
         if (same and kind != "split") or (opposite and there.get(opposite) == values[kind]):
             del tables[index]
     table = tomlkit.table()
+    table.trivia.indent = "\n" if len(tables) else ""
     for key, value in values.items():
         table.add(key, value)
     tables.append(table)

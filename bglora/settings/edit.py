@@ -40,7 +40,7 @@ def set_value(root: Path, key: str, text: str) -> list[str]:
     Raises:
         UserError: there is no such key, or the value is wrong; nothing is written.
     """
-    _known(key)
+    known(key)
     value = value_of(key, text)
     path = root / MANIFEST
     before = text_of(path)
@@ -61,7 +61,7 @@ def set_value(root: Path, key: str, text: str) -> list[str]:
 
 def get_value(root: Path, key: str, given: tuple[str, ...] = ()) -> tuple[Any, str]:
     """The value of a key or table, as JSON values, and where it comes from."""
-    _known(key, tables=True)
+    known(key, tables=True)
     reading = read(root, given)
     return plain(reading, key), reading.origin(key)
 
@@ -136,7 +136,8 @@ def _follow_preset(document: tomlkit.TOMLDocument, old: str, new: str) -> list[s
     return changed
 
 
-def _known(key: str, *, tables: bool = False) -> None:
+def known(key: str, *, tables: bool = False) -> None:
+    """Refuses a key that there is not; with `tables`, a table is a key, too."""
     from bglora.settings import Settings
 
     if field_of(key) is not None or (tables and key in Settings.model_fields):

@@ -1,0 +1,92 @@
+"""Commands that do the work: `run`, one for each stage, and `plan`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from bglora.cli.options import Session
+from bglora.errors import UserError
+
+SENTENCES = {
+    "ingest": "Find the shots of the film and keep frames of each.",
+    "segment": "Find the characters, their shadows and reflections.",
+    "inpaint": "Take every character out: recover what is behind, fill what is never seen.",
+    "cluster": "Sort the plates into scenes, one per location.",
+    "caption": "Choose plates for each scene and write their captions.",
+    "train": "Train one background LoRA per scene.",
+    "test": "Paint a grid with each LoRA and judge it.",
+    "compose": "Paint pictures with character and background together.",
+}
+"""The stages in pipeline order, each with what it does."""
+
+StageName = Annotated[str | None, typer.Option(metavar="STAGE", autocompletion=lambda: list(SENTENCES))]
+
+
+def run(
+    session: Session,
+    all_: Annotated[bool, typer.Option("--all", help="The whole pipeline.")] = False,
+    to: Annotated[
+        str | None,
+        typer.Option(metavar="STAGE", help="From the first stage to this one.", autocompletion=lambda: [*SENTENCES]),
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            "--from", metavar="STAGE", help="From this stage to the last one.", autocompletion=lambda: [*SENTENCES]
+        ),
+    ] = None,
+) -> int | None:
+    """Run the pipeline. Only what is not done, or not up to date, is made."""
+    if not (all_ or to or since):
+        raise UserError(
+            "Say what to run.", where="bglora run", cure="bglora run --all; or --to STAGE, or --from STAGE."
+        )
+    return work(session, (), to=to or "", since=since or "")
+
+
+def stage(name: str) -> Callable[..., int | None]:
+    """The command of one stage."""
+
+    def command(session: Session) -> int | None:
+        return work(session, (name,))
+
+    command.__name__, command.__doc__ = name, SENTENCES[name]
+    return command
+
+
+def plan(
+    session: Session,
+    stages: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[STAGE]...", help="These alone; by default all.", autocompletion=lambda: [*SENTENCES]),
+    ] = None,
+) -> int | None:
+    """Show what a run would do and why, with an estimate of time and disk. Change nothing."""
+    return foresee(session, tuple(stages or ()))
+
+
+def work(session: Session, stages: tuple[str, ...], **span: str) -> int | None:
+    """Runs stages, or plans them with `--dry`; returns the exit code."""
+    if session.options.dry:
+        return foresee(session, stages, **span)
+    from bglora.cli.closing import close_run
+
+    max_time = session.options.seconds()
+    project = session.project()
+    result = project.run(*stages, max_time=max_time, **span, **session.scope())
+    return close_run(session, project, result)
+
+
+def foresee(session: Session, stages: tuple[str, ...], **span: str) -> int | None:
+    """Prints the plan."""
+    from bglora.console.tables import plan_lines
+
+    project = session.project()
+    found: Any = project.plan(*stages, **span, **session.scope())
+    session.console.emit("plan", found.to_json())
+    for shown in plan_lines(found, verbose=session.console.verbose):
+        session.console.result(shown)
+    return None

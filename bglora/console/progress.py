@@ -1,0 +1,181 @@
+"""How a run shows itself: one live bar per stage on a terminal, a line now and then in a log."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from bglora.console.words import counted, duration, number, safe
+from bglora.engine.events import ItemFinished, ItemProgress, ItemStarted, StageFinished, StageStarted
+
+if TYPE_CHECKING:
+    from rich.console import Console as RichConsole
+    from rich.progress import Progress, TaskID
+
+EVERY = 10.0
+"""Seconds between two lines about the same stage in a log."""
+
+
+class Shown(Protocol):
+    """Something that shows a run."""
+
+    def started(self, event: StageStarted) -> None: ...
+
+    def moved(self, state: StageState) -> None: ...
+
+    def finished(self, event: StageFinished) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class StageState:
+    """How far the present stage is, put together from its items' events."""
+
+    def __init__(self, event: StageStarted, now: Callable[[], float] = time.monotonic) -> None:
+        self.stage, self.items, self.told = event.stage, event.items, event.seconds_left
+        self.done = 0
+        self.running: dict[str, float] = {}
+        self.text = ""
+        self._now, self._start = now, now()
+
+    def item(self, event: ItemStarted | ItemProgress | ItemFinished) -> None:
+        """Takes in what an item tells."""
+        if isinstance(event, ItemStarted):
+            self.running[event.item] = 0.0
+            self.text = event.item
+        elif isinstance(event, ItemProgress):
+            self.running[event.item] = min(max(event.done / event.total, 0.0), 1.0) if event.total > 0 else 0.0
+            self.text = f"{event.item} {event.text}".strip()
+        else:
+            self.running.pop(event.item, None)
+            self.done += 1
+            self.told = event.seconds_left
+
+    @property
+    def share(self) -> float:
+        """Share of the stage's work that is done, 0 to 1."""
+        return min((self.done + sum(self.running.values())) / self.items, 1.0) if self.items else 1.0
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the stage began."""
+        return self._now() - self._start
+
+    @property
+    def left(self) -> float | None:
+        """Seconds that the rest will take: by this run's own pace, else by earlier runs', None if unknown."""
+        if self.share >= 0.02 and self.elapsed > 1.0:
+            return self.elapsed / self.share * (1 - self.share)
+        return None if self.told is None else max(self.told - self.elapsed, 0.0)
+
+    @property
+    def pace(self) -> str:
+        """Items per second or minute."""
+        if self.share <= 0 or self.elapsed < 1.0:
+            return ""
+        rate = self.share * self.items / self.elapsed
+        return f"{rate:.1f}/s" if rate >= 1 else f"{rate * 60:.1f}/min"
+
+
+def ended(event: StageFinished) -> str:
+    """What a finished stage did, in one line: `64 made, 3 dropped, 12 items were fresh`."""
+    counts = ((event.made, "made"), (event.dropped, "dropped"), (event.failed, "failed"))
+    parts = [f"{number(count)} {word}" for count, word in counts if count]
+    if event.fresh:
+        parts.append(f"{counted(event.fresh, 'item was', 'items were')} fresh")
+    return ", ".join(parts) or "nothing to do"
+
+
+class Lines:
+    """For logs and pipes: plain lines, none longer than it must be."""
+
+    def __init__(self, say: Callable[[str], None], now: Callable[[], float] = time.monotonic) -> None:
+        self._say, self._now = say, now
+        self._last = now()
+
+    def started(self, event: StageStarted) -> None:
+        if event.items:
+            fresh = f", {number(event.fresh)} fresh" if event.fresh else ""
+            left = f", about {duration(event.seconds_left)}" if event.seconds_left else ""
+            self._say(f"{event.stage}: {counted(event.items, 'item')} to make{fresh}{left}")
+        self._last = self._now()
+
+    def moved(self, state: StageState) -> None:
+        if self._now() - self._last < EVERY:
+            return
+        self._last = self._now()
+        left = f", about {duration(state.left)} left" if state.left is not None else ""
+        self._say(f"{state.stage}: {state.share:.0%}, {state.done} of {state.items} items{left} ({safe(state.text)})")
+
+    def finished(self, event: StageFinished) -> None:
+        self._say(f"{event.stage}: {ended(event)} ({duration(event.seconds)})")
+
+    def close(self) -> None:
+        """Nothing is left open."""
+
+
+class Bars:
+    """For terminals: the present stage is one live line; a finished stage becomes a line above it."""
+
+    def __init__(self, console: RichConsole) -> None:
+        self._console = console
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
+
+    def started(self, event: StageStarted) -> None:
+        self.close()
+        if not event.items:
+            return
+        from rich.progress import BarColumn, Progress, TextColumn
+        from rich.table import Column
+
+        def text(field: str, width: int | None, justify: str = "left", style: str = "") -> TextColumn:
+            column = Column(width=width, no_wrap=True, overflow="ellipsis", ratio=None if width else 1)
+            return TextColumn(field, markup=False, justify=justify, style=style, table_column=column)  # type: ignore[arg-type]
+
+        self._progress = Progress(
+            text("{task.description}", 8, style="bold"),
+            BarColumn(bar_width=18),
+            text("{task.fields[share]}", 4, "right"),
+            text("{task.fields[count]}", 9, "right"),
+            text("{task.fields[left]}", 14, "right", "cyan"),
+            text("{task.fields[text]}", None, style="dim"),
+            console=self._console,
+            transient=True,
+            expand=True,
+            refresh_per_second=5,
+        )
+        self._task = self._progress.add_task(event.stage, total=1.0, share="0%", count="", left="", text="")
+        self._progress.start()
+
+    def moved(self, state: StageState) -> None:
+        if self._progress is None or self._task is None:
+            return
+        left = f"{duration(state.left)} left" if state.left is not None else ""
+        self._progress.update(
+            self._task,
+            completed=state.share,
+            share=f"{state.share:.0%}",
+            count=f"{state.done}/{state.items}",
+            left=left,
+            text=safe(state.text),
+        )
+
+    def finished(self, event: StageFinished) -> None:
+        self.close()
+        from rich.text import Text
+
+        mark, style = ("!", "yellow") if event.failed else ("✓", "green")
+        if self._console.encoding.lower() not in ("utf-8", "utf8"):
+            mark = "!" if event.failed else "+"
+        line = Text.assemble(
+            (f"{mark} ", style), (f"{event.stage:<8} ", "bold"), ended(event), (f"  {duration(event.seconds)}", "dim")
+        )
+        self._console.print(line)
+
+    def close(self) -> None:
+        """Takes the live line away."""
+        if self._progress is not None:
+            self._progress.stop()
+        self._progress = self._task = None

@@ -1,0 +1,144 @@
+"""Status, plan, settings, checks as a person reads them. Every table fits 80 columns."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+from rich.text import Text
+
+from bglora.console.words import counted, duration, number, safe, size
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from bglora.engine.plan import Plan, StagePlan
+
+REASONS = 4
+"""Reasons shown of each stage; the others are counted."""
+
+STATES = {"ok": ("ok", "green"), "warning": ("warning", "yellow"), "missing": ("missing", "red")}
+
+
+def _table(*columns: tuple[str, str]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", pad_edge=False)
+    for title, justify in columns:
+        table.add_column(title, justify=justify, no_wrap=justify == "right")  # type: ignore[arg-type]
+    return table
+
+
+def _count(count: int, style: str = "") -> Text:
+    return Text(number(count), style=style) if count else Text("·", style="dim")
+
+
+def status_lines(stages: Sequence[Any]) -> Iterator[RenderableType]:
+    """The table of `status`, then why pictures were dropped or failed."""
+    table = _table(
+        ("stage", "left"), ("done", "right"), ("to do", "right"), ("failed", "right"), ("dropped", "right"),
+        ("spent", "right"), ("left", "right"),
+    )  # fmt: skip
+    for one in stages:
+        table.add_row(
+            Text(one.name, style="bold"),
+            _count(one.made, "green"),
+            _count(one.to_do),
+            _count(one.failed, "red"),
+            _count(one.dropped, "yellow"),
+            duration(one.spent) if one.spent else "·",
+            duration(one.left) if one.to_do else "·",
+        )
+    yield table
+    for one in stages:
+        if one.reasons:
+            yield Text(f"\n{one.name}", style="bold")
+            yield from _reasons(one.reasons)
+
+
+def plan_lines(plan: Plan, *, verbose: bool = False) -> Iterator[RenderableType]:
+    """What a run would do: a line per stage, and why."""
+    if plan.fresh:
+        yield Text("Nothing to do: everything is done and up to date.")
+        return
+    for one in plan.stages:
+        yield Text.assemble((f"{one.stage:<9}", "bold"), _what(one))
+        yield from _reasons(one.reasons())
+        if verbose:
+            for verdict in one.todo:
+                yield Text(f"  {safe(verdict.item.name)}: {safe('; '.join(verdict.reasons))}", style="dim")
+    seconds = plan.seconds
+    known = [one.bytes for one in plan.stages if one.bytes]
+    estimate = f"about {duration(seconds)}" if seconds is not None else "time not known yet: no earlier run to go by"
+    if known:
+        estimate += f", about {size(sum(known))} on disk"
+    yield Text(f"\nAll together: {estimate}.")
+
+
+def _what(stage: StagePlan) -> str:
+    if stage.note:
+        return safe(stage.note)
+    parts = []
+    if stage.todo:
+        pictures = stage.pictures
+        some = f" ({counted(pictures, 'picture')})" if pictures > len(stage.todo) else ""
+        parts.append(f"{counted(len(stage.todo), 'item')} to make{some}")
+    if stage.fresh:
+        parts.append(f"{number(stage.fresh)} fresh")
+    if stage.skipped:
+        parts.append(f"{number(stage.skipped)} left out by --only")
+    if stage.orphans:
+        parts.append(f"{counted(len(stage.orphans), 'item')} no longer there, outputs moved away")
+    if stage.edited:
+        parts.append(f"{counted(len(stage.edited), 'file')} edited by you, kept")
+    if stage.waits_for:
+        parts.append(f"more may follow after {', '.join(stage.waits_for)}")
+    if stage.todo and stage.seconds is not None:
+        parts.append(f"about {duration(stage.seconds)}")
+    return ", ".join(parts) or "nothing"
+
+
+def _reasons(reasons: Mapping[str, int]) -> Iterator[RenderableType]:
+    shown = list(reasons.items())[:REASONS]
+    for reason, count in shown:
+        yield Text(f"  {count:>5} × {safe(reason)}", style="dim", overflow="fold")
+    rest = sum(list(reasons.values())[REASONS:])
+    if rest:
+        yield Text(f"  {rest:>5} × other reasons", style="dim")
+
+
+def settings_lines(table: str, rows: Sequence[tuple[str, Any, str, str]]) -> Iterator[RenderableType]:
+    """A table of project.toml as a reference: key, value, where it comes from, what it means."""
+    yield Text(f"[{table}]", style="bold")
+    for key, value, origin, about in rows:
+        shown = json.dumps(value, ensure_ascii=False)
+        yield Text.assemble((f"{key} = {safe(shown)}", "green"), (f"   {safe(origin)}", "dim"))
+        yield Text(f"    {about}")
+    yield Text("")
+
+
+def check_lines(checks: Sequence[Any]) -> Iterator[RenderableType]:
+    """What `doctor` found, with the command that mends it."""
+    table = _table(("", "left"), ("", "left"), ("", "left"))
+    table.show_header = False
+    table.columns[0].no_wrap = table.columns[1].no_wrap = True
+    for check in checks:
+        word, style = STATES[check.state]
+        found = Text(safe(check.found))
+        if check.mend:
+            found.append(f"\n→ {check.mend}", style="bold")
+        table.add_row(Text(word, style=style), check.name, found)
+    yield table
+
+
+def clean_lines(found: Sequence[Any]) -> Iterator[RenderableType]:
+    """What can be deleted."""
+    if not found:
+        yield Text("There is nothing to delete.")
+        return
+    table = _table(("what", "left"), ("files", "right"), ("frees", "right"), ("to make again", "right"), ("", "left"))
+    for one in found:
+        again = "nothing" if one.seconds == 0 else duration(one.seconds)
+        kept = f" {counted(one.edited, 'edited file stays', 'edited files stay')}." if one.edited else ""
+        table.add_row(Text(one.name, style="bold"), number(one.files), size(one.bytes), again, one.about + kept)
+    yield table

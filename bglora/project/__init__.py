@@ -1,0 +1,275 @@
+"""A project folder: made, opened, run, looked at, decided about. What the commands do, as methods.
+
+Nothing heavy is imported before it is needed: `import bglora` is for scripts that may only want to look.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bglora.engine.events import Listener, silent
+from bglora.errors import UserError
+from bglora.project.making import MANIFEST, make, make_demo
+
+if TYPE_CHECKING:
+    from bglora.decisions import Decisions
+    from bglora.engine.runner import Plan, Runner, RunRequest, RunResult, StageStatus
+    from bglora.project.cleaning import Cleanable
+    from bglora.settings import Settings
+
+
+def open(folder: str | Path = ".", *, given: Iterable[str] = (), listener: Listener = silent, jobs: int = 0) -> Project:
+    """Opens the project in `folder`, or in the nearest folder above it that is one.
+
+    Args:
+        folder: the project's folder, or one inside it.
+        given: settings for this time only, as `"inpaint.engine=patch"`; stronger than everything else.
+        listener: is called with each event of a run (see `bglora.engine.events`).
+        jobs: processes for work that can be done side by side; 0 means as many as there are cores.
+
+    Raises:
+        UserError: there is no project, or it was made by a newer bglora.
+    """
+    from bglora.settings.migrations import migrate
+
+    start = Path(folder).expanduser().absolute()
+    for place in (start, *start.parents):
+        if (place / MANIFEST).is_file():
+            migrate(place)
+            return Project(place, tuple(given), listener, jobs)
+    raise UserError(
+        "There is no bglora project here.",
+        where=str(start),
+        cure="Make one: bglora init film-name --film PATH; or name its folder: bglora -C DIR ...",
+    )
+
+
+def init(
+    name: str | Path,
+    *,
+    films: Sequence[str | Path] = (),
+    layers: Sequence[str | Path] = (),
+    preset: str = "cpu",
+    title: str = "",
+    created: date | None = None,
+) -> Project:
+    """Makes a project folder `name` and opens it.
+
+    Args:
+        name: the film's name, or a path that ends in it. The folder gets a slug of it.
+        films: film files or folders of frames. They stay where they are.
+        layers: folders of an earlier segmentation.
+        preset: `cpu` or `studio`.
+        title: the film's name as a person writes it; by default `name`.
+        created: date in the metadata of everything that the project makes; by default today.
+
+    Raises:
+        UserError: a project is already there, a source is missing, or there is no such preset.
+    """
+    return open(make(name, films, layers, preset, title, created or date.today()))
+
+
+def demo(folder: str | Path = "bglora-demo", *, listener: Listener = silent, jobs: int = 0) -> Project:
+    """A project on the sample film that comes with the package, preset `cpu`. Opened if it is there already."""
+    return open(make_demo(folder), listener=listener, jobs=jobs)
+
+
+@dataclass
+class Project:
+    """A project folder. Made by `bglora.open` and `bglora.init`.
+
+    Attributes:
+        root: the folder, absolute.
+        given: settings of this time only, `("inpaint.engine=patch",)`.
+        listener: is called with each event of a run.
+        jobs: processes; 0 means as many as there are cores.
+    """
+
+    root: Path
+    given: tuple[str, ...] = ()
+    listener: Listener = field(default=silent, repr=False)
+    jobs: int = 0
+
+    # What it is
+
+    @property
+    def settings(self) -> Settings:
+        """The settings as they count now, read anew. Raises `SettingsError` with all mistakes at once."""
+        from bglora.settings.manifest import load
+
+        return load(self.root, self.given)
+
+    @property
+    def decisions(self) -> Decisions:
+        """What a person decided, read anew."""
+        from bglora.decisions import Decisions
+
+        return Decisions.load(self.root)
+
+    def get(self, key: str) -> Any:
+        """The value of a setting (`"inpaint.steps"`) or table (`"inpaint"`), as JSON values."""
+        from bglora.settings.edit import get_value
+
+        return get_value(self.root, key, self.given)[0]
+
+    def set(self, key: str, value: Any) -> list[str]:
+        """Changes a setting in project.toml; comments and order stay. Returns the keys that changed.
+
+        `value` is a Python value, or text as it would be typed after `bglora set`.
+        """
+        from bglora.settings.edit import set_value, toml_literal
+
+        return set_value(self.root, key, value if isinstance(value, str) else toml_literal(value))
+
+    # What it does
+
+    def run(
+        self,
+        *stages: str,
+        to: str = "",
+        since: str = "",
+        limit: int | None = None,
+        only: str | None = None,
+        max_time: float | None = None,
+        overwrite_edits: bool = False,
+    ) -> RunResult:
+        """Makes what is not done.
+
+        Args:
+            stages: these alone; by default all.
+            to: from the first stage to this one.
+            since: from this stage to the last one (with `to`: to that one).
+            limit: try on this many pictures, evenly spread over the shots.
+            only: items or pictures whose name matches the pattern (`harbor-s003*`).
+            max_time: seconds after which the run stops; what is done is kept.
+            overwrite_edits: make outputs again that a person edited.
+
+        Returns:
+            Counts per stage, what failed and why, and the exit code that the command would end with.
+
+        Raises:
+            BgloraError: settings are wrong, sources are missing, another run is at work, the machine lacks something.
+        """
+        from bglora.engine.lock import ProjectLock
+
+        request = self._request(stages, to, since, limit, only, max_time, overwrite_edits)
+        with ProjectLock(self.root):
+            return self._runner().run(request)
+
+    def plan(
+        self,
+        *stages: str,
+        to: str = "",
+        since: str = "",
+        limit: int | None = None,
+        only: str | None = None,
+        overwrite_edits: bool = False,
+    ) -> Plan:
+        """What `run` would do with the same arguments, why, and about how long it would take. Changes nothing."""
+        return self._runner().plan(self._request(stages, to, since, limit, only, None, overwrite_edits))
+
+    def status(self) -> list[StageStatus]:
+        """Per stage: done, to do, failed, dropped, why, seconds spent and left. No picture is opened."""
+        return self._runner().status()
+
+    def report(self) -> Path:
+        """Writes report/index.html and returns its path."""
+        from bglora.report import build_report
+
+        runner = self._runner()
+        return build_report(self.root, runner.view(), runner.status())
+
+    # What a person decides
+
+    def retry(self, pattern: str = "*", *, stage: str = "") -> None:
+        """Failed items or pictures that match are tried again by the next run."""
+        self.decisions.add("retry", retry=pattern, stage=stage)
+
+    def drop(self, *patterns: str, reason: str = "") -> None:
+        """Takes pictures out of their scene."""
+        self.decisions.add_all(("drop", {"drop": pattern, "reason": reason}) for pattern in patterns)
+
+    def keep(self, *patterns: str) -> None:
+        """Keeps pictures whatever their scores, or takes a drop back."""
+        self.decisions.add_all(("keep", {"keep": pattern}) for pattern in patterns)
+
+    def rename(self, scene: str, title: str) -> None:
+        """Gives a scene a title; its id stays."""
+        self.decisions.add("rename", rename=scene, title=title)
+
+    def merge(self, into: str, *scenes: str) -> None:
+        """Makes one scene of several."""
+        self.decisions.add("merge", merge=list(scenes), into=into)
+
+    def split(self, scene: str, *plates: str) -> None:
+        """Makes a scene of its own from some plates of a scene."""
+        self.decisions.add("split", split=scene, plates=list(plates))
+
+    # Room
+
+    def clean(self, *names: str, delete: bool = False, overwrite_edits: bool = False) -> list[Cleanable]:
+        """What can be deleted, what it frees and what it costs to make again; with `delete`, deletes what is named.
+
+        Args:
+            names: stages, `report`, `orphans`, `scratch`, `logs`; without any, everything is listed.
+            delete: delete what is named. Files that a person edited stay unless `overwrite_edits`.
+        """
+        from bglora.engine.lock import ProjectLock
+        from bglora.project import cleaning
+        from bglora.stages import NAMES
+
+        if not delete:
+            found = cleaning.survey(self.root, NAMES, overwrite_edits=overwrite_edits)
+            return cleaning.choose(found, names) if names else found
+        if not names:
+            raise UserError("Say what to delete.", where="clean", cure="`bglora clean` shows what can be deleted.")
+        with ProjectLock(self.root):
+            found = cleaning.choose(cleaning.survey(self.root, NAMES, overwrite_edits=overwrite_edits), names)
+            cleaning.delete(self.root, found)
+        return found
+
+    # How
+
+    def _runner(self) -> Runner:
+        from bglora.engine.runner import Runner
+        from bglora.stages import load
+
+        return Runner(self.root, load(), self.settings, self.decisions, None, self.listener, jobs=self.jobs)
+
+    def _request(
+        self,
+        stages: Sequence[str],
+        to: str,
+        since: str,
+        limit: int | None,
+        only: str | None,
+        max_time: float | None,
+        overwrite_edits: bool,
+    ) -> RunRequest:
+        from bglora.engine.runner import RunRequest
+
+        return RunRequest(
+            stages=chosen(stages, to, since),
+            limit=limit,
+            only=only,
+            max_time=max_time,
+            overwrite_edits=overwrite_edits,
+        )
+
+
+def chosen(stages: Sequence[str], to: str, since: str) -> tuple[str, ...]:
+    """Names of the stages that are meant, in pipeline order."""
+    from bglora.stages import NAMES
+
+    for name in (*stages, *filter(None, (to, since))):
+        if name not in NAMES:
+            raise UserError(f"There is no stage {name!r}.", where=name, cure=f"The stages are: {', '.join(NAMES)}.")
+    first = NAMES.index(since) if since else 0
+    last = NAMES.index(to) if to else len(NAMES) - 1
+    if first > last:
+        raise UserError(f"{since} comes after {to}.", where=f"--from {since} --to {to}", cure="Swap them.")
+    return tuple(name for name in NAMES[first : last + 1] if not stages or name in stages)
