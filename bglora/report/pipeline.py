@@ -96,7 +96,8 @@ def _next(status: Sequence[StageCounts]) -> Html | None:
     failed = next((stage for stage in status if stage.failed), None)
     if failed is not None:
         words = f"{count(failed.failed, 'picture')} failed in {failed.name}. When the cause is mended: "
-        return tag("p", words, code(f"bglora retry {failed.name}"), class_="next")
+        commands = code(f"bglora retry --stage {failed.name}"), " and ", code("bglora run --all")
+        return tag("p", words, commands, class_="next")
     waiting = next((stage for stage in status if stage.to_do or not (stage.made or stage.dropped)), None)
     if waiting is None:
         return None

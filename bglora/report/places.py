@@ -28,7 +28,7 @@ def hero(root: Path, places: list[Place]) -> Html:
             continue
         shown = picture(photo(root / plate_path(row), HERO_WIDTH, 80), f"{place.title}, without characters")
         words = [tag("b", place.title), tag("span", count(len(place.plates), "plate"), class_="soft")]
-        cells.append(tag("a", figure(shown, words), href=f"#{place.id}"))
+        cells.append(tag("a", figure(shown, words), href=f"#{place.id}", aria_label=f"Place: {place.title}"))
     return tag("div", cells, class_="hero", style=f"--columns: {hero_columns(len(cells))}") if cells else Html("")
 
 
@@ -293,7 +293,7 @@ def _noise(noise: list[Row]) -> Html | None:
 
 def _number(value: Any) -> str:
     if isinstance(value, bool) or value is None:
-        return {True: "yes", False: "no"}.get(value, "")
+        return "" if value is None else "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, list | tuple):

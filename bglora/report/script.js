@@ -11,7 +11,8 @@
   const wordsOf = (picture) => {
     const caption = picture.parentElement.querySelector("figcaption");
     const alt = picture.querySelector("img").alt;
-    return caption && caption.textContent ? alt + " · " + caption.innerText.replace(/\s+/g, " ") : alt;
+    if (!caption) return alt;
+    return [alt, ...[...caption.childNodes].map((node) => node.textContent.trim())].filter(Boolean).join(" · ");
   };
 
   const show = (index) => {
@@ -34,7 +35,9 @@
       if (picture) open(gallery, picture);
     });
     gallery.addEventListener("keydown", (event) => {
-      if (event.key === "Enter" && event.target === gallery) open(gallery, null);
+      if (event.key !== "Enter" || event.target !== gallery) return;
+      event.preventDefault(); // else the same key press goes on to the viewer's first button
+      open(gallery, null);
     });
     if (!gallery.hasAttribute("tabindex")) gallery.tabIndex = 0;
   }

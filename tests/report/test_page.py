@@ -155,4 +155,5 @@ def test_a_project_with_frames_only_waits_for_masks_and_plates(tmp_path: Path) -
 
 
 def test_failures_name_the_command_that_tries_again(page: str) -> None:
-    assert "1 picture failed in ingest. When the cause is mended: bglora retry ingest" in Elements(page).text
+    words = "1 picture failed in ingest. When the cause is mended: bglora retry --stage ingest and bglora run --all"
+    assert words in Elements(page).text

@@ -1,0 +1,149 @@
+"""The report in Chromium: at both widths, light and dark, by keyboard, with no network and no complaint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bglora.report import build_report
+from tests.browser.chromium import Browser, executable
+from tests.report.recorded import STAGES, Counts, full_project
+
+VIEWS = [(1280, False), (1280, True), (390, False), (390, True)]
+
+CONTRAST = """
+(() => {
+  const channel = (v) => (v /= 255) <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+  const light = (c) => 0.2126 * channel(c[0]) + 0.7152 * channel(c[1]) + 0.0722 * channel(c[2]);
+  const parse = (s) => s.match(/[\\d.]+/g).map(Number);
+  const behind = (e) => {
+    for (; e; e = e.parentElement) {
+      const c = parse(getComputedStyle(e).backgroundColor);
+      if (c.length < 4 || c[3] > 0.9) return c;
+    }
+    return [255, 255, 255];
+  };
+  const poor = [];
+  for (const e of document.querySelectorAll("body *")) {
+    if (e.closest("dialog, script, svg")) continue;
+    if (![...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim())) continue;
+    const a = light(parse(getComputedStyle(e).color)), b = light(behind(e));
+    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    if (ratio < 4.5) poor.push(e.tagName + "." + e.className + " " + ratio.toFixed(2));
+  }
+  return [...new Set(poor)];
+})()
+"""
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with Browser(executable(), tmp_path_factory.mktemp("profile")) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    view = full_project(tmp_path_factory.mktemp("film"))
+    return build_report(view.root, view, view.counts())
+
+
+@pytest.mark.parametrize(("width", "dark"), VIEWS)
+def test_nothing_is_wider_than_the_window(browser: Browser, page: Path, width: int, dark: bool) -> None:
+    browser.open(page, width, dark=dark)
+    assert browser.evaluate("innerWidth") == width
+    assert browser.evaluate("document.documentElement.scrollWidth") == width
+
+
+@pytest.mark.parametrize(("width", "dark"), VIEWS)
+def test_the_page_is_silent_and_asks_for_nothing(browser: Browser, page: Path, width: int, dark: bool) -> None:
+    browser.open(page, width, dark=dark)
+    browser.evaluate("new Promise((done) => { scrollTo(0, 1e6); setTimeout(done, 100); })")
+    assert browser.complaints() == []
+    assert [url for url in browser.requests() if not url.startswith("data:")] == [page.resolve().as_uri()]
+
+
+def test_names_stay_text(browser: Browser, page: Path) -> None:
+    browser.open(page, 1280)
+    assert browser.evaluate("document.querySelectorAll('script').length") == 1
+    assert browser.evaluate("document.querySelector('h1').textContent").startswith("<script>alert(1)</script> 漢字")
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_all_text_can_be_read_against_its_background(browser: Browser, page: Path, dark: bool) -> None:
+    browser.open(page, 1280, dark=dark)
+    assert browser.evaluate(CONTRAST) == []
+
+
+def test_dark_is_dark_and_light_is_light(browser: Browser, page: Path) -> None:
+    grounds = []
+    for dark in (False, True):
+        browser.open(page, 1280, dark=dark)
+        color = browser.evaluate("getComputedStyle(document.body).backgroundColor")
+        grounds.append(sum(int(part) for part in color[4:-1].split(",")))
+    assert grounds[0] > 600 > 150 > grounds[1]
+
+
+def test_every_picture_is_decoded(browser: Browser, page: Path) -> None:
+    browser.open(page, 1280)
+    broken = browser.evaluate(
+        "Promise.allSettled([...document.images].map((i) => { i.loading = 'eager'; return i.decode(); }))"
+        ".then((all) => all.filter((one) => one.status !== 'fulfilled').length)"
+    )
+    assert broken == 0
+
+
+def test_the_switch_shows_where_pixels_come_from(browser: Browser, page: Path) -> None:
+    browser.open(page, 1280)
+    shown = "getComputedStyle(document.querySelector('.layer')).opacity"
+    settled = f"new Promise((d) => {{ const look = () => {shown} === '1' ? d(1) : setTimeout(look, 20); look(); }})"
+    assert browser.evaluate(shown) == "0"
+    browser.evaluate("document.querySelector('.layer').scrollIntoView()")
+    browser.evaluate("document.getElementById('origin').focus()")
+    browser.press(" ", 32)
+    assert browser.evaluate(f"Promise.race([{settled}, new Promise((d) => setTimeout(() => d(0), 5000))])") == 1
+
+
+def test_the_viewer_works_by_keyboard_alone(browser: Browser, page: Path) -> None:
+    browser.open(page, 1280)
+    is_open = "document.getElementById('viewer').open"
+    words = "document.getElementById('viewer-words').textContent"
+    browser.evaluate("document.querySelector('.strip').focus()")
+    assert browser.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid", "focus must show"
+    browser.press("Enter", 13)
+    assert browser.evaluate(is_open) is True
+    first = browser.evaluate(words)
+    assert first.startswith("Frame 0")
+    browser.press("ArrowRight", 39)
+    assert browser.evaluate(words).startswith("Mask of frame 0")
+    browser.press("ArrowLeft", 37)
+    assert browser.evaluate(words) == first
+    browser.press("Escape", 27)
+    assert browser.evaluate(is_open) is False
+    assert browser.evaluate("document.activeElement.className").startswith("strip")
+
+
+def test_every_control_has_a_name_for_screen_readers(browser: Browser, page: Path) -> None:
+    browser.open(page, 1280)
+    nodes = browser.send("Accessibility.getFullAXTree")["nodes"]
+    roles = {"link", "button", "checkbox", "region", "image", "navigation", "dialog"}
+    nameless = [
+        node["role"]["value"]
+        for node in nodes
+        if not node.get("ignored")
+        and node.get("role", {}).get("value") in roles
+        and not node.get("name", {}).get("value")
+    ]
+    assert nameless == []
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_an_empty_project_is_a_page_too(browser: Browser, tmp_path: Path, width: int) -> None:
+    view = full_project(tmp_path)
+    view.tables, view.remarks = {}, {}
+    browser.open(build_report(tmp_path, view, [Counts(name) for name in STAGES]), width)
+    assert browser.complaints() == []
+    assert browser.evaluate("document.documentElement.scrollWidth") == width
+    assert "bglora run --all" in browser.evaluate("document.body.innerText")
