@@ -11,6 +11,10 @@ ORIGINAL, RECOVERED, GUESSED, UNTRUSTED = range(4)
 """Provenance of a plate's pixel, as stored in provenance/<shot>/<FFFFFF>.png."""
 
 
+class Paused(Exception):
+    """Raised by a training that was asked to stop and has saved its state; the same job goes on from there."""
+
+
 @dataclass(frozen=True)
 class TrainPicture:
     """One picture to learn from, or to validate on.

@@ -1,0 +1,91 @@
+"""Training in this process: LoRA on every linear layer of the U-Net's transformers, any SDXL-class base."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from bglora.training.base import identity as base_identity
+from bglora.training.job import TrainJob, TrainResult
+
+ALGORITHM = "native/1"
+
+
+def identity(settings: Any) -> str:
+    """`native/1 mini@…`: changes with the algorithm and with the base's files."""
+    return f"{ALGORITHM} {base_identity(settings.base)}"
+
+
+def create(settings: Any) -> Native:
+    return Native()
+
+
+class Native:
+    """The `train` role in this process."""
+
+    def train(self, job: TrainJob, tools: Any) -> TrainResult:
+        """Trains one LoRA into `tools.scratch`; goes on from the state that lies there.
+
+        Raises:
+            Paused: `tools.stopping()` said so; the state is saved.
+            UserError: a picture cannot be read, the base is not SDXL-class, the loss is not a number.
+            MachineError: not enough memory.
+        """
+        from bglora.training.base import exact, load_base
+
+        base = tools.once(f"base:{job.base}", lambda: load_base(job.base, download=job.download))
+        with exact(job.recipe.threads):
+            return _train(job, tools, base)
+
+
+def _train(job: TrainJob, tools: Any, base: Any) -> TrainResult:
+    from bglora.training import memory
+    from bglora.training.cache import cuts_of
+    from bglora.training.loop import Training, Watch
+
+    largest = max((cut.bucket for cut in cuts_of(job.pictures, job.recipe)), key=lambda size: size[0] * size[1])
+    free = memory.free_bytes(base.device)
+    needed = memory.check(base, job.recipe, largest, free=free, force=job.force)
+    home = f"loras/{job.scene}"
+    state = Path(tools.scratch) / "state" / job.scene
+    training = Training(job, base, state, Path(tools.scratch) / home / "samples", Watch(tools.progress, tools.stopping))
+    try:
+        training.run()
+        return _write(job, training, Path(tools.scratch), home, needed)
+    finally:
+        training.adapter.detach()
+
+
+def _write(job: TrainJob, training: Any, scratch: Path, home: str, memory: dict[str, Any]) -> TrainResult:
+    from bglora.training import lora_file
+
+    plan, progress = training.plan, training.progress
+    metadata = lora_file.describe(job, plan, training.base, training.kept_step)
+    lora_file.write_lora(scratch / f"{home}.safetensors", training.final(), metadata, job)
+    record = {
+        "trigger": job.trigger,
+        "base": job.base,
+        "dim": job.recipe.dim,
+        "alpha": job.recipe.alpha,
+        "steps": progress.step,
+        "kept_step": training.kept_step,
+        "pictures_seen": plan.pictures_seen(progress.step),
+        "pictures": len(job.pictures),
+        "held_out": len(job.held_out),
+        "loss": progress.curve[-1][1],
+        "validation": progress.best_loss if progress.best_step > 0 else None,
+        "validation_before": progress.curve[0][2],
+        "curve": [list(point) for point in progress.curve],
+        "checkpoints": [training.kept_step],
+        "memory_gib": memory,
+    }
+    lines = [dict(zip(("step", "loss", "validation", "learning_rate"), point, strict=True)) for point in progress.curve]
+    _text(scratch / home / "log.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+    samples = sorted(f"{home}/samples/{file.name}" for file in training.samples.glob("*.png"))
+    return TrainResult((f"{home}.safetensors", f"{home}/log.jsonl", *samples), record)
+
+
+def _text(path: Path, content: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content, "utf-8", newline="\n")

@@ -1,0 +1,274 @@
+"""`train`: one background LoRA per scene, from its dataset."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from bglora import backends
+from bglora.engine.stage import Item, Outcome, Row, Stage, Stopped, Tools, View
+from bglora.errors import UserError
+from bglora.training.job import Paused, Recipe, TrainJob, TrainPicture
+
+SMALL_SCENE = 100
+UNREAD = {"force", "checkpoint_every", "epochs", "epochs_small", "guessed_weight", "base"}
+"""Settings that change nothing in the result, or that an item reads in another form."""
+
+
+@dataclass(frozen=True)
+class SceneData:
+    """A scene's dataset as the stages before left it; paths are relative to the project.
+
+    Attributes:
+        pictures, held_out: {"name", "image", "caption" (text) or "text" (file), "provenance" or ""}.
+        about: what `caption` remarked: trigger, prefix, repeats, flip, keep_tokens.
+    """
+
+    scene: str
+    title: str
+    about: Mapping[str, Any]
+    pictures: tuple[dict[str, str], ...]
+    held_out: tuple[dict[str, str], ...]
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        entries = (*self.pictures, *self.held_out)
+        return tuple(
+            sorted({entry[key] for entry in entries for key in ("image", "text", "provenance") if entry.get(key)})
+        )
+
+
+def scene_data(view: View) -> list[SceneData]:
+    """Every scene that has a dataset, sorted by name.
+
+    Raises:
+        UserError: there is none.
+    """
+    scenes: dict[str, list[Row]] = defaultdict(list)
+    for row in view.rows("caption"):
+        scenes[row.item].append(row)
+    if not scenes:
+        raise UserError("There are no datasets to train on.", where=str(view.root / "datasets"), cure="bglora caption")
+    clustered = view.item_record("cluster", "all").get("scenes", [])
+    titles = {scene["id"]: scene.get("title") or scene["id"] for scene in clustered}
+    plates = {row.picture: row.outputs for row in view.rows("inpaint") if row.status == "made"}
+    return [
+        SceneData(
+            scene,
+            titles.get(scene, scene),
+            view.item_record("caption", scene),
+            tuple(_trained(row, plates) for row in rows if row.status == "made"),
+            tuple(_held_out(row, plates) for row in rows if row.record.get("held_out") and row.picture in plates),
+        )
+        for scene, rows in sorted(scenes.items())
+    ]
+
+
+def _trained(row: Row, plates: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
+    image = next(path for path in row.outputs if path.endswith(".png"))
+    text = next(path for path in row.outputs if path.endswith(".txt"))
+    return {"name": row.picture, "image": image, "text": text, "provenance": _provenance(row.picture, plates)}
+
+
+def _held_out(row: Row, plates: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
+    image = next(path for path in plates[row.picture] if path.startswith("plates/"))
+    caption = str(row.record.get("caption", ""))
+    return {"name": row.picture, "image": image, "caption": caption, "provenance": _provenance(row.picture, plates)}
+
+
+def _provenance(picture: str, plates: Mapping[str, tuple[str, ...]]) -> str:
+    return next((path for path in plates.get(picture, ()) if path.startswith("provenance/")), "")
+
+
+def located_base(root: Path, base: str) -> str:
+    """A base written as a path relative to the project becomes absolute; other names stay."""
+    inside = root / base
+    return str(inside) if base != "mini" and inside.exists() else base
+
+
+class Train(Stage):
+    name: ClassVar[str] = "train"
+    version: ClassVar[int] = 1
+    reads: ClassVar[tuple[str, ...]] = ("inpaint", "cluster", "caption")
+    home: ClassVar[str] = "loras"
+    parallel: ClassVar[bool] = False
+    keeps_scratch: ClassVar[bool] = True
+
+    def items(self, view: View) -> Iterable[Item]:
+        """One a scene."""
+        train = view.settings.train
+        located = train.model_copy(update={"base": located_base(view.root, train.base)})
+        identity = backends.identity("train", train.backend, located)
+        for data in scene_data(view):
+            recipe = _recipe_settings(train, len(data.pictures))
+            yield Item(
+                name=data.scene,
+                pictures=(data.scene,),
+                files=data.files,
+                settings={f"train.{key}": value for key, value in recipe.items()},
+                payload={
+                    "title": data.title,
+                    "about": dict(data.about),
+                    "pictures": list(data.pictures),
+                    "held_out": list(data.held_out),
+                    "created": view.settings.project.created,
+                },
+                backend=identity,
+            )
+
+    def make(self, item: Item, tools: Tools) -> Iterator[Outcome]:
+        """Trains one scene; stopped or killed, it goes on from the state in its scratch folder."""
+        if not item.payload["pictures"]:
+            yield Outcome(item.name, "dropped", "not enough data: the scene has no pictures to train on")
+            return
+        job = _job(item, tools)
+        train = tools.settings.train
+        key = f"train:{train.backend}:{job.base}"
+        backend = tools.once(key, lambda: backends.load("train", train.backend, train))
+        try:
+            result = backend.train(job, tools)
+        except Paused as paused:
+            raise Stopped(str(paused)) from paused
+        record = {**result.record, "base": train.base, "title": job.title}
+        cards = _write_cards(item, job, record, Path(tools.scratch))
+        yield Outcome(item.name, outputs=(*result.outputs, *cards), record=record)
+
+
+def _recipe_settings(train: Any, pictures: int) -> dict[str, Any]:
+    """The settings that this scene's training reads, in the form in which it reads them."""
+    values = {key: value for key, value in train.model_dump(mode="json").items() if key not in UNREAD}
+    values["epochs"] = train.epochs_small if pictures < SMALL_SCENE else train.epochs
+    if train.provenance_loss:
+        values["guessed_weight"] = train.guessed_weight
+    return values
+
+
+def _recipe(item: Item, train: Any) -> Recipe:
+    values = {key.removeprefix("train."): value for key, value in item.settings.items()}
+    guessed = values.get("guessed_weight")
+    return Recipe(
+        resolution=values["resolution"],
+        bucket_step=values["bucket_step"],
+        dim=values["dim"],
+        alpha=values["alpha"],
+        learning_rate=values["learning_rate"],
+        lr_scheduler=values["lr_scheduler"],
+        warmup_steps=values["lr_warmup_steps"],
+        weight_decay=values["weight_decay"],
+        max_grad_norm=values["max_grad_norm"],
+        batch_size=values["batch_size"],
+        accumulation=values["accumulation"],
+        epochs=values["epochs"],
+        max_steps=values["max_steps"],
+        provenance_weights=None if guessed is None else (1.0, 1.0, guessed, 0.0),
+        save_precision=values["save_precision"],
+        gradient_checkpointing=values["gradient_checkpointing"],
+        checkpoint_every=train.checkpoint_every,
+        validate_every=values["validate_every"],
+        samples=values["samples"],
+        sample_steps=values["sample_steps"],
+        keep=values["keep"],
+        seed=values["seed"],
+        threads=values["threads"],
+    )
+
+
+def _job(item: Item, tools: Tools) -> TrainJob:
+    root, train, about = Path(tools.root), tools.settings.train, item.payload["about"]
+    pictures = tuple(_picture(entry, root) for entry in item.payload["pictures"])
+    return TrainJob(
+        scene=item.name,
+        title=item.payload["title"],
+        trigger=about["trigger"],
+        base=located_base(root, train.base),
+        pictures=pictures,
+        held_out=tuple(_picture(entry, root) for entry in item.payload["held_out"]),
+        dataset=root / "datasets" / item.name,
+        repeats=int(about["repeats"]),
+        flip=bool(about["flip"]),
+        keep_tokens=int(about["keep_tokens"]),
+        created=item.payload["created"],
+        recipe=_recipe(item, train),
+        download=tools.settings.project.download == "yes",
+        force=train.force,
+    )
+
+
+def _picture(entry: Mapping[str, str], root: Path) -> TrainPicture:
+    caption = entry.get("caption") or _first_line(root / entry["text"])
+    provenance = root / entry["provenance"] if entry["provenance"] else None
+    return TrainPicture(entry["name"], root / entry["image"], caption, provenance)
+
+
+def _first_line(path: Path) -> str:
+    """The caption of a picture: the first line of its file, as sd-scripts reads it."""
+    lines = path.read_text("utf-8").strip().splitlines()
+    if not lines or not lines[0].strip():
+        raise UserError(
+            "A caption is empty; nothing can be learned from it.",
+            where=str(path),
+            cure="Write a caption into it, or delete it and run: bglora caption",
+        )
+    return lines[0].strip()
+
+
+def _write_cards(item: Item, job: TrainJob, record: Mapping[str, Any], scratch: Path) -> tuple[str, str]:
+    """The card as JSON for programs and as Markdown for people."""
+    works_on = works_only_on_mini(job.base)
+    card = {
+        "lora": f"{job.scene}.safetensors",
+        "title": job.title,
+        "trigger": job.trigger,
+        "example_prompt": job.pictures[0].caption,
+        "recommended_scale": 0.7,
+        "base": record["base"],
+        "works_on": works_on or "Checkpoints of the same family as the base.",
+        "trained_on": {"pictures": len(job.pictures), "held_out": len(job.held_out), "repeats": job.repeats},
+        "steps": record.get("steps"),
+        "kept_step": record.get("kept_step"),
+        "pictures_seen": record.get("pictures_seen"),
+        "loss": record.get("loss"),
+        "validation": record.get("validation"),
+        "settings": {key.removeprefix("train."): value for key, value in sorted(item.settings.items())},
+        "created": job.created,
+    }
+    home = scratch / "loras"
+    home.mkdir(parents=True, exist_ok=True)
+    (home / f"{job.scene}.json").write_text(
+        json.dumps(card, indent=2, ensure_ascii=False) + "\n", "utf-8", newline="\n"
+    )
+    (home / f"{job.scene}.md").write_text(_markdown(card, job), "utf-8", newline="\n")
+    return f"loras/{job.scene}.json", f"loras/{job.scene}.md"
+
+
+def _markdown(card: Mapping[str, Any], job: TrainJob) -> str:
+    settings = "\n".join(f"| {key} | {value} |" for key, value in card["settings"].items())
+    return f"""# {card["title"]}
+
+Background LoRA `{card["lora"]}`. {card["works_on"]}
+
+- Trigger: `{card["trigger"]}`, at the start of the prompt
+- Scale: {card["recommended_scale"]} beside a character LoRA at 1.0; `bglora test` measures a better one
+- A1111 and Forge: `<lora:{job.scene}:{card["recommended_scale"]}> {card["example_prompt"]}`
+- Trained on {len(job.pictures)} plates ({len(job.held_out)} more held out), {card["steps"]} optimizer steps, \
+{card["pictures_seen"]} pictures seen
+
+| setting | value |
+|---|---|
+{settings}
+"""
+
+
+def works_only_on_mini(base: str) -> str:
+    """What a card has to say about a LoRA on the embedded base; empty for others."""
+    if base != "mini":
+        return ""
+    return (
+        "It works on mini only, the small model that comes with bglora. For a LoRA that works with SDXL, set "
+        'train.base = "stabilityai/stable-diffusion-xl-base-1.0" on a machine with a GPU and run `bglora train` again, '
+        'or set train.backend = "kohya" and train the same dataset with sd-scripts.'
+    )

@@ -1,0 +1,110 @@
+"""LoRA on a U-Net's transformers: y = W x + up(down(x)) * alpha / dim (Hu et al. 2021), with sd-scripts' names."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bglora.errors import UserError
+
+
+class LoraLinear(nn.Module):
+    """A frozen linear layer with a low-rank branch beside it."""
+
+    def __init__(self, linear: nn.Linear, dim: int, alpha: float, seed: int) -> None:
+        super().__init__()
+        self.linear = linear
+        self.scale = alpha / dim
+        device = linear.weight.device
+        bound = linear.in_features**-0.5  # kaiming_uniform with a = sqrt(5), sd-scripts' choice
+        start = torch.rand((dim, linear.in_features), generator=torch.Generator().manual_seed(seed))
+        self.down = nn.Parameter((start * (2 * bound) - bound).to(device))
+        self.up = nn.Parameter(torch.zeros((linear.out_features, dim), device=device))
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        branch = nn.functional.linear(nn.functional.linear(x.to(self.down.dtype), self.down) * self.scale, self.up)
+        return self.linear(x) + branch.to(x.dtype)
+
+
+class Adapter:
+    """All LoRA layers of one U-Net. Attached when made; `detach` gives the U-Net its own layers back.
+
+    Attributes:
+        layers: sd-scripts' name (`lora_unet_input_blocks_4_1_proj_in`) to layer.
+    """
+
+    def __init__(self, unet: nn.Module, dim: int, alpha: float, seed: int) -> None:
+        self.unet, self.dim, self.alpha = unet, dim, alpha
+        self.layers: dict[str, LoraLinear] = {}
+        self._paths: dict[str, str] = {}
+        for path, linear in adapted_linears(unet).items():
+            name = lora_name(path, unet.config.layers_per_block)
+            layer = LoraLinear(linear, dim, alpha, _seed_of(name, seed))
+            _replace(unet, path, layer)
+            self.layers[name], self._paths[name] = layer, path
+
+    def detach(self) -> None:
+        for name, layer in self.layers.items():
+            _replace(self.unet, self._paths[name], layer.linear)
+
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """`<name>.lora_down.weight` (dim, in) and `<name>.lora_up.weight` (out, dim) of every layer."""
+        found = {}
+        for name, layer in self.layers.items():
+            found[f"{name}.lora_down.weight"], found[f"{name}.lora_up.weight"] = layer.down, layer.up
+        return found
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Takes over the values of `parameters()` as they were saved."""
+        with torch.no_grad():
+            for name, parameter in self.parameters().items():
+                parameter.copy_(tensors[name])
+
+
+def adapted_linears(unet: nn.Module) -> dict[str, nn.Linear]:
+    """Path to every Linear inside the U-Net's Transformer2DModels, in the order of the modules (722 in SDXL)."""
+    found = {}
+    for path, block in unet.named_modules():
+        if type(block).__name__ == "Transformer2DModel":
+            for inner, module in block.named_modules():
+                if isinstance(module, nn.Linear):
+                    found[f"{path}.{inner}"] = module
+    return found
+
+
+def lora_name(path: str, layers_per_block: int) -> str:
+    """sd-scripts' name of a U-Net module: diffusers' block numbers become the ones of SDXL's original code (SGM).
+
+    `down_blocks.1.attentions.0.proj_in` -> `lora_unet_input_blocks_4_1_proj_in` with two layers per block.
+    """
+    if not isinstance(layers_per_block, int):
+        raise UserError(
+            "The base's U-Net has a different number of layers in each block, which LoRA files cannot name.",
+            where=path,
+            cure="Take an SDXL-class base with one number in unet/config.json, layers_per_block.",
+        )
+    match = re.fullmatch(r"(down|up)_blocks\.(\d+)\.attentions\.(\d+)\.(.+)|mid_block\.attentions\.0\.(.+)", path)
+    if match is None:
+        raise ValueError(f"no transformer of an SDXL-class U-Net: {path}")
+    side, block, number, rest, middle = match.groups()
+    if middle:
+        sgm = f"middle_block.1.{middle}"
+    else:
+        first = 1 if side == "down" else 0
+        position = first + int(block) * (layers_per_block + 1) + int(number)
+        sgm = f"{'input' if side == 'down' else 'output'}_blocks.{position}.1.{rest}"
+    return "lora_unet_" + sgm.replace(".", "_")
+
+
+def _replace(root: nn.Module, path: str, module: nn.Module) -> None:
+    parent, _, name = path.rpartition(".")
+    setattr(root.get_submodule(parent), name, module)
+
+
+def _seed_of(name: str, seed: int) -> int:
+    return int.from_bytes(hashlib.sha256(f"{seed}/init/{name}".encode()).digest()[:7], "big")

@@ -1,0 +1,214 @@
+"""The training loop: a LoRA on a frozen SDXL-class base, resumable bit by bit at any step.
+
+Order, flips, noise and timesteps are functions of (seed, step), so a state is weights, moments and the step's number.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from bglora.errors import UserError
+from bglora.training import painting, state
+from bglora.training.adapter import Adapter
+from bglora.training.base import Base
+from bglora.training.cache import Captions, Example, encode_captions, encode_examples, seeded
+from bglora.training.job import Paused, Recipe, TrainJob
+from bglora.training.loss import error, gather
+from bglora.training.plan import Plan
+
+CURVE_POINTS = 200
+VALIDATION_PICTURES = 6
+VALIDATION_TIMES = 4
+
+
+@dataclass(frozen=True)
+class Watch:
+    """How a training talks to the world: progress(done, total, text) and stopping()."""
+
+    progress: Callable[[float, float, str], None]
+    stopping: Callable[[], bool]
+
+
+class Training:
+    """One LoRA in the making. `run` trains to the end or raises `Paused`; then `final` gives the weights.
+
+    Files: `<folder>/state.safetensors`, `<folder>/best-<step>.safetensors`, sample pictures in `samples`.
+    """
+
+    def __init__(self, job: TrainJob, base: Base, folder: Path, samples: Path, watch: Watch) -> None:
+        self.job, self.base, self.folder, self.samples, self.watch = job, base, folder, samples, watch
+        self.recipe: Recipe = job.recipe
+        self.captions, self.examples, self.held_out = self._encode()
+        self.plan = Plan([example.bucket for example in self.examples], job.repeats, job.flip, self.recipe)
+        self.adapter = Adapter(base.unet, self.recipe.dim, self.recipe.alpha, self.recipe.seed)
+        self.parameters = self.adapter.parameters()
+        self.optimizer = torch.optim.AdamW(
+            self.parameters.values(), lr=self.recipe.learning_rate, weight_decay=self.recipe.weight_decay
+        )
+        self.progress = state.Progress()
+
+    def run(self) -> None:
+        """Trains from the last saved state, or from the start, to the last step."""
+        self._resume()
+        if self.recipe.gradient_checkpointing:
+            self.base.unet.enable_gradient_checkpointing()
+            self.base.unet.train()  # diffusers recomputes only then; the U-Nets of this class have no dropout
+        try:
+            while self.progress.step < self.plan.steps:
+                self._advance()
+        finally:
+            self.base.unet.eval()
+            self.base.unet.disable_gradient_checkpointing()
+
+    def final(self) -> dict[str, Tensor]:
+        """The weights that become the LoRA: the best by validation loss where there is one and the recipe says so."""
+        if self.recipe.keep == "best" and self.progress.best_step > 0:
+            from safetensors.torch import load_file
+
+            return load_file(self._best_file(self.progress.best_step))
+        return {name: parameter.detach().cpu() for name, parameter in self.parameters.items()}
+
+    @property
+    def kept_step(self) -> int:
+        """The step whose weights `final` gives."""
+        best = self.recipe.keep == "best" and self.progress.best_step > 0
+        return self.progress.best_step if best else self.progress.step
+
+    def _encode(self) -> tuple[Captions, list[Example], list[Example]]:
+        job, watch = self.job, self.watch
+        chosen = _spread(job.held_out, VALIDATION_PICTURES)
+        captions, rows = encode_captions(self.base, [picture.caption for picture in (*job.pictures, *chosen)])
+
+        def progress(done: int, total: int) -> None:
+            watch.progress(0, 1, f"encoding pictures, {done} of {total}")
+
+        examples = encode_examples(self.base, job.pictures, rows, self.recipe, job.flip, progress)
+        return captions, examples, encode_examples(self.base, chosen, rows, self.recipe, False, progress)
+
+    def _resume(self) -> None:
+        saved = self.folder / "state.safetensors"
+        if saved.exists():
+            self.progress = state.load(saved, self.parameters, self.optimizer)
+        else:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._look(0.0)
+
+    def _advance(self) -> None:
+        """One optimizer step and what is due after it."""
+        step = self.progress.step
+        loss = self._descend(step)
+        self.progress.step = done = step + 1
+        self.progress.losses.append(loss)
+        last = done == self.plan.steps
+        rate = self.plan.learning_rate(step)
+        if last or done % self._look_every() == 0:
+            self._look(rate)
+        elif done % max(1, self.plan.steps // CURVE_POINTS) == 0:
+            self._note(None, rate)
+        self.watch.progress(done, self.plan.steps, f"step {done} of {self.plan.steps}, loss {loss:.3f}")
+        stopping = self.watch.stopping() and not last
+        if last or stopping or done % self.recipe.checkpoint_every == 0:
+            self._save()
+        if stopping:
+            raise Paused(f"{self.job.scene} at step {done}")
+
+    def _descend(self, step: int) -> float:
+        """Accumulates the gradients of one optimizer step's micro-batches and takes the step. Returns the mean loss."""
+        batches = self.plan.batches(step)
+        self.optimizer.zero_grad(set_to_none=True)
+        total = 0.0
+        for number, draws in enumerate(batches):
+            picked = [(self.examples[draw.picture], draw.flipped) for draw in draws]
+            generator = seeded("noise", self.recipe.seed, step, number)
+            loss = self._error(picked, generator).mean()
+            (loss / self.recipe.accumulation).backward()
+            total += float(loss.detach())
+        mean = total / len(batches)
+        if not math.isfinite(mean):
+            raise UserError(
+                f"The loss is {mean} at step {step + 1} of {self.plan.steps}; training was stopped.",
+                where=f"train, {self.job.scene}; its last state is from step {self.progress.step}",
+                cure=f"Set a smaller train.learning_rate (now {self.recipe.learning_rate:g}) and run again.",
+            )
+        if self.recipe.max_grad_norm > 0:
+            torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), self.recipe.max_grad_norm)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.plan.learning_rate(step)
+        self.optimizer.step()
+        return mean
+
+    def _error(self, picked: Sequence[tuple[Example, bool]], generator: torch.Generator) -> Tensor:
+        noise = torch.stack([torch.randn(e.latents[0].shape, generator=generator) for e, _ in picked])
+        times = torch.randint(0, self.base.noise.config.num_train_timesteps, (len(picked),), generator=generator)
+        return error(self.base, gather(picked, self.captions, noise, times, self.base))
+
+    def _look_every(self) -> int:
+        return self.recipe.validate_every or max(1, math.ceil(self.plan.steps / 8))
+
+    def _look(self, rate: float) -> None:
+        """Validates, keeps the weights if they are the best so far, and paints samples."""
+        validation = self._validate()
+        self._note(validation, rate)
+        step = self.progress.step
+        if validation is not None and step and validation < self.progress.best_loss:
+            state.save_weights(self._best_file(step), self.parameters)
+            self.progress.best_step, self.progress.best_loss = step, validation
+        self._paint_samples(step)
+
+    def _note(self, validation: float | None, rate: float) -> None:
+        losses = self.progress.losses
+        mean = sum(losses) / len(losses) if losses else None
+        self.progress.curve.append((self.progress.step, mean, validation, rate))
+        self.progress.losses = []
+
+    @torch.no_grad()
+    def _validate(self) -> float | None:
+        """Mean loss over held-out pictures at fixed timesteps with fixed noise; None if nothing is held out."""
+        if not self.held_out:
+            return None
+        total = self.base.noise.config.num_train_timesteps
+        times = torch.tensor([int(total * (i + 0.5) / VALIDATION_TIMES) for i in range(VALIDATION_TIMES)])
+        losses = []
+        for example in self.held_out:
+            shape = (VALIDATION_TIMES, *example.latents[0].shape)
+            noise = torch.randn(shape, generator=seeded("validation", example.name))
+            picked = [(example, False)] * VALIDATION_TIMES
+            losses.append(float(error(self.base, gather(picked, self.captions, noise, times, self.base)).mean()))
+        return sum(losses) / len(losses)
+
+    @torch.no_grad()
+    def _paint_samples(self, step: int) -> None:
+        recipe = self.recipe
+        if not recipe.samples:
+            return
+        source = self.job.held_out or self.job.pictures
+        prompts = [picture.caption for picture in _spread(source, recipe.samples)]
+        look = painting.Look(self.examples[0].bucket, recipe.sample_steps, recipe.guidance_scale)
+        self.samples.mkdir(parents=True, exist_ok=True)
+        seeds = [recipe.seed + number for number in range(len(prompts))]
+        for number, picture in enumerate(painting.paint(self.base, prompts, seeds, look)):
+            Image.fromarray(picture).save(self.samples / f"step-{step:06d}-{number}.png", compress_level=1)
+
+    def _save(self) -> None:
+        state.save(self.folder / "state.safetensors", self.parameters, self.optimizer, self.progress)
+        for file in self.folder.glob("best-*.safetensors"):
+            if file != self._best_file(self.progress.best_step):
+                file.unlink()
+
+    def _best_file(self, step: int) -> Path:
+        return self.folder / f"best-{step:06d}.safetensors"
+
+
+def _spread(values: Sequence[Any], count: int) -> list[Any]:
+    """At most `count` of the values, evenly spread."""
+    if len(values) <= count:
+        return list(values)
+    return [values[int((i + 0.5) * len(values) / count)] for i in range(count)]

@@ -1,0 +1,83 @@
+"""Pictures from a base model with whatever adapters sit in it at the moment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from bglora.training.base import Base
+
+PIXELS_AT_ONCE = {"cpu": 16 * 128 * 128, "cuda": 8 * 1024 * 1024}
+
+
+@dataclass(frozen=True)
+class Look:
+    """How pictures are painted: size (height, width) in pixels, denoising steps, classifier-free guidance, negative."""
+
+    size: tuple[int, int]
+    steps: int
+    guidance_scale: float
+    negative_prompt: str = ""
+
+
+def paint(
+    base: Base,
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    look: Look,
+    *,
+    on_step: Callable[[int], None] | None = None,
+) -> Iterator[np.ndarray]:
+    """One picture per prompt with the seed beside it, uint8 (H, W, 3); batched where memory allows.
+
+    Noise is drawn on the CPU, so a seed starts from the same noise on every device. `on_step(i)` is called before
+    denoising step i (from 0) of each batch.
+    """
+    height, width = look.size
+    size = max(1, PIXELS_AT_ONCE[base.device] // (height * width))
+    for start in range(0, len(prompts), size):
+        chosen = list(prompts[start : start + size])
+        yield from _paint_batch(base, chosen, list(seeds[start : start + size]), look, on_step)
+
+
+def _paint_batch(
+    base: Base, prompts: list[str], seeds: list[int], look: Look, on_step: Callable[[int], None] | None
+) -> Iterator[np.ndarray]:
+    height, width = look.size
+    factor = base.latent_factor
+    shape = (base.unet.config.in_channels, height // factor, width // factor)
+    noise = torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+
+    def after(pipeline: Any, step: int, _: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
+        if on_step is not None and step + 1 < look.steps:
+            on_step(step + 1)
+        return kwargs
+
+    if on_step is not None:
+        on_step(0)
+    latents = base.pipeline(
+        prompt=prompts,
+        negative_prompt=[look.negative_prompt] * len(prompts) if look.negative_prompt else None,
+        height=height,
+        width=width,
+        num_inference_steps=look.steps,
+        guidance_scale=look.guidance_scale,
+        generator=[torch.Generator().manual_seed(seed) for seed in seeds],  # for schedulers that add noise on the way
+        latents=noise.to(base.device, base.unet.dtype),
+        output_type="latent",
+        callback_on_step_end=after,
+    ).images
+    for latent in latents:
+        yield _decode(base, latent)
+
+
+@torch.no_grad()
+def _decode(base: Base, latent: torch.Tensor) -> np.ndarray:
+    """One picture at a time: the VAE takes more memory than the U-Net. uint8 (H, W, 3)."""
+    values = base.vae.decode(latent[None].to(base.vae.dtype) / base.vae.config.scaling_factor).sample[0]
+    pixels = ((values.float() + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    return pixels.permute(1, 2, 0).cpu().numpy()

@@ -1,0 +1,66 @@
+"""Bases that are none are refused in three lines; all that a training needs is read from the base's own configs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from bglora.errors import MachineError, UserError
+from bglora.training.base import identity, load_base
+from tests.training.tiny_base import tiny_base, write_tiny_base
+
+
+def refused(name: str) -> UserError:
+    with pytest.raises(UserError) as caught:
+        load_base(name)
+    assert "train.base" in caught.value.cure
+    return caught.value
+
+
+def test_a_folder_of_another_class_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusionPipeline"}))
+    assert "not an SDXL-class model" in refused(str(tmp_path)).what
+
+
+def test_an_empty_folder_and_an_absent_path_are_refused(tmp_path: Path) -> None:
+    assert "model_index.json" in refused(str(tmp_path)).what
+    assert "no base model" in refused(str(tmp_path / "absent.safetensors")).what
+
+
+def test_a_single_file_that_is_no_sdxl_checkpoint_is_refused(tmp_path: Path) -> None:
+    save_file({"model.diffusion_model.out.2.bias": torch.zeros(4)}, tmp_path / "sd15.safetensors")
+    assert "not an SDXL-class checkpoint" in refused(str(tmp_path / "sd15.safetensors")).what
+    (tmp_path / "broken.safetensors").write_bytes(b"nothing")
+    with pytest.raises(UserError, match="damaged"):
+        load_base(str(tmp_path / "broken.safetensors"))
+
+
+def test_a_hub_name_that_is_not_on_the_machine_is_not_fetched_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(MachineError) as caught:
+        load_base("nobody/absent-model")
+    assert "project.download" in caught.value.cure
+
+
+def test_noise_and_prediction_come_from_the_base(tmp_path: Path) -> None:
+    other = load_base(str(write_tiny_base(tmp_path / "eps", prediction_type="epsilon")))
+    assert other.noise.config.prediction_type == "epsilon"
+    assert other.noise.config.beta_end == 0.012
+    assert other.vae.config.scaling_factor == 0.9
+    assert (other.size, other.latent_factor) == (64, 8)
+
+
+def test_the_identity_follows_the_files_and_not_their_place(tmp_path: Path) -> None:
+    copy = tmp_path / "tiny"
+    shutil.copytree(tiny_base(), copy)
+    assert identity(str(copy)) == identity(str(tiny_base()))
+    weights = copy / "unet" / "diffusion_pytorch_model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    assert identity(str(copy)) != identity(str(tiny_base()))
