@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bglora.engine.stage import View
-    from bglora.report.pipeline import StageCounts
+    from bglora.engine.status import StageStatus
 
 
-def build_report(root: Path, view: View, status: Sequence[StageCounts]) -> Path:
+def build_report(root: Path, view: View, status: Sequence[StageStatus]) -> Path:
     """Writes the report of the project at `root` and returns its path.
 
     Args:

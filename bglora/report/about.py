@@ -8,8 +8,8 @@ from datetime import datetime
 from importlib import metadata
 from typing import Any
 
+from bglora.engine.status import StageStatus
 from bglora.report.markup import Html, duration, tag
-from bglora.report.pipeline import StageCounts
 
 PACKAGES = (
     "bglora",
@@ -24,7 +24,7 @@ PACKAGES = (
 )
 
 
-def about_section(settings: Any, status: Sequence[StageCounts]) -> Html:
+def about_section(settings: Any, status: Sequence[StageStatus]) -> Html:
     return tag(
         "section",
         tag("h2", "How it was made", id="about-title"),
@@ -47,11 +47,11 @@ def _versions() -> Html:
     return tag("div", tag("h3", "Versions"), _rows(rows))
 
 
-def _times(status: Sequence[StageCounts]) -> Html | None:
-    rows = [(stage.name, duration(stage.spent)) for stage in status if stage.spent]
+def _times(status: Sequence[StageStatus]) -> Html | None:
+    rows = [(stage.stage, duration(stage.seconds_spent)) for stage in status if stage.seconds_spent]
     if not rows:
         return None
-    rows.append(("together", duration(sum(stage.spent for stage in status))))
+    rows.append(("together", duration(sum(stage.seconds_spent for stage in status))))
     return tag("div", tag("h3", "Time spent"), _rows(rows))
 
 

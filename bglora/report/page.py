@@ -10,15 +10,16 @@ from importlib import resources
 from pathlib import Path
 
 from bglora.engine.stage import View
+from bglora.engine.status import StageStatus
 from bglora.report.about import about_section
 from bglora.report.contents import Contents, read_contents
 from bglora.report.markup import Html, tag
-from bglora.report.pipeline import StageCounts, pipeline_section, summary, troubles_section
+from bglora.report.pipeline import pipeline_section, summary, troubles_section
 from bglora.report.places import hero, places_section
 from bglora.report.shots import shots_section
 
 
-def build_page(root: Path, view: View, status: Sequence[StageCounts]) -> Path:
+def build_page(root: Path, view: View, status: Sequence[StageStatus]) -> Path:
     """Writes `report/index.html` of the project at `root` and returns its path.
 
     Raises `OSError` where the folder can't be written.
@@ -32,7 +33,7 @@ def build_page(root: Path, view: View, status: Sequence[StageCounts]) -> Path:
     return path
 
 
-def render(root: Path, view: View, status: Sequence[StageCounts]) -> str:
+def render(root: Path, view: View, status: Sequence[StageStatus]) -> str:
     """The page as text."""
     contents = read_contents(view)
     name = view.settings.project.name or root.resolve().name

@@ -3,31 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
 
 from bglora.engine.stage import Row
+from bglora.engine.status import StageStatus
 from bglora.report.contents import Contents
 from bglora.report.figures import code
 from bglora.report.markup import Html, count, duration, tag
-
-
-class StageCounts(Protocol):
-    """How far a stage is, as `Runner.status()` tells it. Counts are pictures."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def made(self) -> int: ...
-    @property
-    def to_do(self) -> int: ...
-    @property
-    def failed(self) -> int: ...
-    @property
-    def dropped(self) -> int: ...
-    @property
-    def reasons(self) -> Mapping[str, int]: ...
-    @property
-    def spent(self) -> float: ...
 
 
 def summary(contents: Contents) -> str:
@@ -43,7 +24,7 @@ def summary(contents: Contents) -> str:
     return " · ".join(count(number, word) for number, word in parts if number)
 
 
-def pipeline_section(status: Sequence[StageCounts]) -> Html:
+def pipeline_section(status: Sequence[StageStatus]) -> Html:
     return tag(
         "section",
         tag("h2", "Pipeline", id="pipeline-title"),
@@ -54,29 +35,30 @@ def pipeline_section(status: Sequence[StageCounts]) -> Html:
     )
 
 
-def _stage(stage: StageCounts) -> Html:
+def _stage(stage: StageStatus) -> Html:
     state, word = _state(stage)
     lines = [
-        (stage.to_do, "to do"),
+        (stage.todo, "to do"),
         (stage.dropped, "dropped"),
         (stage.failed, "failed"),
     ]
     return tag(
         "li",
-        tag("span", stage.name, class_="stage-name"),
+        tag("span", stage.stage, class_="stage-name"),
         tag("span", f"{stage.made:,}".replace(",", "\u202f"), class_="stage-count"),
         tag("span", word, class_="stage-state"),
         tag("ul", [tag("li", f"{number} {name}", class_=name.replace(" ", "-")) for number, name in lines if number]),
-        _reasons(stage.reasons),
-        tag("span", duration(stage.spent), class_="soft stage-time") if stage.spent else None,
+        _reasons({**stage.failures, **stage.drops}),
+        _edited(stage),
+        tag("span", duration(stage.seconds_spent), class_="soft stage-time") if stage.seconds_spent else None,
         class_=f"stage {state}",
     )
 
 
-def _state(stage: StageCounts) -> tuple[str, str]:
+def _state(stage: StageStatus) -> tuple[str, str]:
     if stage.failed:
         return "failed", "some failed"
-    if stage.to_do:
+    if stage.todo:
         return ("going", "made so far") if stage.made else ("waiting", "not begun")
     return ("done", "made") if stage.made or stage.dropped else ("waiting", "not begun")
 
@@ -91,18 +73,25 @@ def _reasons(reasons: Mapping[str, int]) -> Html | None:
     return tag("details", tag("summary", "why"), tag("ul", lines))
 
 
-def _next(status: Sequence[StageCounts]) -> Html | None:
+def _edited(stage: StageStatus) -> Html | None:
+    if not stage.edited:
+        return None
+    names = tag("ul", [tag("li", name) for name in stage.edited[:20]])
+    return tag("details", tag("summary", f"{len(stage.edited)} edited by you"), names)
+
+
+def _next(status: Sequence[StageStatus]) -> Html | None:
     """The one command that goes on from here."""
     failed = next((stage for stage in status if stage.failed), None)
     if failed is not None:
-        words = f"{count(failed.failed, 'picture')} failed in {failed.name}. When the cause is mended: "
-        commands = code(f"bglora retry --stage {failed.name}"), " and ", code("bglora run --all")
+        words = f"{count(failed.failed, 'picture')} failed in {failed.stage}. When the cause is mended: "
+        commands = code(f"bglora retry --stage {failed.stage}"), " and ", code("bglora run --all")
         return tag("p", words, commands, class_="next")
-    waiting = next((stage for stage in status if stage.to_do or not (stage.made or stage.dropped)), None)
+    waiting = next((stage for stage in status if stage.todo or not (stage.made or stage.dropped)), None)
     if waiting is None:
         return None
     begun = any(stage.made for stage in status)
-    words = f"Next is {waiting.name}. The rest of the way: " if begun else "Nothing is made yet. The whole way: "
+    words = f"Next is {waiting.stage}. The rest of the way: " if begun else "Nothing is made yet. The whole way: "
     return tag("p", words, code("bglora run --all"), class_="next")
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from bglora.report import build_report
 from tests.browser.chromium import Browser, executable
-from tests.report.recorded import STAGES, Counts, full_project
+from tests.report.recorded import full_project
 
 VIEWS = [(1280, False), (1280, True), (390, False), (390, True)]
 
@@ -47,7 +47,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     view = full_project(tmp_path_factory.mktemp("film"))
-    return build_report(view.root, view, view.counts())
+    return build_report(view.root, view, view.status())
 
 
 @pytest.mark.parametrize(("width", "dark"), VIEWS)
@@ -143,7 +143,7 @@ def test_every_control_has_a_name_for_screen_readers(browser: Browser, page: Pat
 def test_an_empty_project_is_a_page_too(browser: Browser, tmp_path: Path, width: int) -> None:
     view = full_project(tmp_path)
     view.tables, view.remarks = {}, {}
-    browser.open(build_report(tmp_path, view, [Counts(name) for name in STAGES]), width)
+    browser.open(build_report(tmp_path, view, view.status()), width)
     assert browser.complaints() == []
     assert browser.evaluate("document.documentElement.scrollWidth") == width
     assert "bglora run --all" in browser.evaluate("document.body.innerText")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,21 +12,32 @@ import numpy as np
 from PIL import Image
 
 from bglora.engine.stage import Row
+from bglora.engine.status import StageStatus
 from bglora.settings import Settings
 
 EVIL = "<script>alert(1)</script> 漢字 \"'&"
 STAGES = ("ingest", "segment", "inpaint", "cluster", "caption", "train", "test", "compose")
 
 
-@dataclass(frozen=True)
-class Counts:
-    name: str
-    made: int = 0
-    to_do: int = 0
-    failed: int = 0
-    dropped: int = 0
-    reasons: Mapping[str, int] = field(default_factory=dict)
-    spent: float = 0.0
+def status_of(name: str, rows: list[Row]) -> StageStatus:
+    """The status of a stage that made, dropped or failed these rows and has nothing more to do."""
+    by = Counter(row.status for row in rows)
+    why = {kind: Counter(row.reason for row in rows if row.status == kind) for kind in ("failed", "dropped")}
+    return StageStatus(
+        name,
+        made=by["made"],
+        todo=0,
+        failed=by["failed"],
+        dropped=by["dropped"],
+        items=0,
+        reasons={},
+        failures=why["failed"],
+        drops=why["dropped"],
+        edited=(),
+        orphans=(),
+        seconds_spent=1.5 if rows else 0.0,
+        seconds_left=None,
+    )
 
 
 class NoDecisions:
@@ -49,14 +61,8 @@ class RecordedView:
     def item_record(self, stage: str, item: str) -> Mapping[str, Any]:
         return self.remarks.get((stage, item), {})
 
-    def counts(self) -> list[Counts]:
-        counts = []
-        for name in STAGES:
-            rows = self.tables.get(name, [])
-            by = {status: sum(row.status == status for row in rows) for status in ("made", "failed", "dropped")}
-            reasons = {row.reason: 1 for row in rows if row.status != "made"}
-            counts.append(Counts(name, by["made"], 0, by["failed"], by["dropped"], reasons, 1.5 if rows else 0.0))
-        return counts
+    def status(self) -> list[StageStatus]:
+        return [status_of(name, self.tables.get(name, [])) for name in STAGES]
 
 
 def landscape(seed: int, size: tuple[int, int] = (180, 320)) -> np.ndarray:

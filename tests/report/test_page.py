@@ -11,7 +11,7 @@ import pytest
 from bglora.engine.stage import Row
 from bglora.report import build_report
 from bglora.settings import Settings
-from tests.report.recorded import EVIL, STAGES, Counts, RecordedView, full_project
+from tests.report.recorded import EVIL, RecordedView, full_project
 
 
 class Elements(HTMLParser):
@@ -36,7 +36,7 @@ class Elements(HTMLParser):
 @pytest.fixture(scope="module")
 def full(tmp_path_factory: pytest.TempPathFactory) -> tuple[RecordedView, Path]:
     view = full_project(tmp_path_factory.mktemp("film"))
-    return view, build_report(view.root, view, view.counts())
+    return view, build_report(view.root, view, view.status())
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +120,7 @@ def test_a_picture_that_is_gone_or_broken_is_said_in_its_place(tmp_path: Path, l
     (tmp_path / lost).unlink()
     (tmp_path / "provenance/harbor-s000/000001.png").write_bytes(b"no picture")
     (tmp_path / "segmented/masks/harbor-s000/000001.png").write_bytes(b"no picture")
-    text = Elements(build_report(tmp_path, view, view.counts()).read_text(encoding="utf-8")).text
+    text = Elements(build_report(tmp_path, view, view.status()).read_text(encoding="utf-8")).text
     assert "the file is gone" in text
     assert "the file can't be read" in text
 
@@ -134,14 +134,14 @@ def test_a_path_out_of_the_project_is_not_opened(tmp_path: Path) -> None:
             Row(row.item, row.picture, row.status, "", ("plates/../../secret.png",), {"grid": "../secret.png"})
             for row in view.tables[stage]
         ]
-    page = build_report(view.root, view, view.counts()).read_text(encoding="utf-8")
+    page = build_report(view.root, view, view.status()).read_text(encoding="utf-8")
     assert "Plate of frame" not in page
     assert "Test pictures" not in page
 
 
 def test_an_empty_project_says_the_first_command(tmp_path: Path) -> None:
     view = RecordedView(tmp_path, Settings(project={"name": "harbor"}))  # type: ignore[arg-type]
-    text = Elements(build_report(tmp_path, view, [Counts(name) for name in STAGES]).read_text(encoding="utf-8")).text
+    text = Elements(build_report(tmp_path, view, view.status()).read_text(encoding="utf-8")).text
     assert "Nothing is made yet. The whole way: bglora run --all" in text
 
 
@@ -149,7 +149,7 @@ def test_a_project_with_frames_only_waits_for_masks_and_plates(tmp_path: Path) -
     view = full_project(tmp_path)
     view.tables = {"ingest": [row for row in view.tables["ingest"] if row.status == "made"]}
     view.remarks = {key: value for key, value in view.remarks.items() if key[0] == "ingest"}
-    text = Elements(build_report(tmp_path, view, view.counts()).read_text(encoding="utf-8")).text
+    text = Elements(build_report(tmp_path, view, view.status()).read_text(encoding="utf-8")).text
     assert "not segmented yet: bglora segment" in text
     assert "Next is segment. The rest of the way: bglora run --all" in text
 
