@@ -81,6 +81,12 @@ class View(Protocol):
     """The typed settings: `view.settings.inpaint.engine`."""
     decisions: Any
     """The project's `Decisions`."""
+    limit: int | None
+    """How many pictures to try on; None for all."""
+
+    def chosen(self, pictures: Iterable[str]) -> set[str]:
+        """The pictures to try on under `limit`, evenly spread over the shots; all of them without a limit."""
+        ...
 
     def rows(self, stage: str) -> list[Row]:
         """Outcomes of an earlier stage, sorted by picture; of items that still exist."""
@@ -130,7 +136,8 @@ class Stage(ABC):
         name: the command's name.
         version: raised when the stage's results change for the same inputs.
         reads: names of the stages whose rows it lists its items from.
-        home: project folder that holds `<records>`, the stage's records file.
+        home: project folder that holds the stage's records file.
+        records: the records file's name; by default `<name>.jsonl`.
         parallel: items may be made in several processes at once (CPU work).
         keeps_scratch: a stopped or killed item finds its scratch folder as it left it, if its fingerprint is the same.
     """
@@ -139,6 +146,7 @@ class Stage(ABC):
     version: ClassVar[int] = 1
     reads: ClassVar[tuple[str, ...]] = ()
     home: ClassVar[str]
+    records: ClassVar[str] = ""
     parallel: ClassVar[bool] = True
     keeps_scratch: ClassVar[bool] = False
 

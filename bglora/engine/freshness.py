@@ -1,0 +1,168 @@
+"""Which files are as the ledger left them, and which were edited or deleted since. Folders are read, pictures are not."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from bglora.engine import files
+from bglora.engine.fingerprint import MISSING
+from bglora.engine.ledger import Ledger
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What is not as recorded about an item's outputs.
+
+    Attributes:
+        missing: outputs that are gone.
+        edited: outputs whose content is a person's.
+    """
+
+    missing: tuple[str, ...] = ()
+    edited: tuple[str, ...] = ()
+
+
+AS_RECORDED = Condition()
+
+
+class Folders:
+    """Sizes and modification times of files, read a folder at a time and kept until forgotten."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = os.fspath(root)
+        self._known: dict[str, dict[str, str]] = {}
+
+    def stamp(self, path: str) -> str | None:
+        """`size<TAB>mtime_ns` of a project-relative path; None if there is no such file."""
+        folder, _, name = path.rpartition("/")
+        found = self._known.get(folder)
+        if found is None:
+            found = self._known[folder] = _scan(f"{self._root}/{folder}")
+        return found.get(name)
+
+    def forget(self, folder: str) -> None:
+        """Forgets a folder that was written to."""
+        self._known.pop(folder, None)
+
+    def forget_all(self) -> None:
+        """Forgets everything."""
+        self._known.clear()
+
+
+def _scan(folder: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    try:
+        entries = os.scandir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return found
+    with entries:
+        for entry in entries:
+            try:
+                info = entry.stat()
+            except FileNotFoundError:
+                continue
+            found[entry.name] = f"{info.st_size}\t{info.st_mtime_ns}"
+    return found
+
+
+class Freshness:
+    """Answers what lies on disk: present digests of files, and the condition of each stage's outputs."""
+
+    def __init__(self, root: Path, ledger: Ledger) -> None:
+        self.root, self.ledger = root, ledger
+        self.folders = Folders(root)
+        self._digests: dict[str, str] = {}
+        self._conditions: dict[str, dict[str, Condition]] = {}
+
+    def verify(self, stage: str) -> dict[str, Condition]:
+        """Compares all outputs of a stage with the disk. Only items with something missing or edited are listed."""
+        found = self._conditions.get(stage)
+        if found is None:
+            found = self._conditions[stage] = {}
+            restamped: list[tuple[str, str]] = []
+            for item, outputs in self.ledger.outputs(stage):
+                condition, fresh_text = self._check(outputs)
+                if condition is not AS_RECORDED:
+                    found[item] = condition
+                if fresh_text != outputs:
+                    restamped.append((item, fresh_text))
+            self._store(stage, restamped)
+            self.folders.forget_all()
+        return found
+
+    def _check(self, outputs: str) -> tuple[Condition, str]:
+        if not outputs:
+            return AS_RECORDED, outputs
+        missing: list[str] = []
+        edited: list[str] = []
+        changed: dict[str, str] = {}
+        stamp, digests = self.folders.stamp, self._digests
+        for line in outputs.split("\n"):
+            path, digest, recorded = line.split("\t", 2)
+            found = stamp(path)
+            if found == recorded:
+                digests[path] = digest
+            elif found is None or _emptied(found, digest):
+                missing.append(path)
+                digests.pop(path, None)
+            else:
+                now = digests[path] = self._read(path, found, recorded=digest)
+                if now == digest:
+                    changed[path] = f"{path}\t{digest}\t{found}"
+                else:
+                    edited.append(path)
+        if changed:
+            lines = [changed.get(line.partition("\t")[0], line) for line in outputs.split("\n")]
+            outputs = "\n".join(lines)
+        if not missing and not edited:
+            return AS_RECORDED, outputs
+        return Condition(tuple(missing), tuple(edited)), outputs
+
+    def _store(self, stage: str, restamped: list[tuple[str, str]]) -> None:
+        if restamped and not self.ledger.readonly:
+            with self.ledger.transaction():
+                for item, outputs in restamped:
+                    self.ledger.put_outputs(stage, item, outputs)
+
+    def digest(self, path: str) -> str:
+        """Digest of a file as it lies there now; `-` if it is missing. Read only if it changed since it was last read.
+
+        Args:
+            path: project-relative, or absolute for a source outside the project.
+        """
+        found = self._digests.get(path)
+        if found is None:
+            stamp = files.stamp(self.root / path)
+            found = MISSING if stamp is None else self._read(path, stamp)
+            if found != MISSING:
+                self._digests[path] = found
+        return found
+
+    def _read(self, path: str, stamp: str, recorded: str = "") -> str:
+        known = self.ledger.digest(path)
+        if known and known[0] == stamp:
+            return known[1]
+        digest = files.digest_file(self.root / path)
+        if digest != recorded and not self.ledger.readonly:  # what is as recorded is kept with its item
+            self.ledger.put_digest(path, stamp, digest)
+        return digest
+
+    def edited(self, path: str, recorded: str) -> bool:
+        """True if the file is there and its content is neither the recorded one nor emptied by a crash."""
+        found = files.stamp(self.root / path)
+        return found is not None and not _emptied(found, recorded) and self._read(path, found, recorded) != recorded
+
+    def changed(self, stage: str, paths: Iterable[str]) -> None:
+        """Says that the engine has written or moved these outputs of a stage: they are looked at anew."""
+        self._conditions.pop(stage, None)
+        for path in paths:
+            self._digests.pop(path, None)
+            self.folders.forget(path.rpartition("/")[0])
+
+
+def _emptied(found: str, digest: str) -> bool:
+    """A file of no bytes where some were recorded: what a power failure leaves of a file, not an edit."""
+    return found.startswith("0\t") and digest != files.digest_bytes(b"")

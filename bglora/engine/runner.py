@@ -1,0 +1,307 @@
+"""Doing only what is not done: plan, run, status of a pipeline of stages on a project folder.
+
+Use (this is all that a command needs)::
+
+    from bglora.engine.runner import Runner, RunRequest
+
+    runner = Runner(root, stages, settings, decisions, listener=print)
+    plan = runner.plan(RunRequest(stages=("inpaint",)))        # changes nothing
+    for stage in plan.stages:
+        for verdict in stage.todo:
+            print(stage.stage, verdict.item.name, "; ".join(verdict.reasons))
+    result = runner.run(RunRequest(limit=12))                  # empty `stages`: all of them
+    raise SystemExit(result.exit_code)                         # 0 all fresh, 1 some items failed
+
+`run` raises `Interrupted`, `TimeIsUp`, `MachineError` or `UserError` after everything that was done is recorded, so
+that the same command goes on. Stages are any list of `bglora.engine.stage.Stage` in pipeline order; `settings` and
+`decisions` are handed through to them (`decisions` needs `retries(stage)`, or is None).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bglora.engine import files
+from bglora.engine.events import Listener, Notice, StageFinished, StageStarted, silent
+from bglora.engine.executors import Executor
+from bglora.engine.executors.local import LocalExecutor
+from bglora.engine.freshness import Freshness
+from bglora.engine.ledger import Ledger
+from bglora.engine.lock import ProjectLock
+from bglora.engine.making import Making
+from bglora.engine.opening import STATE, open_ledger
+from bglora.engine.plan import Judge, Plan, RunRequest, StagePlan
+from bglora.engine.record import Recorder
+from bglora.engine.records import publish
+from bglora.engine.stage import Stage
+from bglora.engine.status import StageStatus, status_of
+from bglora.engine.stopping import Stopping
+from bglora.engine.view import LedgerView
+from bglora.errors import EXIT_ITEMS_FAILED, EXIT_OK, BgloraError, UserError
+
+__all__ = ["Plan", "RunRequest", "RunResult", "Runner", "StagePlan", "StageResult", "StageStatus"]
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What a run did in a stage.
+
+    Attributes:
+        items: items made now (with a result or a failure). fresh: items that needed nothing.
+        made, dropped, failed: pictures by status in the whole stage, as it stands now.
+        orphans: items that were moved away. edited: outputs kept because a person edited them.
+        seconds: wall time.
+    """
+
+    stage: str
+    items: int
+    fresh: int
+    made: int
+    dropped: int
+    failed: int
+    orphans: tuple[str, ...]
+    edited: tuple[str, ...]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A picture that failed, and why."""
+
+    stage: str
+    item: str
+    picture: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run did."""
+
+    stages: tuple[StageResult, ...]
+    failures: tuple[Failure, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """0 all fresh, 1 some pictures failed and the rest is done."""
+        return EXIT_ITEMS_FAILED if self.failures else EXIT_OK
+
+    @property
+    def items(self) -> int:
+        """Items made in all stages; 0 if everything was fresh."""
+        return sum(one.items for one in self.stages)
+
+
+class Runner:
+    """The engine of one project.
+
+    Args:
+        root: the project folder.
+        stages: the pipeline, in order.
+        settings, decisions: handed through to the stages.
+        executor: who makes the items; by default this machine with `jobs` processes.
+        listener: called with each event, in this thread.
+        jobs: processes for stages that allow it; 0 for as many as there are cores, 1 for none but this one.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        stages: Sequence[Stage],
+        settings: Any = None,
+        decisions: Any = None,
+        executor: Executor | None = None,
+        listener: Listener = silent,
+        jobs: int = 0,
+    ) -> None:
+        self.root = Path(root).absolute()
+        self.stages = tuple(stages)
+        self.settings, self.decisions = settings, decisions
+        self.listener, self.jobs = listener, jobs
+        self._executor = executor
+
+    def plan(self, request: RunRequest | None = None) -> Plan:
+        """What `run` would do, and why. Nothing is made or moved.
+
+        Raises:
+            UserError: a stage can't list its items and no earlier stage of the plan would change that.
+        """
+        request = request or RunRequest()
+        chosen = self._chosen(request)
+        with self._ledger() as ledger:
+            return Plan(tuple(self._plans(ledger, request, chosen)))
+
+    def status(self) -> list[StageStatus]:
+        """Per stage what is made, to do, failed and dropped, why, the time spent and left. Opens no picture."""
+        with self._ledger() as ledger:
+            plans = self._plans(ledger, RunRequest(), self.stages, patient=True)
+            return [status_of(ledger, plan) for plan in plans]
+
+    def view(self) -> LedgerView:
+        """The `View` of the project as it stands, for the report. Reads only; `close` it or let it go."""
+        return LedgerView(self.root, self.settings, self.decisions, self._reading())
+
+    def _reading(self) -> Ledger:
+        with self._ledger():  # completes what a killed run left
+            return open_ledger(self.root, self.stages, self._notice, write=False)
+
+    def run(self, request: RunRequest | None = None, stopping: Stopping | None = None) -> RunResult:
+        """Makes what is not done, stage by stage.
+
+        Args:
+            stopping: to stop the run from outside; by default Ctrl-C and `max_time` do.
+
+        Raises:
+            Interrupted, TimeIsUp: stopped; what is done is recorded.
+            MachineError: the machine lacks something. UserError: nothing can be listed, or another run is at work.
+        """
+        request = request or RunRequest()
+        chosen = self._chosen(request)
+        told = Notice("Stopping after the items at hand; press Ctrl-C again to stop at once.")
+        stopping = stopping or Stopping(request.max_time, lambda: self.listener(told))
+        executor = self._executor or LocalExecutor(self.jobs)
+        with ProjectLock(self.root), stopping.listening():
+            ledger = open_ledger(self.root, self.stages, self._notice, write=True)
+            try:
+                return _Run(self, ledger, executor, request, stopping).all(chosen)
+            except KeyboardInterrupt:
+                stopping.interrupted = True
+                raise stopping.error(str(self.root)) from None
+            finally:
+                if self._executor is None:
+                    executor.close()
+                ledger.close()
+
+    def _chosen(self, request: RunRequest) -> tuple[Stage, ...]:
+        names = [one.name for one in self.stages]
+        for name in request.stages:
+            if name not in names:
+                raise UserError(f"There is no stage {name!r}.", where=name, cure=f"The stages are: {', '.join(names)}.")
+        return tuple(one for one in self.stages if not request.stages or one.name in request.stages)
+
+    def _notice(self, text: str) -> None:
+        self.listener(Notice(text))
+
+    @contextmanager
+    def _ledger(self) -> Iterator[Ledger]:
+        """The ledger for looking: with what a killed run left completed, unless another run is at work."""
+        lock = ProjectLock(self.root)
+        held = (self.root / STATE).is_dir() and _try(lock.acquire)
+        try:
+            ledger = open_ledger(self.root, self.stages, self._notice, write=held)
+            try:
+                if held:
+                    Recorder(self.root, ledger, Freshness(self.root, ledger)).recover()
+                yield ledger
+            finally:
+                ledger.close()
+        finally:
+            if held:
+                lock.release()
+
+    def _plans(
+        self, ledger: Ledger, request: RunRequest, chosen: Sequence[Stage], *, patient: bool = False
+    ) -> Iterator[StagePlan]:
+        gone: dict[str, tuple[str, ...]] = {}
+        view = LedgerView(self.root, self.settings, self.decisions, ledger, limit=request.limit, gone=gone)
+        judge = Judge(ledger, Freshness(self.root, ledger), self.decisions, request)
+        moving: dict[str, bool] = {}
+        for stage in chosen:
+            waits = tuple(name for name in stage.reads if moving.get(name))
+            try:
+                plan = judge.stage(stage, stage.items(view), self._earlier(stage))
+            except BgloraError as error:
+                if not waits and not patient:
+                    raise
+                plan = StagePlan(stage.name, note=error.what)
+            gone[stage.name] = plan.orphans
+            moving[stage.name] = bool(plan.todo or plan.orphans or waits)
+            yield StagePlan(**{**plan.__dict__, "waits_for": waits})
+
+    def _earlier(self, stage: Stage) -> list[str]:
+        """Names of the stages before this one."""
+        names = [one.name for one in self.stages]
+        return names[: names.index(stage.name)]
+
+
+def _try(acquire: Callable[[], bool]) -> bool:
+    """Takes a lock; a folder that can't be written is looked at without one."""
+    try:
+        return acquire()
+    except UserError:
+        return False
+
+
+class _Run:
+    """One run: its ledger, its executor, its wish to stop."""
+
+    def __init__(
+        self, runner: Runner, ledger: Ledger, executor: Executor, request: RunRequest, stopping: Stopping
+    ) -> None:
+        self.runner, self.ledger, self.executor = runner, ledger, executor
+        self.request, self.stopping = request, stopping
+        self.root, self.listener = runner.root, runner.listener
+        self.freshness = Freshness(self.root, ledger)
+        self.recorder = Recorder(self.root, ledger, self.freshness, overwrite_edits=request.overwrite_edits)
+        self.scratch = self.root / STATE / "scratch"
+
+    def all(self, chosen: Sequence[Stage]) -> RunResult:
+        """Runs the chosen stages in order."""
+        self.recorder.recover()
+        results = [self._stage(stage) for stage in chosen]
+        failures = [
+            Failure(stage.name, item, picture, reason)
+            for stage in chosen
+            for item, picture, _, reason in self.ledger.ends(stage.name, ("failed",))
+        ]
+        return RunResult(tuple(results), tuple(failures))
+
+    def _stage(self, stage: Stage) -> StageResult:
+        started = time.perf_counter()
+        request = self.request
+        view = LedgerView(self.root, self.runner.settings, self.runner.decisions, self.ledger, limit=request.limit)
+        judge = Judge(self.ledger, self.freshness, self.runner.decisions, request)
+        plan = judge.stage(stage, stage.items(view), self.runner._earlier(stage))
+        files.check_room(self.root, plan.bytes or 0, stage.name)
+        self.listener(StageStarted(stage.name, len(plan.todo), plan.pictures, plan.fresh, plan.seconds))
+        done = 0
+        kept: tuple[str, ...] = ()
+        try:
+            if request.limit is None and request.only is None:
+                self.recorder.forget(stage.name, plan.orphans)
+            making = Making(stage, self.runner, self.recorder, self.executor, self.stopping, self.scratch)
+            done = making.all(plan.todo)
+        finally:
+            self.recorder.finish()
+            kept = publish(
+                stage, view, self.root, self.ledger, self.scratch / "written", overwrite_edits=request.overwrite_edits
+            )
+            self._tidy(stage)
+        edited = (*plan.edited, *kept)
+        if edited:
+            self.listener(Notice(f"{len(edited)} edited by you and kept", stage.name, edited[0]))
+        result = self._result(stage, plan, done, edited, time.perf_counter() - started)
+        if self.stopping() and done < len(plan.todo):
+            raise self.stopping.error(f"{stage.name}: {done} of {len(plan.todo)} items done")
+        return result
+
+    def _tidy(self, stage: Stage) -> None:
+        """Removes scratch folders, but not those that a long item goes on with."""
+        if not stage.keeps_scratch:
+            files.remove_tree(self.scratch / stage.name)
+        files.remove_tree(self.scratch / "written")
+        files.remove_empty(self.scratch / stage.name, self.root / STATE)
+
+    def _result(
+        self, stage: Stage, plan: StagePlan, done: int, edited: tuple[str, ...], seconds: float
+    ) -> StageResult:
+        made, dropped, failed = self.ledger.counts(stage.name)
+        self.listener(StageFinished(stage.name, done, plan.fresh, made, dropped, failed, seconds))
+        return StageResult(
+            stage.name, done, plan.fresh, made, dropped, failed, plan.orphans, edited, seconds
+        )  # fmt: skip

@@ -1,0 +1,59 @@
+"""The state of a stage in numbers, for the table that `status` shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from bglora.engine.ledger import Ledger
+from bglora.engine.plan import StagePlan
+
+
+@dataclass(frozen=True)
+class StageStatus:
+    """How a stage stands.
+
+    Attributes:
+        made, dropped, failed: pictures that need nothing more, by how they ended.
+        todo: pictures to make (an item whose pictures are not known yet counts as one); items: the items they are in.
+        reasons: why they have to be made, with the number of items.
+        failures: reason to number of failed pictures. drops: likewise for dropped ones.
+        edited: outputs that a person edited. orphans: items that no longer exist.
+        seconds_spent: time that the present results took to make. seconds_left: estimate; None if unknown.
+        waits_for: earlier stages that have to run first. note: why its work can't be listed yet.
+    """
+
+    stage: str
+    made: int
+    todo: int
+    failed: int
+    dropped: int
+    items: int
+    reasons: Mapping[str, int]
+    failures: Mapping[str, int]
+    drops: Mapping[str, int]
+    edited: tuple[str, ...]
+    orphans: tuple[str, ...]
+    seconds_spent: float
+    seconds_left: float | None
+    waits_for: tuple[str, ...] = ()
+    note: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """The status as JSON values."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+
+def status_of(ledger: Ledger, plan: StagePlan) -> StageStatus:
+    """The status that belongs to a stage's plan."""
+    failures: dict[str, int] = {}
+    for _, reason in plan.failures:
+        failures[reason] = failures.get(reason, 0) + 1
+    return StageStatus(
+        stage=plan.stage, made=plan.made, todo=plan.pictures, failed=plan.failed, dropped=plan.dropped,
+        items=len(plan.todo), reasons=plan.reasons(), failures=failures, drops=plan.drops,
+        edited=plan.edited, orphans=plan.orphans,
+        seconds_spent=ledger.history(plan.stage)[0], seconds_left=plan.seconds,
+        waits_for=plan.waits_for, note=plan.note,
+    )  # fmt: skip
