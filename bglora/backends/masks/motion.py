@@ -1,0 +1,60 @@
+"""Masks by motion: who moves in front of a background that other frames show. No weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from bglora.backends.masks import ShotMasks
+
+if TYPE_CHECKING:
+    import numpy as np
+
+IDENTITY = "motion/1"
+
+FEWEST_FRAMES = 3
+
+
+def create(settings: Any) -> MotionMasks:
+    """The backend with the settings of `segment`."""
+    return MotionMasks(min_area=settings.min_area)
+
+
+class MotionMasks:
+    """Background model and camera motion of a shot.
+
+    Args:
+        min_area: smallest character, in pixels of a picture 512 wide.
+    """
+
+    def __init__(self, min_area: int) -> None:
+        self.min_area = min_area
+
+    def masks(
+        self,
+        frames: Sequence[np.ndarray],
+        imported: Sequence[np.ndarray | None],
+        progress: Callable[[float], None],
+    ) -> ShotMasks:
+        """See `MaskBackend.masks`; `imported` is not looked at."""
+        import numpy as np
+
+        from bglora.vision.camera import estimate_camera, still_camera
+        from bglora.vision.exposure import estimate_gains
+        from bglora.vision.motion import MotionModel
+
+        count = len(frames)
+        empty = [np.zeros(frame.shape[:2], np.uint8) for frame in frames]
+        if count < FEWEST_FRAMES:
+            some = "one frame" if count == 1 else f"{count} frames"
+            reason = f"characters can't be told from the background in {some}"
+            return ShotMasks(empty, [None] * count, still_camera(count), np.ones((count, 3)), reason)
+        camera = estimate_camera(frames)
+        gains = np.ones((count, 3))
+        if camera.kind == "unknown":
+            return ShotMasks(empty, [None] * count, camera, gains, camera.reason)
+        gains = estimate_gains(frames, camera)
+        area = max(1, round(self.min_area * (frames[0].shape[1] / 512) ** 2))
+        found = MotionModel(frames, camera, gains, area).masks(progress)
+        masks = [np.where(f.objects, 255, np.where(f.effects, 128, 0)).astype(np.uint8) for f in found]
+        return ShotMasks(masks, [f.alpha for f in found], camera, gains)

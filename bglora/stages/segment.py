@@ -1,0 +1,277 @@
+"""segment: masks of characters and their effects, cut-outs, and what recovery needs to know about a shot.
+
+One item a shot. Beside the masks of the kept frames it writes segmented/sampled/<shot>.npz for `inpaint`: the frames
+that were looked at together, their masks, camera poses and exposure. Arrays of it, for group g = 0, 1, ...:
+
+    numbers_g   int64 (N,)          frame numbers, ascending
+    poses_g     float64 (N, 3, 3)   pixels of a frame to pixels of the group's reference frame
+    gains_g     float64 (N, 3)      exposure relative to it, RGB
+    camera_g    str                 still, pan, parallax, unknown
+    reference_g int                 index of the reference frame
+    others_g    int64 (M,)          frames that are not kept
+    masks_g     uint8 (M, B)        their removal masks, packed bits, B = ceil(H * W / 8)
+    size        int64 (2,)          height, width
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from bglora import backends
+from bglora.engine.stage import Item, Outcome, Row, Stage, Tools, View
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from bglora.backends.masks import ShotMasks
+    from bglora.vision.tracks import Thing
+
+
+class Segment(Stage):
+    """Finds the characters of every shot."""
+
+    name = "segment"
+    home = "segmented"
+    reads = ("ingest",)
+
+    def items(self, view: View) -> Iterable[Item]:
+        """One item a shot that has kept frames."""
+        settings = view.settings.segment
+        identity = {name: backends.identity("masks", name, settings) for name in {settings.backend, "layers"}}
+        used = {f"segment.{key}": getattr(settings, key) for key in type(settings).model_fields}
+        shots: dict[str, dict[str, list[Row]]] = {}
+        for row in view.rows("ingest"):
+            if row.status == "made":
+                shots.setdefault(row.item, {}).setdefault(row.record["shot"], []).append(row)
+        for source, of_source in shots.items():
+            remark = view.item_record("ingest", source)
+            spans = {shot["name"]: shot for shot in remark["shots"]}
+            layers = remark.get("layers")
+            for shot, rows in of_source.items():
+                backend = "layers" if layers else settings.backend
+                payload, files = _what(remark, spans[shot], rows)
+                yield Item(
+                    name=shot,
+                    pictures=tuple(row.picture for row in rows),
+                    files=files,
+                    settings={**used, "segment.backend": backend},
+                    payload=payload,
+                    backend=identity[backend],
+                    hints={"source": remark},
+                )
+
+    def make(self, item: Item, tools: Tools) -> Iterable[Outcome]:
+        """Masks of one shot: group by group, then who is who over all of them."""
+        from bglora.stages.shotframes import groups
+
+        job = _Shot(item, tools)
+        plan = groups(item.payload["kept"], job.others, int(item.settings["segment.samples"]))
+        for k, numbers in enumerate(plan):
+            job.group(numbers, k, len(plan))
+        tools.remark(job.remark)
+        return job.outcomes()
+
+
+def _what(
+    remark: Mapping[str, Any], span: Mapping[str, Any], rows: Sequence[Row]
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Payload and files of a shot's item."""
+    payload: dict[str, Any] = {
+        "kept": sorted(row.record["frame"] for row in rows),
+        "first": span["first"],
+        "last": span["last"],
+        "left_out": [[part["first"], part["last"]] for part in span["left_out"]],
+        "digest": remark.get("digest", ""),
+    }
+    files = [path for row in rows for path in row.outputs]
+    layers = remark.get("layers")
+    if layers:
+        entries = [e for e in layers["frames"] if span["first"] <= e["frame"] <= span["last"]]
+        payload["layers"] = [e["frame"] for e in entries]
+        files += [f"{layers['root']}/{e[part]}" for e in entries for part in ("background", "mask") if e[part]]
+    return payload, tuple(files)
+
+
+@dataclass
+class _Found:
+    """What is kept of a frame until tracks are known: record and outputs so far, the objects, their cut-outs."""
+
+    record: dict[str, Any]
+    outputs: list[str]
+    things: list[Thing]
+    cutouts: dict[int, str]
+    reason: str = ""
+
+
+class _Shot:
+    """Segments one shot."""
+
+    def __init__(self, item: Item, tools: Tools) -> None:
+        from bglora.stages.shotframes import usable
+
+        self.item, self.tools, self.shot = item, tools, item.name
+        self.remark: dict[str, Any] = {}
+        self.sampled: dict[str, Any] = {}
+        self.found: dict[int, _Found] = {}
+        self.diagonal = 1.0
+        self.kept = set(item.payload["kept"])
+        self.others = usable(item.payload["first"], item.payload["last"], item.payload["left_out"])
+        self.layers: dict[int, Any] = {}
+        if "layers" in item.payload:
+            from bglora.film.layers import entries
+
+            self.layers = entries(tools.root, item.hints["source"])
+            self.others = [number for number in self.others if number in self.layers]
+        self.backend = tools.once(f"masks {item.settings['segment.backend']}", partial(_load, item))
+
+    def group(self, numbers: Sequence[int], place: int, count: int) -> None:
+        """Masks of the frames that are looked at together; writes what concerns the kept ones."""
+        from bglora.stages.shotframes import read_frames
+
+        frames = read_frames(self.tools.root, self.item.hints["source"], self.shot, numbers, self.kept)
+        if self.layers:
+            frames = {n: picture for n, picture in frames.items() if n in self.layers}
+        if not frames:
+            return
+        have = sorted(frames)
+        pictures = [frames[n] for n in have]
+        self.diagonal = float((pictures[0].shape[0] ** 2 + pictures[0].shape[1] ** 2) ** 0.5)
+        imported = [self._imported(n, frames[n]) for n in have]
+
+        def progress(share: float) -> None:
+            self.tools.progress(place + share, count, f"{len(self.kept)} frames")
+
+        masks = self.backend.masks(pictures, imported, progress)
+        if place == 0:
+            camera = masks.camera
+            self.remark = {
+                "camera": camera.kind,
+                "unknown": masks.unknown,
+                "shift_px": round(camera.shift_px, 2),
+                "outlying": round(camera.outlying, 3),
+            }
+        for k, number in enumerate(have):
+            if number in self.kept:
+                self.found[number] = self._frame(number, pictures[k], masks, k)
+        if not masks.unknown:
+            self._sample(place, have, masks)
+
+    def _imported(self, number: int, picture: np.ndarray) -> np.ndarray | None:
+        if number not in self.layers:
+            return None
+        from bglora.stages.layermasks import imported_mask
+
+        return imported_mask(self.layers[number], picture, self.item.hints["source"]["kind"] != "layers")
+
+    def _grown(self, mask: np.ndarray) -> np.ndarray:
+        """The mask with a margin of `segment.dilate` pixels, marked as effect."""
+        import numpy as np
+
+        from bglora.vision.arrays import grow
+
+        return np.where((mask == 0) & grow(mask > 0, int(self.item.settings["segment.dilate"])), np.uint8(128), mask)
+
+    def _frame(self, number: int, picture: np.ndarray, masks: ShotMasks, k: int) -> _Found:
+        if masks.unknown:
+            return _Found({}, [], [], {}, masks.unknown)
+        import numpy as np
+
+        from bglora.film.png import write_png
+        from bglora.vision.tracks import things
+
+        mask = self._grown(masks.masks[k])
+        objects = mask >= 192
+        share = {"object": round(float(objects.mean()), 5), "effect": round(float((mask == 128).mean()), 5)}
+        found = _Found(share, [self._path("masks", number)], [], {})
+        write_png(self.tools.scratch / found.outputs[0], mask)
+        if self.item.settings["segment.background"]:
+            found.outputs.append(self._path("background", number))
+            clear = np.where(mask > 0, 0, 255).astype(np.uint8)
+            write_png(
+                self.tools.scratch / found.outputs[-1], np.dstack([np.where(clear[..., None] > 0, picture, 0), clear])
+            )
+        found.things, labels = things(picture, objects)
+        if self.item.settings["segment.cutouts"]:
+            self._cut(found, number, picture, labels, masks.alphas[k])
+        return found
+
+    def _cut(
+        self, found: _Found, number: int, picture: np.ndarray, labels: np.ndarray, alpha: np.ndarray | None
+    ) -> None:
+        """Writes the cut-outs of a frame that are large and sharp enough, under the number of the object."""
+        from bglora.film.png import write_png
+        from bglora.vision.cutouts import cut_out
+
+        for k, thing in enumerate(found.things):
+            least = self.item.settings["segment.alpha_threshold"]
+            rgba = cut_out(picture, labels == k + 1, alpha, thing.box, alpha_threshold=least)
+            if rgba is None:
+                continue
+            path = self._path("character", number).removesuffix(".png") + f"_part{k}.png"
+            write_png(self.tools.scratch / path, rgba)
+            found.cutouts[k] = path
+
+    def _sample(self, place: int, numbers: Sequence[int], masks: ShotMasks) -> None:
+        import numpy as np
+
+        others = [k for k, number in enumerate(numbers) if number not in self.kept]
+        packed = [np.packbits(self._grown(masks.masks[k]) > 0) for k in others]
+        size = masks.masks[0].shape
+        self.sampled |= {
+            "size": np.array(size, np.int64),
+            f"numbers_{place}": np.array(numbers, np.int64),
+            f"poses_{place}": masks.camera.to_reference,
+            f"gains_{place}": masks.gains,
+            f"camera_{place}": np.array(masks.camera.kind),
+            f"reference_{place}": np.array(masks.camera.reference, np.int64),
+            f"others_{place}": np.array([numbers[k] for k in others], np.int64),
+            f"masks_{place}": np.stack(packed) if packed else np.zeros((0, -(-size[0] * size[1] // 8)), np.uint8),
+        }
+
+    def outcomes(self) -> Iterator[Outcome]:
+        """One outcome a kept frame, objects numbered by track."""
+        import numpy as np
+
+        from bglora.vision.tracks import Tracker
+
+        tracker = Tracker(self.diagonal)
+        shared: list[str] = []
+        if self.sampled:
+            shared = [f"segmented/sampled/{self.shot}.npz"]
+            (self.tools.scratch / shared[0]).parent.mkdir(parents=True, exist_ok=True)
+            np.savez_compressed(self.tools.scratch / shared[0], **self.sampled)
+        for number in sorted(self.kept):
+            name = f"{self.shot}/{number:06d}"
+            found = self.found.get(number)
+            if found is None:
+                why = (
+                    "no layer of an earlier segmentation belongs to it"
+                    if self.layers and number not in self.layers
+                    else ""
+                )
+                yield Outcome(name, "dropped", why or "its size is not that of the shot's other frames")
+                continue
+            if found.reason:
+                yield Outcome(name, "dropped", found.reason)
+                continue
+            numbers = tracker.follow(found.things)
+            found.record["tracks"] = sorted(set(numbers))
+            for k, path in sorted(found.cutouts.items()):
+                final = path.replace(f"_part{k}.png", f"_{numbers[k]}.png")
+                (self.tools.scratch / path).replace(self.tools.scratch / final)
+                found.outputs.append(final)
+            yield Outcome(name, outputs=(*found.outputs, *shared), record=found.record)
+            shared = []
+
+    def _path(self, part: str, number: int) -> str:
+        return f"segmented/{part}/{self.shot}/{number:06d}.png"
+
+
+def _load(item: Item) -> Any:
+    from bglora.settings.plates import SegmentSettings
+
+    table = {key.split(".", 1)[1]: value for key, value in item.settings.items()}
+    return backends.load("masks", table["backend"], SegmentSettings(**table))

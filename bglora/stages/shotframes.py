@@ -1,0 +1,70 @@
+"""Which frames of a shot `segment` and `inpaint` look at, and how they get them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+def groups(kept: Sequence[int], others: Sequence[int], limit: int) -> list[list[int]]:
+    """Frames looked at together: numbers in ascending order, every kept frame in exactly one group.
+
+    A shot with more kept frames than `limit` is gone through in interleaved groups, each spread over the whole shot, so
+    that memory is bounded and time grows linearly. A smaller one is filled up with other frames, evenly chosen.
+
+    Args:
+        kept: numbers of the kept frames.
+        others: numbers of further frames of the shot that may be looked at.
+        limit: frames of a group at most.
+    """
+    if len(kept) > limit:
+        count = -(-len(kept) // limit)
+        return [list(kept[k::count]) for k in range(count)]
+    room = limit - len(kept)
+    free = [number for number in others if number not in set(kept)]
+    if len(free) > room:
+        free = _filling(kept, free, room)
+    return [sorted({*kept, *free})]
+
+
+def _filling(kept: Sequence[int], free: Sequence[int], room: int) -> list[int]:
+    """`room` of the free frames such that they and the kept ones cover the shot evenly: the widest gap first."""
+    chosen: list[int] = []
+    taken = sorted(kept)
+    for _ in range(room):
+        best = max(free, key=lambda n: (min((abs(n - t) for t in taken), default=0), -n))
+        chosen.append(best)
+        taken.append(best)
+        free = [n for n in free if n != best]
+    return chosen
+
+
+def usable(first: int, last: int, left_out: Iterable[Mapping[str, Any]]) -> list[int]:
+    """Numbers of a shot's frames outside the parts that were left out (fades, titles, blurred, duplicates)."""
+    out = {n for part in left_out for n in range(part["first"], part["last"] + 1)}
+    return [n for n in range(first, last + 1) if n not in out]
+
+
+def read_frames(
+    root: Path, remark: Mapping[str, Any], shot: str, numbers: Sequence[int], kept: Iterable[int]
+) -> dict[int, np.ndarray]:
+    """Frames of one shot by number: kept ones from frames/, the others decoded from the source.
+
+    Pictures of another size than most of the kept ones, and those that can't be read, are left out.
+    """
+    from bglora.film import open_source
+    from bglora.film.png import read_picture
+
+    own = set(kept) & set(numbers)
+    frames = {number: read_picture(root / "frames" / shot / f"{number:06d}.png") for number in sorted(own)}
+    size = Counter(picture.shape[:2] for picture in frames.values()).most_common(1)[0][0]
+    rest = [number for number in numbers if number not in own]
+    if rest:
+        with open_source(root, remark) as reader:
+            frames.update(reader.pick(rest))
+    return {number: frames[number] for number in sorted(frames) if frames[number].shape[:2] == size}

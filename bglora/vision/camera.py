@@ -1,0 +1,230 @@
+"""How the camera moved in a shot, and where each frame lies with respect to the shot's middle frame.
+
+Corners spread over a grid are tracked by pyramidal Lucas-Kanade with a forward-backward check (Kalal 2010);
+homographies are fitted by MAGSAC++ (Barath 2020, in OpenCV's USAC). Every frame is tracked straight against a
+reference frame, not only along the chain, so that errors don't add up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from bglora.vision.arrays import U8, Bool
+
+Kind = Literal["still", "pan", "parallax", "unknown"]
+
+WORKING_WIDTH = 640
+GRID = (4, 6)
+CORNERS_PER_CELL = 14
+STILL_PX = 0.35
+"""The picture is at rest when the typical grid cell moves less than this (working pixels)."""
+BASELINE = 3
+"""Parallax is looked for between frames this part of the shot apart: small steps hide it."""
+CELL_PX = 0.8
+PARALLAX_SHARE = 0.35
+"""Share of grid cells whose median residual after the homography exceeds `CELL_PX`: no homography explains the view."""
+
+
+@dataclass(frozen=True)
+class Camera:
+    """The camera of a shot.
+
+    Attributes:
+        kind: still, pan (turn or zoom: a homography explains it), parallax (it travels), unknown (can't tell).
+        to_reference: (N, 3, 3) float64; maps pixels of frame k to pixels of the reference frame.
+        reference: index of the reference frame.
+        shift_px: how far the picture's corners move at most, in pixels of the frames.
+        outlying: share of grid cells that no homography explains.
+        reason: why it is unknown; else empty.
+    """
+
+    kind: Kind
+    to_reference: NDArray[np.float64]
+    reference: int
+    shift_px: float
+    outlying: float = 0.0
+    reason: str = ""
+
+    def between(self, source: int, target: int) -> NDArray[np.float64]:
+        """The homography that maps pixels of frame `source` to pixels of frame `target`."""
+        h = np.linalg.inv(self.to_reference[target]) @ self.to_reference[source]
+        return np.asarray(h / h[2, 2], np.float64)
+
+
+def still_camera(count: int) -> Camera:
+    """A camera at rest for `count` frames."""
+    return Camera("still", np.repeat(np.eye(3)[None], count, 0), count // 2, 0.0)
+
+
+def estimate_camera(frames: Sequence[U8], ignore: Sequence[Bool | None] | None = None) -> Camera:
+    """Finds the kind of camera motion and the pose of every frame.
+
+    Args:
+        frames: RGB pictures of one size, in time order.
+        ignore: per frame pixels that show no picture (holes of imported layers), or None.
+    """
+    if len(frames) < 2:
+        return still_camera(len(frames))
+    height, width = frames[0].shape[:2]
+    scale = min(1.0, WORKING_WIDTH / width)
+    pictures = [_working_gray(frame, scale) for frame in frames]
+    usable = [
+        _usable(mask, picture.shape) for mask, picture in zip(ignore or [None] * len(frames), pictures, strict=True)
+    ]
+    walk = _register(pictures, usable)
+    resize = np.diag([scale, scale, 1.0])
+    full = np.stack([np.linalg.inv(resize) @ pose @ resize for pose in walk.poses])
+    shift = max(_corner_shift(pose, width, height) for pose in full)
+    reference = len(frames) // 2
+    if walk.lost > max(1, len(frames) // 10):
+        reason = f"the view can't be followed from frame to frame ({walk.lost} of {len(frames)} lost)"
+        return Camera("unknown", full, reference, shift, 1.0, reason)
+    if walk.drifted == 0 and np.percentile(walk.moved, 90) < STILL_PX:
+        return Camera("still", still_camera(len(frames)).to_reference, reference, 0.0)
+    outlying = _parallax(pictures, usable, walk.poses)
+    return Camera("parallax" if outlying > PARALLAX_SHARE else "pan", full, reference, shift, outlying)
+
+
+def _working_gray(frame: U8, scale: float) -> U8:
+    picture = np.asarray(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), np.uint8)
+    if scale < 1:
+        picture = np.asarray(cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
+    return picture
+
+
+def _usable(ignore: Bool | None, shape: tuple[int, ...]) -> U8 | None:
+    if ignore is None:
+        return None
+    small = cv2.resize(ignore.astype(np.uint8), (shape[1], shape[0]), interpolation=cv2.INTER_NEAREST)
+    return np.asarray(cv2.dilate(small, np.ones((9, 9), np.uint8)) == 0, np.uint8)
+
+
+def _corner_shift(pose: NDArray[np.float64], width: int, height: int) -> float:
+    corners = np.array([[[0, 0], [width, 0], [0, height], [width, height]]], np.float64)
+    return float(np.linalg.norm(cv2.perspectiveTransform(corners, pose) - corners, axis=2).max())
+
+
+@dataclass
+class _Walk:
+    """What registering all frames gave: poses to the middle frame, how far each frame moved (the typical grid cell, in
+    working pixels), frames that could not be tracked, frames too far off to be compared with the middle frame."""
+
+    poses: list[NDArray[np.float64]]
+    moved: list[float]
+    lost: int = 0
+    drifted: int = 0
+
+
+def _register(pictures: list[U8], usable: list[U8 | None]) -> _Walk:
+    """Registers every frame to the middle frame, walking outward from it."""
+    middle = len(pictures) // 2
+    walk = _Walk([np.eye(3)] * len(pictures), [0.0] * len(pictures))
+    for order in (range(middle + 1, len(pictures)), range(middle - 1, -1, -1)):
+        key, before = middle, middle
+        for k in order:
+            step = _track(pictures[before], pictures[k], np.eye(3), usable[before])
+            if step is None:
+                walk.poses[k], walk.moved[k] = walk.poses[before], walk.moved[before]
+                walk.lost += not _alike(pictures[before], pictures[k])
+                before = k
+                continue
+            chained = walk.poses[before] @ np.linalg.inv(step.forward)
+            guess = np.linalg.inv(walk.poses[key]) @ chained
+            near = _overlap(guess, pictures[k].shape) > 0.25
+            direct = _track(pictures[key], pictures[k], np.linalg.inv(guess), usable[key]) if near else None
+            if direct is None:
+                key = k
+                walk.drifted += 1
+            else:
+                chained = walk.poses[key] @ np.linalg.inv(direct.forward)
+            walk.moved[k] = direct.moved if direct is not None else float("inf")
+            walk.poses[k] = chained / chained[2, 2]
+            before = k
+    return walk
+
+
+def _parallax(pictures: list[U8], usable: list[U8 | None], poses: list[NDArray[np.float64]]) -> float:
+    """Share of grid cells (0 to 1) that no homography explains between frames well apart; median over the pairs."""
+    apart = max(1, len(pictures) // BASELINE)
+    shares = []
+    for a in range(0, len(pictures) - apart, max(1, apart // 3)):
+        b = a + apart
+        guess = np.linalg.inv(poses[b]) @ poses[a]
+        step = _track(pictures[a], pictures[b], guess, usable[a]) if _overlap(guess, pictures[a].shape) > 0.4 else None
+        if step is not None:
+            shares.append(step.outlying)
+    return float(np.median(shares)) if shares else 0.0
+
+
+def _alike(a: U8, b: U8) -> bool:
+    return float(np.median(cv2.absdiff(a, b))) <= 2.0
+
+
+def _overlap(pose: NDArray[np.float64], shape: tuple[int, ...]) -> float:
+    """Share of the picture that the homography leaves inside the picture."""
+    height, width = shape
+    xs, ys = np.meshgrid(np.linspace(0, width, 9), np.linspace(0, height, 9))
+    points = np.stack([xs.ravel(), ys.ravel()], 1)[None]
+    moved = cv2.perspectiveTransform(points, pose)[0]
+    inside = (moved[:, 0] >= 0) & (moved[:, 0] <= width) & (moved[:, 1] >= 0) & (moved[:, 1] <= height)
+    return float(inside.mean())
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A homography, the share of grid cells that it doesn't explain, how far the typical cell moved (pixels)."""
+
+    forward: NDArray[np.float64]
+    outlying: float
+    moved: float
+
+
+def _corners(picture: U8, usable: U8 | None) -> NDArray[np.float32]:
+    height, width = picture.shape
+    found = []
+    rows, columns = GRID
+    for r in range(rows):
+        for c in range(columns):
+            y0, y1 = r * height // rows, (r + 1) * height // rows
+            x0, x1 = c * width // columns, (c + 1) * width // columns
+            mask = None if usable is None else usable[y0:y1, x0:x1]
+            points = cv2.goodFeaturesToTrack(picture[y0:y1, x0:x1], CORNERS_PER_CELL, 0.02, 5, mask=mask, blockSize=5)
+            if points is not None:
+                found.append(points.reshape(-1, 2) + np.array([x0, y0], np.float32))
+    return np.concatenate(found).astype(np.float32) if found else np.zeros((0, 2), np.float32)
+
+
+def _track(a: U8, b: U8, guess: NDArray[np.float64], usable: U8 | None) -> _Step | None:
+    """The homography from picture `a` to picture `b`, starting at `guess`; None when too little can be followed."""
+    points = _corners(a, usable)
+    if len(points) < 12:
+        return None
+    gain = max(1.0, float(np.median(a))) / max(1.0, float(np.median(b)))
+    level = np.asarray(cv2.convertScaleAbs(b, alpha=gain), np.uint8) if 0.5 < gain < 2 else b
+    start = cv2.perspectiveTransform(points[None].astype(np.float64), guess)[0].astype(np.float32)
+    lk = {"winSize": (17, 17), "maxLevel": 4, "flags": cv2.OPTFLOW_USE_INITIAL_FLOW}
+    there, ok1, _ = cv2.calcOpticalFlowPyrLK(a, level, points, start.copy(), **lk)
+    back, ok2, _ = cv2.calcOpticalFlowPyrLK(level, a, there, points.copy(), **lk)
+    good = (ok1.ravel() == 1) & (ok2.ravel() == 1) & (np.linalg.norm(back - points, axis=1) < 0.7)
+    if good.sum() < 12:
+        return None
+    p, q = points[good], there[good]
+    cv2.setRNGSeed(7)
+    h, inliers = cv2.findHomography(p, q, cv2.USAC_MAGSAC, 1.0, maxIters=2000, confidence=0.999)
+    if h is None or inliers is None or inliers.sum() < 10:
+        return None
+    residual = np.linalg.norm(cv2.perspectiveTransform(p[None].astype(np.float64), h)[0] - q, axis=1)
+    height, width = a.shape
+    cell = (p[:, 1] * GRID[0] // height).astype(int) * GRID[1] + (p[:, 0] * GRID[1] // width).astype(int)
+    known = [cell == c for c in np.unique(cell) if (cell == c).sum() >= 3]
+    if not known:
+        return None
+    moved = float(np.median([np.linalg.norm(np.median(q[c] - p[c], axis=0)) for c in known]))
+    outlying = float(np.mean([np.median(residual[c]) > CELL_PX for c in known]))
+    return _Step(np.asarray(h, np.float64), outlying, moved)

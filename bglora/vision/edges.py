@@ -1,0 +1,62 @@
+"""Clean edges: how much of a pixel at an object's border is object.
+
+In a narrow band the pixel's color is projected on the line from the background's color to the nearest sure object color
+(the compositing equation with both ends known).
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from bglora.vision.arrays import F32, U8, Bool, grow, shrink
+
+BAND = 2
+
+
+def nearest_inside(picture: np.ndarray, inside: Bool) -> np.ndarray:
+    """Each pixel's value replaced by that of the nearest pixel `inside`; (H, W, ...). `inside` must not be empty."""
+    outside = (~inside).astype(np.uint8)
+    _, labels = cv2.distanceTransformWithLabels(outside, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
+    ys, xs = np.nonzero(inside)
+    where = np.zeros(int(labels.max()) + 1, np.int64)
+    where[labels[ys, xs]] = np.arange(len(ys))
+    pick = where[labels]
+    return picture[ys[pick], xs[pick]]
+
+
+def alpha_matte(frame: U8, mean: F32, objects: Bool, radius: int = BAND) -> F32:
+    """Alpha of the objects, float32 (H, W) in 0 to 1.
+
+    Args:
+        frame: uint8 (H, W, 3); mean: background float32 (H, W, 3), both at one exposure.
+        objects: bool (H, W). radius: half width in pixels of the band in which alpha is not 0 or 1.
+    """
+    if not objects.any():
+        return objects.astype(np.float32)
+    inner = shrink(objects, radius)
+    if not inner.any():
+        inner = objects
+    alpha = inner.astype(np.float32)
+    picture = frame.astype(np.float32)
+    band = grow(objects, radius) & ~inner
+    away = nearest_inside(picture, inner) - mean
+    length = (away * away).sum(2)
+    part = ((picture - mean) * away).sum(2) / np.maximum(length, 1.0)
+    clear = band & (length > 12.0**2 * 3)
+    alpha[clear] = np.clip(part[clear], 0, 1)
+    unclear = band & ~clear
+    alpha[unclear] = objects[unclear]
+    return alpha
+
+
+def cutout(frame: U8, alpha: U8) -> U8:
+    """RGBA (H, W, 4): the object without the background that shines through its edge.
+
+    Colors of partly covered pixels come from the nearest fully covered one.
+    """
+    solid = alpha >= 250
+    color = nearest_inside(frame, solid) if solid.any() else frame
+    clean = np.where(((alpha > 0) & ~solid)[..., None], color, frame)
+    clean[alpha == 0] = 0
+    return np.dstack([clean, alpha]).astype(np.uint8)

@@ -1,0 +1,126 @@
+"""Masks of one frame against a background: objects (who is there) and effects (their shadows and reflections)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from bglora.vision.appearance import FAINT, Change, Colors, change, object_evidence
+from bglora.vision.arrays import (
+    F32,
+    U8,
+    Bool,
+    close_gaps,
+    disk,
+    grow,
+    shrink,
+    touching,
+    without_holes,
+    without_specks,
+)
+from bglora.vision.background import Background
+from bglora.vision.difference import STRONG, WEAK, fired, noise
+from bglora.vision.edges import BAND, alpha_matte
+
+FAINT_EFFECT = 4.2
+"""Grey levels of a 5 x 5 mean from which a difference beside an object is its effect."""
+NEAR = 10
+"""Pixels at a picture width of 512 within which a faint effect belongs to an object."""
+
+
+@dataclass(frozen=True)
+class Foreground:
+    """Masks of a frame.
+
+    Attributes:
+        objects, effects: bool (H, W), disjoint.
+        alpha: uint8 (H, W), how much of a pixel is object, 0 to 255.
+    """
+
+    objects: Bool
+    effects: Bool
+    alpha: U8
+
+
+def foreground(
+    frame: U8,
+    background: Background,
+    *,
+    tolerance_px: float,
+    min_area: int,
+    colors: Colors | None = None,
+    shimmer: F32 | None = None,
+) -> Foreground:
+    """Finds who and what a frame shows that the background doesn't.
+
+    Args:
+        frame: at the background's exposure and in its coordinates.
+        tolerance_px: error of the alignment in pixels.
+        min_area: smaller objects are noise, in pixels.
+        colors: what the shot's objects look like, if learned already.
+        shimmer: distance (grey levels) to other moments where the background moves by itself; 0 elsewhere. Replaces the
+            plain difference there when smaller.
+    """
+    seen = change(frame, background.mean)
+    allowed = noise(background, tolerance_px)
+    difference = seen.difference
+    if shimmer is not None:
+        difference = np.where(shimmer >= 0, np.minimum(difference, shimmer), difference)
+    score = (difference / allowed).astype(np.float32)
+    known = background.seen > 0
+    hot = fired(score, known)
+    hot = without_specks(hot, max(6, min_area // 6))
+    objects = _objects(frame, seen, allowed, hot, colors, min_area)
+    effects = _effects(frame, background, seen, score, hot, objects, min_area)
+    objects, alpha = _sharp(frame, background, objects | _enclosed(objects, effects), hot, min_area)
+    return Foreground(objects, effects & ~objects, alpha)
+
+
+def _objects(frame: U8, seen: Change, allowed: F32, hot: Bool, colors: Colors | None, min_area: int) -> Bool:
+    evidence = object_evidence(seen, allowed)
+    if colors is not None:
+        evidence = evidence + 0.45 * colors.evidence(frame)
+    weight = hot.astype(np.float32)
+    near = cv2.GaussianBlur(evidence * weight, (0, 0), 1.2) / np.maximum(cv2.GaussianBlur(weight, (0, 0), 1.2), 1e-3)
+    inside = hot & (near > 0)
+    inside = np.asarray(cv2.morphologyEx(inside.astype(np.uint8), cv2.MORPH_OPEN, np.ones((2, 2), np.uint8)) > 0)
+    inside = close_gaps(inside, 2) & grow(hot, 1)
+    return without_specks(without_holes(inside, 40 * min_area), min_area)
+
+
+def _enclosed(objects: Bool, effects: Bool) -> Bool:
+    """Effects with object on most sides are parts of the object that look like a shadow."""
+    if not objects.any():
+        return objects
+    around = cv2.blur(objects.astype(np.float32), (15, 15))
+    return effects & (around > 0.62)
+
+
+def _effects(
+    frame: U8, background: Background, seen: Change, score: F32, hot: Bool, objects: Bool, min_area: int
+) -> Bool:
+    rest = hot & ~objects
+    mean5 = cv2.blur(frame.astype(np.float32) - background.mean, (5, 5))
+    faint = np.abs(mean5).max(2) > np.maximum(FAINT_EFFECT, 1.3 * background.deviation)
+    faint &= background.seen > 0
+    reach = max(2, round(NEAR * frame.shape[1] / 512))
+    near = grow(objects | touching(rest, grow(objects, 3)), reach)
+    strong = touching(rest, rest & (score > 2 * STRONG) & (seen.difference > FAINT))
+    strong = without_specks(strong, 3 * min_area)
+    joined = touching(rest | (faint & near & (score > 0.5 * WEAK)), grow(objects, 2) | strong)
+    joined = np.asarray(cv2.morphologyEx(joined.astype(np.uint8), cv2.MORPH_CLOSE, disk(2)) > 0)
+    return without_specks(joined & ~objects, max(4, min_area // 4))
+
+
+def _sharp(frame: U8, background: Background, objects: Bool, hot: Bool, min_area: int) -> tuple[Bool, U8]:
+    """Object masks cut where the pixel is half object, and the alpha of their edges."""
+    if not objects.any():
+        return objects, np.zeros(objects.shape, np.uint8)
+    alpha = alpha_matte(frame, background.mean, objects & hot)
+    cut = (alpha > 0.5) & grow(objects, 1)
+    cut = without_specks(without_holes(cut, 20 * min_area), min_area)
+    alpha[shrink(cut, BAND)] = 1.0
+    alpha[~grow(cut, BAND)] = 0.0
+    return cut, np.rint(alpha * 255).astype(np.uint8)

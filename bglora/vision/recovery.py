@@ -1,0 +1,120 @@
+"""Real background from other frames of the shot, for the pixels that a mask takes away.
+
+Every answer is one of three: recovered (enough samples agree), never revealed (no sample shows it), not trusted
+(samples disagree). Samples are averaged, so that a recovered pixel carries less noise than the film; where the
+background moves by itself (water, leaves) it is taken from as few moments as possible instead, because a mean of many
+moments is mush.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from bglora.vision.arrays import F32, Bool, grow
+
+AGREE = 14.0
+"""Grey levels (largest channel) within which two samples show the same."""
+NEAREST = 15
+CHUNK = 20_000
+
+ORIGINAL, RECOVERED, GUESSED, UNTRUSTED = 0, 1, 2, 3
+"""Provenance of a plate's pixel."""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Other frames in the coordinates and exposure of the frame to mend, nearest in time first.
+
+    Attributes:
+        pictures: float32 or uint8 (H, W, 3). free: bool (H, W), valid and unmasked.
+        restless: bool (H, W), where the background moves by itself; None: nowhere.
+    """
+
+    pictures: Sequence[np.ndarray]
+    free: Sequence[Bool]
+    restless: Bool | None = None
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """Picture float32 (H, W, 3), meaningful where `recovered`; `recovered`, `unseen`, `untrusted` part the hole."""
+
+    picture: F32
+    recovered: Bool
+    unseen: Bool
+    untrusted: Bool
+
+
+def recover(hole: Bool, samples: Samples, nearest: int = NEAREST, agree: float = AGREE) -> Recovery:
+    """Recovers the pixels of `hole` from the samples.
+
+    A pixel is recovered from the largest group of its `nearest` free samples that agree, if that has at least two
+    members and at least half of them. A single sample is not trusted.
+    """
+    height, width = hole.shape
+    picture = np.zeros((height, width, 3), np.float32)
+    recovered, unseen = np.zeros_like(hole), np.zeros_like(hole)
+    ys, xs = np.nonzero(hole)
+    for start in range(0, len(ys), CHUNK):
+        y, x = ys[start : start + CHUNK], xs[start : start + CHUNK]
+        values, present = _gather(samples, y, x, nearest)
+        mean, size, available = _largest_group(values, present, agree)
+        good = (size >= 2) & (2 * size >= available)
+        picture[y[good], x[good]] = mean[good]
+        recovered[y[good], x[good]] = True
+        unseen[y[available == 0], x[available == 0]] = True
+    if samples.restless is not None:
+        _from_one_moment(picture, recovered, unseen, hole & samples.restless, samples)
+    return Recovery(picture, recovered, unseen, hole & ~recovered & ~unseen)
+
+
+def _gather(samples: Samples, y: np.ndarray, x: np.ndarray, nearest: int) -> tuple[np.ndarray, np.ndarray]:
+    """The first `nearest` free samples of each pixel: values float32 (K, P, 3) and presence bool (K, P)."""
+    values = np.zeros((nearest, len(y), 3), np.float32)
+    count = np.zeros(len(y), np.int64)
+    for picture, free in zip(samples.pictures, samples.free, strict=True):
+        take = np.nonzero(free[y, x] & (count < nearest))[0]
+        values[count[take], take] = picture[y[take], x[take]]
+        count[take] += 1
+    return values, np.arange(nearest)[:, None] < count[None]
+
+
+def _largest_group(values: np.ndarray, present: np.ndarray, agree: float) -> tuple[F32, np.ndarray, np.ndarray]:
+    """Mean (P, 3) and size (P,) of the largest group around one sample; number of samples (P,)."""
+    total = len(values)
+    votes = np.zeros(present.shape, np.int16)
+    near = np.zeros((total, total, values.shape[1]), bool)
+    for a in range(total):
+        near[a, a] = present[a]
+        for b in range(a + 1, total):
+            both = (np.abs(values[a] - values[b]).max(1) <= agree) & present[a] & present[b]
+            near[a, b] = near[b, a] = both
+    votes = near.sum(1)
+    best = votes.argmax(0)
+    group = near[best, :, np.arange(values.shape[1])].T
+    size = group.sum(0)
+    mean = (values * group[..., None]).sum(0) / np.maximum(size, 1)[:, None]
+    return mean.astype(np.float32), size, present.sum(0)
+
+
+def _from_one_moment(picture: F32, recovered: Bool, unseen: Bool, where: Bool, samples: Samples) -> None:
+    """Fills each part of `where` from the nearest frame that shows nearly all of it; in place."""
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(grow(where, 1).astype(np.uint8), connectivity=8)
+    for part in range(1, count):
+        x, y, w, h = stats[part, :4]
+        box = (slice(y, y + h), slice(x, x + w))
+        open_ = (labels[box] == part) & where[box] & ~unseen[box]
+        while open_.any():
+            shares = [float((free[box] & open_).sum()) / open_.sum() for free in samples.free]
+            # Nearer frames first: 1 % of cover outweighs a step in time.
+            pick = int(np.argmax([share - 0.01 * k for k, share in enumerate(shares)]))
+            take = open_ & samples.free[pick][box]
+            if not take.any():
+                break
+            picture[box][take] = samples.pictures[pick][box][take]
+            recovered[box][take] = True
+            open_ &= ~take
