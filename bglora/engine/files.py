@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
 from bglora.engine import checkpoint
-from bglora.errors import MachineError, UserError
+from bglora.errors import BgloraError, MachineError, UserError
 
 _FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 _REFUSED = {errno.EROFS, errno.EACCES, errno.EPERM}
@@ -32,14 +32,18 @@ def told(where: str | Path) -> Iterator[None]:
         raise translated(error, where) or error from error
 
 
-def translated(error: BaseException, where: str | Path) -> MachineError | UserError | None:
+def translated(error: BaseException, where: str | Path) -> BgloraError | None:
     """The three-line error for an error of the disk, or None if it is of another kind."""
+    if isinstance(error, BgloraError):
+        return error
     number = getattr(error, "errno", None)
     sqlite = str(error) if isinstance(error, sqlite3.Error) else ""
     place = str(getattr(error, "filename", None) or where)
     if number in _FULL or "disk is full" in sqlite:
         return MachineError(
-            "The disk is full.", where=place, cure="Free some room and run the same command again; what is done is kept."
+            "The disk is full.",
+            where=place,
+            cure="Free some room and run the same command again; what is done is kept.",
         )
     if number in _REFUSED or "readonly" in sqlite or "unable to open" in sqlite:
         return UserError(
@@ -47,7 +51,17 @@ def translated(error: BaseException, where: str | Path) -> MachineError | UserEr
             where=place,
             cure="Give yourself the right to write there, or copy the project to a folder of your own.",
         )
+    if isinstance(error, sqlite3.DatabaseError) and ("malformed" in sqlite or "not a database" in sqlite):
+        return LedgerDamaged(
+            "The ledger is damaged.",
+            where=place,
+            cure="Run the same command again: the ledger is set aside and the work found by its content.",
+        )
     return None
+
+
+class LedgerDamaged(MachineError):
+    """Met while working; the next start sets the ledger aside."""
 
 
 def digest_bytes(content: bytes) -> str:

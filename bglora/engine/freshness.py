@@ -1,4 +1,4 @@
-"""Which files are as the ledger left them, and which were edited or deleted since. Folders are read, pictures are not."""
+"""Which files are as the ledger left them, and which were edited or deleted since. Folders are read, not pictures."""
 
 from __future__ import annotations
 

@@ -38,40 +38,41 @@ class Making:
         self._started = time.perf_counter()
         self._done_pictures = 0
         self._all_pictures = 0
+        self.done = 0
+        """Items that ended and are recorded."""
 
-    def all(self, todo: Iterable[Verdict]) -> int:
-        """Makes the items. Returns how many ended (with a result or a failure) and are recorded."""
+    def all(self, todo: Iterable[Verdict]) -> None:
+        """Makes the items."""
         verdicts = {one.item.name: one for one in todo}
-        if not verdicts:
-            return 0
-        self._clear(verdicts.values())
         self._all_pictures = sum(len(one.item.pictures) or 1 for one in verdicts.values())
+        self._clear(verdicts.values())
         job = StageJob(self.stage, self.runner.root, self.runner.settings, _project_name(self.runner.settings))
         fatal: BgloraError | None = None
-        done = 0
-        try:
+        if verdicts:
             for result in self.executor.run(job, self._tasks(verdicts.values()), self._report, self.stopping):
-                if result.fatal is not None:
-                    fatal = result.fatal
+                fatal = result.fatal
+                if fatal is not None:
                     break
                 if not result.stopped:
-                    done += 1
                     self._take(verdicts[result.item], result)
-        finally:
-            self._flush()
+        self._flush()
         if fatal is not None:
             raise fatal
-        return done
 
     def _clear(self, verdicts: Iterable[Verdict]) -> None:
         """Empties scratch; a stage that keeps it keeps the folders of the fingerprints that are about to be made."""
-        if not self.stage.keeps_scratch:
-            files.remove_tree(self.scratch)
-        elif self.scratch.is_dir():
-            kept = {self._folder(one).name for one in verdicts}
+        kept = {self._folder(one).name for one in verdicts} if self.stage.keeps_scratch else set()
+        if self.scratch.is_dir():
             for folder in self.scratch.iterdir():
                 if folder.name not in kept:
                     files.remove_tree(folder)
+
+    def tidy(self) -> None:
+        """Empties scratch at the end; a stage that keeps it keeps the folders of items that did not end."""
+        if not self.stage.keeps_scratch:
+            files.remove_tree(self.scratch)
+        if self.scratch.is_dir() and not any(self.scratch.iterdir()):
+            self.scratch.rmdir()
 
     def _folder(self, verdict: Verdict) -> Path:
         return self.scratch / f"{files.safe_name(verdict.item.name)}-{verdict.fingerprint[:12]}"
@@ -103,6 +104,7 @@ class Making:
         if not waiting:
             return
         self.recorder.record(self.stage.name, waiting)
+        self.done += len(waiting)
         for verdict, result, _ in waiting:
             self._tell(verdict, result)
 

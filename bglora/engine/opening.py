@@ -8,12 +8,15 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from bglora.engine.files import LedgerDamaged, unlink_quietly
 from bglora.engine.ledger import Ledger
 from bglora.engine.records import adopt
 from bglora.engine.stage import Stage
 
 STATE = ".bglora"
 NAME = "ledger.sqlite"
+SUSPECT = "ledger.suspect"
+"""Lies beside a ledger that was found damaged in the middle of a run."""
 _ALWAYS_CHECKED = 16 << 20
 """Bytes up to which a ledger is checked at every start; larger ones only after a run that did not end well."""
 
@@ -56,12 +59,16 @@ def _reading(root: Path, path: Path, stages: Sequence[Stage]) -> Ledger:
 
 def _sound(path: Path) -> bool:
     unclean = path.with_name(path.name + "-wal")
-    thorough = path.stat().st_size <= _ALWAYS_CHECKED or (unclean.exists() and unclean.stat().st_size > 0)
+    suspect = path.with_name(SUSPECT)
+    thorough = path.stat().st_size <= _ALWAYS_CHECKED or unclean.exists() or suspect.exists()
+    unlink_quietly(suspect)
     try:
         ledger = Ledger(path)
     except sqlite3.DatabaseError as error:
-        if isinstance(error, sqlite3.OperationalError):
+        if "locked" in str(error):
             raise
+        return False
+    except LedgerDamaged:
         return False
     try:
         return ledger.readable() and (not thorough or ledger.sound())

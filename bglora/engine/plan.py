@@ -73,7 +73,8 @@ class StagePlan:
         todo: items to make, with reasons.
         fresh: number of items that need nothing.
         skipped: number of items to make that `only` leaves out.
-        orphans: recorded items that no longer exist; their outputs would be moved away.
+        orphans: recorded items that no longer exist; their outputs would be moved away (but not by a run on a part).
+        hidden: recorded items that the stage does not list now; later stages do not see them.
         edited: outputs that a person edited and that are kept.
         made, dropped, failed: pictures by status, as recorded, of items that need nothing.
         failures: (picture, reason) of the failed ones.
@@ -88,6 +89,7 @@ class StagePlan:
     fresh: int = 0
     skipped: int = 0
     orphans: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = ()
     edited: tuple[str, ...] = ()
     made: int = 0
     dropped: int = 0
@@ -112,7 +114,10 @@ class StagePlan:
         """The plan of this stage as JSON values."""
         return {
             "stage": self.stage,
-            "todo": [{"item": v.item.name, "reasons": list(v.reasons), "pictures": len(v.item.pictures)} for v in self.todo],
+            "todo": [
+                {"item": one.item.name, "reasons": list(one.reasons), "pictures": len(one.item.pictures)}
+                for one in self.todo
+            ],
             "fresh": self.fresh,
             "skipped": self.skipped,
             "orphans": list(self.orphans),
@@ -124,7 +129,7 @@ class StagePlan:
             "bytes": self.bytes,
             "waits_for": list(self.waits_for),
             "note": self.note,
-        }  # fmt: skip
+        }
 
 
 @dataclass(frozen=True)
@@ -191,12 +196,14 @@ class Judge:
             else:
                 skipped += 1
         self._relabel(stage.name, relabeled)
+        whole = self.request.limit is None and self.request.only is None
         orphans = tuple(name for name in recorded if name not in seen)
         remade = {one.item.name for one in todo}
         kept = seen - remade
         seconds, size = self.estimate(stage.name, todo)
         return StagePlan(
-            stage=stage.name, todo=tuple(todo), fresh=fresh, skipped=skipped, orphans=orphans,
+            stage=stage.name, todo=tuple(todo), fresh=fresh, skipped=skipped,
+            orphans=orphans if whole else (), hidden=orphans,
             edited=tuple(path for name in sorted(conditions) if name in seen for path in conditions[name].edited),
             made=made, dropped=dropped, failed=failed,
             failures=tuple(

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from bglora.engine import files
@@ -30,6 +31,29 @@ ORPHANS = ".bglora/orphans"
 UNKNOWN_STAMP = "-1\t-1"
 
 
+Pairs = tuple[tuple[str, str], ...]
+"""Paths with the digests that belong there."""
+
+
+@dataclass(frozen=True)
+class Move:
+    """The files of one item on their way: from its scratch folder into place, and old ones away."""
+
+    scratch: str
+    place: Pairs
+    away: Pairs
+
+    def text(self) -> str:
+        """As the ledger keeps it."""
+        return canonical([self.scratch, self.place, self.away])
+
+    @classmethod
+    def of(cls, text: str) -> Move:
+        """From what the ledger keeps."""
+        scratch, place, away = json.loads(text)
+        return cls(scratch, tuple((path, digest) for path, digest in place), tuple((p, d) for p, d in away))
+
+
 class Recorder:
     """Writes results into the ledger and moves files.
 
@@ -44,20 +68,16 @@ class Recorder:
 
     def record(self, stage: str, ends: Iterable[tuple[Verdict, Result, Path]]) -> None:
         """Records items with their results and scratch folders, and puts their files in place."""
-        moves: list[dict[str, object]] = []
+        moves: dict[str, Move] = {}
         reached("made")
         with self.ledger.transaction():
             self._settle()
             for verdict, result, scratch in ends:
-                move = self._moves(stage, result, scratch)
+                move = moves[result.item] = self._moves(stage, result, scratch)
                 self.ledger.put_item(stage, _item_row(verdict, result), _pictures(self.root, verdict, result))
-                self.ledger.put_pending(stage, verdict.item.name, canonical(move))
-                moves.append(move)
-                self._unsettled.append((stage, verdict.item.name))
+                self.ledger.put_pending(stage, result.item, move.text())
         reached("intent-stored")
-        for move in moves:
-            self._do(move)
-            self.freshness.changed(stage, [*_paths(move["place"]), *_paths(move["away"])])
+        self._do_all(stage, moves)
 
     def forget(self, stage: str, items: Iterable[str]) -> int:
         """Items that no longer exist: their outputs are moved away, edited ones stay. Returns the number of files."""
@@ -65,18 +85,15 @@ class Recorder:
         if not gone:
             return 0
         rows = self.ledger.items(stage)
-        moves = [{"scratch": "", "place": [], "away": self._away(rows[item], ())} for item in gone if item in rows]
+        moves = {item: Move("", (), self._away(rows[item], ())) for item in gone}
         with self.ledger.transaction():
             self._settle()
-            for item, move in zip(gone, moves, strict=True):
+            for item, move in moves.items():
                 self.ledger.forget_item(stage, item)
-                self.ledger.put_pending(stage, item, canonical(move))
-                self._unsettled.append((stage, item))
+                self.ledger.put_pending(stage, item, move.text())
         reached("orphans-stored")
-        for move in moves:
-            self._do(move)
-            self.freshness.changed(stage, _paths(move["away"]))
-        return sum(len(_paths(move["away"])) for move in moves)
+        self._do_all(stage, moves)
+        return sum(len(move.away) for move in moves.values())
 
     def finish(self) -> None:
         """Says in the ledger that all files are in place."""
@@ -87,7 +104,7 @@ class Recorder:
     def recover(self) -> None:
         """Completes what a killed run had recorded; an item whose files are lost is forgotten, so it is made again."""
         for stage, item, text in self.ledger.pending():
-            move = json.loads(text)
+            move = Move.of(text)
             lost = not self._complete(move)
             with self.ledger.transaction():
                 if lost:
@@ -100,53 +117,54 @@ class Recorder:
             self.ledger.settle(stage, item)
         self._unsettled = []
 
-    def _moves(self, stage: str, result: Result, scratch: Path) -> dict[str, object]:
+    def _moves(self, stage: str, result: Result, scratch: Path) -> Move:
         row = self.ledger.item(stage, result.item)
         before = _recorded(row.outputs) if row else {}
-        place = [
-            [one.path, one.digest]
+        place = tuple(
+            (one.path, one.digest)
             for one in result.outputs
             if self.overwrite_edits or not self._persons(stage, one.path, before.get(one.path))
-        ]
+        )
         new = {one.path for one in result.outputs}
-        return {
-            "scratch": scratch.relative_to(self.root).as_posix(),
-            "place": place,
-            "away": self._away(row, new) if row else [],
-        }
+        return Move(scratch.relative_to(self.root).as_posix(), place, self._away(row, new) if row else ())
 
     def _persons(self, stage: str, path: str, recorded: tuple[str, str] | None) -> bool:
         """True if a person's file lies where an output belongs."""
         found = files.stamp(self.root / path)
         if found is None:
             return False
-        if recorded is None:
-            recorded = next((known[path] for _, text in self.ledger.outputs(stage) if path in (known := _recorded(text))),
-                            None)  # fmt: skip
+        recorded = recorded or self._owned(stage, path)
         if recorded is None:
             return not found.startswith("0\t")
         return found != recorded[1] and self.freshness.edited(path, recorded[0])
 
-    def _away(self, row: ItemRow, new: Iterable[str]) -> list[list[str]]:
+    def _owned(self, stage: str, path: str) -> tuple[str, str] | None:
+        """(digest, stamp) of an output that another item of the stage has recorded."""
+        texts = (_recorded(text) for _, text in self.ledger.outputs(stage))
+        return next((known[path] for known in texts if path in known), None)
+
+    def _away(self, row: ItemRow, new: Iterable[str]) -> Pairs:
         kept = set(new)
         gone = [(path, *known) for path, known in _recorded(row.outputs).items() if path not in kept]
-        return [
-            [path, digest]
+        return tuple(
+            (path, digest)
             for path, digest, stamp in gone
             if (found := files.stamp(self.root / path)) is not None
             and (found == stamp or not self.freshness.edited(path, digest))
-        ]
+        )
 
-    def _do(self, move: Mapping[str, object]) -> None:
-        scratch = self.root / str(move["scratch"])
-        with files.told(self.root):
-            for path in _paths(move["place"]):
-                files.move(scratch / path, self.root / path)
-                reached("moved")
-            self._put_away(_paths(move["away"]))
-            if move["scratch"]:
-                files.remove_tree(scratch)
-        reached("in-place")
+    def _do_all(self, stage: str, moves: Mapping[str, Move]) -> None:
+        for item, move in moves.items():
+            with files.told(self.root):
+                for path, _ in move.place:
+                    files.move(self.root / move.scratch / path, self.root / path)
+                    reached("moved")
+                self._put_away(path for path, _ in move.away)
+                if move.scratch:
+                    files.remove_tree(self.root / move.scratch)
+            self._unsettled.append((stage, item))
+            self.freshness.changed(stage, (path for path, _ in move.place + move.away))
+            reached("in-place")
 
     def _put_away(self, paths: Iterable[str]) -> None:
         for path in paths:
@@ -155,16 +173,16 @@ class Recorder:
                 files.remove_empty((self.root / path).parent, self.root)
                 reached("moved-away")
 
-    def _complete(self, move: Mapping[str, object]) -> bool:
-        scratch = self.root / str(move["scratch"])
+    def _complete(self, move: Move) -> bool:
+        scratch = self.root / move.scratch
         whole = True
-        for path, digest in _pairs(move["place"]):
+        for path, digest in move.place:
             if (scratch / path).is_file():
                 files.move(scratch / path, self.root / path)
             elif self.freshness.digest(path) != digest:
                 whole = False
-        self._put_away(path for path, digest in _pairs(move["away"]) if self.freshness.digest(path) == digest)
-        if move["scratch"]:
+        self._put_away(path for path, digest in move.away if self.freshness.digest(path) == digest)
+        if move.scratch:
             files.remove_tree(scratch)
         return whole
 
@@ -173,15 +191,6 @@ def _recorded(outputs: str) -> dict[str, tuple[str, str]]:
     """path → (digest, stamp) of an outputs text."""
     lines = (line.split("\t", 2) for line in outputs.split("\n") if line)
     return {path: (digest, stamp) for path, digest, stamp in lines}
-
-
-def _pairs(value: object) -> list[tuple[str, str]]:
-    assert isinstance(value, list)
-    return [(str(path), str(digest)) for path, digest in value]
-
-
-def _paths(value: object) -> list[str]:
-    return [path for path, _ in _pairs(value)]
 
 
 def _item_row(verdict: Verdict, result: Result) -> ItemRow:

@@ -22,7 +22,6 @@ from bglora.engine.ledger import ItemRow, Ledger, PictureRow
 from bglora.engine.record import UNKNOWN_STAMP
 from bglora.engine.stage import Stage, View
 
-
 _one_line = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
 """The order of a line's keys, and of its outputs, is kept."""
 
@@ -107,8 +106,8 @@ def _lines(stage: str, ledger: Ledger) -> Iterator[dict[str, Any]]:
     shared = {path: digest for path, (digest, _) in sorted(ledger.shared(stage).items())}
     digests: dict[str, str] = {}
     for row in items.values():
-        for line in filter(None, row.outputs.split("\n")):
-            path, digest, _ = line.split("\t", 2)
+        for output in filter(None, row.outputs.split("\n")):
+            path, digest, _ = output.split("\t", 2)
             digests[path] = digest
     introduced: set[str] = set()
     for picture, item, status, reason, outputs, record in _with_empty_items(ledger, stage, items):

@@ -19,6 +19,7 @@ that the same command goes on. Stages are any list of `bglora.engine.stage.Stage
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -34,7 +35,7 @@ from bglora.engine.freshness import Freshness
 from bglora.engine.ledger import Ledger
 from bglora.engine.lock import ProjectLock
 from bglora.engine.making import Making
-from bglora.engine.opening import STATE, open_ledger
+from bglora.engine.opening import STATE, SUSPECT, open_ledger
 from bglora.engine.plan import Judge, Plan, RunRequest, StagePlan
 from bglora.engine.record import Recorder
 from bglora.engine.records import publish
@@ -162,8 +163,8 @@ class Runner:
         """
         request = request or RunRequest()
         chosen = self._chosen(request)
-        told = Notice("Stopping after the items at hand; press Ctrl-C again to stop at once.")
-        stopping = stopping or Stopping(request.max_time, lambda: self.listener(told))
+        asked = Notice("Stopping after the items at hand; press Ctrl-C again to stop at once.")
+        stopping = stopping or Stopping(request.max_time, lambda: self.listener(asked))
         executor = self._executor or LocalExecutor(self.jobs)
         with ProjectLock(self.root), stopping.listening():
             ledger = open_ledger(self.root, self.stages, self._notice, write=True)
@@ -172,6 +173,11 @@ class Runner:
             except KeyboardInterrupt:
                 stopping.interrupted = True
                 raise stopping.error(str(self.root)) from None
+            except (files.LedgerDamaged, sqlite3.DatabaseError) as error:
+                told = files.translated(error, self.root / STATE) or error
+                if isinstance(told, files.LedgerDamaged):
+                    (self.root / STATE / SUSPECT).touch()
+                raise told from error
             finally:
                 if self._executor is None:
                     executor.close()
@@ -214,16 +220,16 @@ class Runner:
         for stage in chosen:
             waits = tuple(name for name in stage.reads if moving.get(name))
             try:
-                plan = judge.stage(stage, stage.items(view), self._earlier(stage))
+                plan = judge.stage(stage, stage.items(view), self.earlier(stage))
             except BgloraError as error:
                 if not waits and not patient:
                     raise
                 plan = StagePlan(stage.name, note=error.what)
-            gone[stage.name] = plan.orphans
+            gone[stage.name] = plan.hidden
             moving[stage.name] = bool(plan.todo or plan.orphans or waits)
             yield StagePlan(**{**plan.__dict__, "waits_for": waits})
 
-    def _earlier(self, stage: Stage) -> list[str]:
+    def earlier(self, stage: Stage) -> list[str]:
         """Names of the stages before this one."""
         names = [one.name for one in self.stages]
         return names[: names.index(stage.name)]
@@ -249,6 +255,11 @@ class _Run:
         self.freshness = Freshness(self.root, ledger)
         self.recorder = Recorder(self.root, ledger, self.freshness, overwrite_edits=request.overwrite_edits)
         self.scratch = self.root / STATE / "scratch"
+        self.gone: dict[str, tuple[str, ...]] = {}
+        self.view = LedgerView(
+            self.root, runner.settings, runner.decisions, ledger, limit=request.limit, gone=self.gone
+        )  # fmt: skip
+        self.judge = Judge(ledger, self.freshness, runner.decisions, request)
 
     def all(self, chosen: Sequence[Stage]) -> RunResult:
         """Runs the chosen stages in order."""
@@ -263,45 +274,44 @@ class _Run:
 
     def _stage(self, stage: Stage) -> StageResult:
         started = time.perf_counter()
-        request = self.request
-        view = LedgerView(self.root, self.runner.settings, self.runner.decisions, self.ledger, limit=request.limit)
-        judge = Judge(self.ledger, self.freshness, self.runner.decisions, request)
-        plan = judge.stage(stage, stage.items(view), self.runner._earlier(stage))
+        plan = self.judge.stage(stage, stage.items(self.view), self.runner.earlier(stage))
         files.check_room(self.root, plan.bytes or 0, stage.name)
         self.listener(StageStarted(stage.name, len(plan.todo), plan.pictures, plan.fresh, plan.seconds))
-        done = 0
-        kept: tuple[str, ...] = ()
+        making = Making(stage, self.runner, self.recorder, self.executor, self.stopping, self.scratch)
         try:
-            if request.limit is None and request.only is None:
-                self.recorder.forget(stage.name, plan.orphans)
-            making = Making(stage, self.runner, self.recorder, self.executor, self.stopping, self.scratch)
-            done = making.all(plan.todo)
-        finally:
-            self.recorder.finish()
-            kept = publish(
-                stage, view, self.root, self.ledger, self.scratch / "written", overwrite_edits=request.overwrite_edits
-            )
-            self._tidy(stage)
-        edited = (*plan.edited, *kept)
+            self.recorder.forget(stage.name, plan.orphans)
+            self.gone[stage.name] = plan.hidden
+            making.all(plan.todo)
+        except (Exception, KeyboardInterrupt):
+            self._end(stage, making)
+            raise
+        edited = (*plan.edited, *self._end(stage, making))
         if edited:
             self.listener(Notice(f"{len(edited)} edited by you and kept", stage.name, edited[0]))
-        result = self._result(stage, plan, done, edited, time.perf_counter() - started)
-        if self.stopping() and done < len(plan.todo):
-            raise self.stopping.error(f"{stage.name}: {done} of {len(plan.todo)} items done")
-        return result
-
-    def _tidy(self, stage: Stage) -> None:
-        """Removes scratch folders, but not those that a long item goes on with."""
-        if not stage.keeps_scratch:
-            files.remove_tree(self.scratch / stage.name)
-        files.remove_tree(self.scratch / "written")
-        files.remove_empty(self.scratch / stage.name, self.root / STATE)
-
-    def _result(
-        self, stage: Stage, plan: StagePlan, done: int, edited: tuple[str, ...], seconds: float
-    ) -> StageResult:
         made, dropped, failed = self.ledger.counts(stage.name)
-        self.listener(StageFinished(stage.name, done, plan.fresh, made, dropped, failed, seconds))
+        seconds = time.perf_counter() - started
+        self.listener(StageFinished(stage.name, making.done, plan.fresh, made, dropped, failed, seconds))
+        if self.stopping() and making.done < len(plan.todo):
+            raise self.stopping.error(f"{stage.name}: {making.done} of {len(plan.todo)} items done")
         return StageResult(
-            stage.name, done, plan.fresh, made, dropped, failed, plan.orphans, edited, seconds
+            stage.name, making.done, plan.fresh, made, dropped, failed, plan.orphans, edited, seconds
         )  # fmt: skip
+
+    def _end(self, stage: Stage, making: Making) -> tuple[str, ...]:
+        """Leaves the stage in order: nothing in scratch, records written. Returns the shared files that were kept.
+
+        Where files could not all be put in place, everything stays as it is for the next start to complete.
+        """
+        self.recorder.finish()
+        if self.ledger.pending():
+            return ()
+        making.tidy()
+        written = self.scratch / "written"
+        files.remove_tree(written)
+        kept = publish(
+            stage, self.view, self.root, self.ledger, written, overwrite_edits=self.request.overwrite_edits
+        )  # fmt: skip
+        files.remove_tree(written)
+        if self.scratch.is_dir() and not any(self.scratch.iterdir()):
+            self.scratch.rmdir()
+        return kept

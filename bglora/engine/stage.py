@@ -48,7 +48,8 @@ class Outcome:
 
     Attributes:
         picture: `harbor-s003/000060`, or the item's own name where an item is not made of pictures.
-        status: `made`, `dropped` (a result, with its reason) or `failed` (tried again by `retry` or when inputs change).
+        status: `made`, `dropped` (a result, with its reason) or `failed` (tried again by `retry` or when an input
+            changes).
         reason: why it was dropped or failed; for a made picture empty or a remark.
         outputs: files written below `tools.scratch` at these project-relative POSIX paths.
         record: JSON values that later stages, the report and the stage's records file get to see. No times, no hosts.
@@ -103,7 +104,7 @@ class Tools(Protocol):
     root: Path
     """The project folder, for reading inputs."""
     scratch: Path
-    """An empty folder; outputs go to `scratch / "plates/harbor-s003/000060.png"`. Kept between tries if `keeps_scratch`."""
+    """An empty folder; outputs go to `scratch / "plates/harbor-s003/000060.png"`. Kept till done if `keeps_scratch`."""
     settings: Any
     seed: int
     """Derived from project, stage and item names: the same on every machine."""
