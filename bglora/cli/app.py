@@ -11,12 +11,12 @@ from bglora import __version__
 from bglora.cli import care, decide, look, pipeline
 from bglora.cli.options import Options, everywhere, parameters
 
-HELP = """\
-A 3D-animated film in, one background LoRA per location out.
-
-Begin with `bglora init film-name --film PATH`, then `bglora run --all` in that folder. Every command also takes -C DIR,
---limit, --only, --set, --dry, --json, --jobs and more, before or after its name: see `bglora run --help`.
-"""
+HELP = (
+    "A 3D-animated film in, one background LoRA per location out.\n\n"
+    "Begin with `bglora init film-name --film PATH`, then `bglora run --all` in that folder. "
+    "Every command also takes -C DIR, --limit, --only, --set, --dry, --json, --jobs and more, before or after its "
+    "name: see `bglora run --help`."
+)
 
 EPILOG = """\
 Exit codes: 0 all done; 1 some items failed, the rest is done; 2 you can mend it (manifest, missing file, wrong option);

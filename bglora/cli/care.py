@@ -24,7 +24,7 @@ def init(
         typer.Option(metavar="cpu|studio", help="Where the settings start from.", autocompletion=lambda: _presets()),
     ] = "cpu",
     title: Annotated[str, typer.Option(metavar="TEXT", help="The film's name as people write it.")] = "",
-) -> int | None:
+) -> None:
     """Make a project folder."""
     import bglora
 
@@ -39,7 +39,6 @@ def init(
     if not film and not layers:
         session.console.say(f"Put films or folders of frames into {shown / 'sources'}, then:")
     session.console.say(f"Next: bglora -C {_quoted(shown)} run --all")
-    return None
 
 
 def demo(
@@ -77,7 +76,7 @@ def doctor(session: Session) -> int | None:
     return EXIT_MACHINE if any(check.state == "missing" for check in checks) else None
 
 
-def models(session: Session) -> int | None:
+def models(session: Session) -> None:
     """List the models that this version works with, and where they are."""
     from bglora.backends.doctor import models as shipped
     from bglora.console.words import size
@@ -87,7 +86,6 @@ def models(session: Session) -> int | None:
         session.console.result(f"{one['name']}: {one['about']} {size(one['bytes'])}, {one['license']}.")
         session.console.result(f"  {one['path']}")
     session.console.say("It comes with the package. This version needs no other weights: nothing has to be downloaded.")
-    return None
 
 
 def clean(

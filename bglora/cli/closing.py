@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from bglora.cli.options import Session
@@ -18,16 +19,19 @@ def close_run(session: Session, project: Project, result: RunResult) -> int:
     """Prints the summary and returns the exit code."""
     session.console.close()
     worked = [one.stage for one in result.stages if one.items]
-    for sentence in project.decided(*worked):
-        session.console.emit("decided-by-run", sentence.to_json())
-        session.console.say(f"{sentence.text} {sentence.change}".strip())
-    if not worked and not result.exit_code:
+    if worked:
+        for sentence in project.decided(*worked):
+            session.console.emit("decided", sentence.to_json())
+            session.console.say(f"{sentence.text} {sentence.change}")
+    elif not result.failures:
         session.console.say("Nothing to do: everything is done and up to date.")
-    failures = [(one.stage, *failure) for one in result.stages for failure in one.failures]
-    for stage, picture, reason in failures[:FAILURES]:
-        session.console.result(f"failed: {stage} {picture}: {reason}")
-    if failures:
-        more = f"{len(failures) - FAILURES} more failed. " if len(failures) > FAILURES else ""
-        session.console.result(f"{more}Try again with: bglora retry; bglora run --all. All reasons: bglora status")
-    session.console.emit("result", result.to_json())
+    for one in result.failures[:FAILURES]:
+        session.console.result(f"failed: {one.stage} {one.picture}: {one.reason}")
+    if result.failures:
+        rest = len(result.failures) - FAILURES
+        session.console.result(
+            (f"{rest} more failed. " if rest > 0 else "")
+            + "All reasons: bglora status. Try again: bglora retry, then bglora run --all."
+        )
+    session.console.emit("result", {**asdict(result), "exit_code": result.exit_code})
     return result.exit_code

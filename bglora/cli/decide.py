@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated
 
 import typer
@@ -17,20 +18,20 @@ Patterns = Annotated[
 Scene = Annotated[str, typer.Argument(metavar="SCENE", help="Its id: scene-00.")]
 
 
-def keep(session: Session, pictures: Patterns) -> int | None:
+def keep(session: Session, pictures: Patterns) -> None:
     """Keep pictures whatever their scores, or take a drop back."""
     session.project().keep(*pictures)
-    return _told(session, {"decision": "keep", "pictures": pictures}, f"Kept from now on: {', '.join(pictures)}.")
+    _told(session, {"decision": "keep", "pictures": pictures}, f"Kept from now on: {', '.join(pictures)}.")
 
 
 def drop(
     session: Session,
     pictures: Patterns,
     reason: Annotated[str, typer.Option(metavar="TEXT", help="Why; stands in status and report.")] = "",
-) -> int | None:
+) -> None:
     """Take pictures out of their scene."""
     session.project().drop(*pictures, reason=reason)
-    return _told(session, {"decision": "drop", "pictures": pictures}, f"Dropped from now on: {', '.join(pictures)}.")
+    _told(session, {"decision": "drop", "pictures": pictures}, f"Dropped from now on: {', '.join(pictures)}.")
 
 
 def retry(
@@ -40,44 +41,44 @@ def retry(
         str,
         typer.Option(metavar="STAGE", help="In this stage alone.", autocompletion=lambda: [*SENTENCES]),
     ] = "",
-) -> int | None:
+) -> None:
     """Try failed items again with the next run."""
     session.project().retry(pattern, stage=stage)
     where = f" in {stage}" if stage else ""
-    return _told(session, {"decision": "retry", "pattern": pattern}, f"What failed{where} ({pattern}) is tried again.")
+    _told(session, {"decision": "retry", "pattern": pattern}, f"What failed{where} ({pattern}) is tried again.")
 
 
 def rename(
     session: Session, scene: Scene, title: Annotated[str, typer.Argument(metavar="TITLE", help="The place's name.")]
-) -> int | None:
+) -> None:
     """Give a scene a title. Its id stays."""
     session.project().rename(scene, title)
-    return _told(session, {"decision": "rename", "scene": scene, "title": title}, f"{scene} is called {title}.")
+    _told(session, {"decision": "rename", "scene": scene, "title": title}, f"{scene} is called {title}.")
 
 
 def merge(
     session: Session,
     into: Scene,
     scenes: Annotated[list[str], typer.Argument(metavar="OTHER...", help="Scenes that become part of it.")],
-) -> int | None:
+) -> None:
     """Make one scene of several."""
     session.project().merge(into, *scenes)
     told = {"decision": "merge", "scene": into, "others": scenes}
-    return _told(session, told, f"{', '.join(scenes)} will be part of {into}.")
+    _told(session, told, f"{', '.join(scenes)} will be part of {into}.")
 
 
 def split(
     session: Session,
     scene: Scene,
     plates: Annotated[list[str], typer.Argument(metavar="PLATE...", help="Names or patterns: 'harbor-s003/*'.")],
-) -> int | None:
+) -> None:
     """Make a scene of its own from some plates of a scene."""
     session.project().split(scene, *plates)
     told = {"decision": "split", "scene": scene, "plates": plates}
-    return _told(session, told, f"{', '.join(plates)} of {scene} will be a scene of their own.")
+    _told(session, told, f"{', '.join(plates)} of {scene} will be a scene of their own.")
 
 
-def _told(session: Session, values: dict[str, object], sentence: str) -> None:
-    session.console.emit("decided", values)
+def _told(session: Session, values: Mapping[str, object], sentence: str) -> None:
+    session.console.emit("decision", dict(values))
     session.console.result(sentence)
     session.console.say(NEXT)

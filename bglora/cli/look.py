@@ -20,7 +20,7 @@ def keys() -> list[str]:
 Key = Annotated[str, typer.Argument(metavar="TABLE.KEY", help="Such as inpaint.engine.", autocompletion=keys)]
 
 
-def status(session: Session) -> int | None:
+def status(session: Session) -> None:
     """Show per stage what is done, to do, failed and dropped, and why."""
     from bglora.console.tables import status_lines
 
@@ -28,21 +28,19 @@ def status(session: Session) -> int | None:
     session.console.emit("status", {"stages": [one.to_json() for one in found]})
     for shown in status_lines(found):
         session.console.result(shown)
-    return None
 
 
-def report(session: Session) -> int | None:
+def report(session: Session) -> None:
     """Write the report, a page that opens from disk."""
     path = session.project().report()
     session.console.emit("report", {"path": str(path)})
     session.console.result(f"The report is {path}")
-    return None
 
 
 def settings(
     session: Session,
     table: Annotated[str | None, typer.Argument(metavar="[TABLE]", help="This table alone.")] = None,
-) -> int | None:
+) -> None:
     """Print every setting with its value, what it means and where the value comes from."""
     from bglora.console.tables import settings_lines
     from bglora.settings.edit import known, plain
@@ -63,13 +61,12 @@ def settings(
                 session.console.emit("setting", told)
             for shown in settings_lines(name, rows):
                 session.console.result(shown)
-    return None
 
 
 def get(
     session: Session,
     key: Annotated[str, typer.Argument(metavar="TABLE[.KEY]", help="Such as inpaint.engine.", autocompletion=keys)],
-) -> int | None:
+) -> None:
     """Print the value of a setting, or of a whole table."""
     from bglora.settings.edit import get_value, toml_literal
 
@@ -79,14 +76,13 @@ def get(
     session.console.raw(value if isinstance(value, str) else toml_literal(value))
     if session.console.verbose:
         session.console.say(f"from {origin}")
-    return None
 
 
 def set_(
     session: Session,
     key: Key,
     value: Annotated[str, typer.Argument(metavar="VALUE", help="As in project.toml; text needs no quotes.")],
-) -> int | None:
+) -> None:
     """Change a setting in project.toml. Comments and order stay."""
     project = session.project()
     changed = project.set(key, value)
@@ -98,4 +94,3 @@ def set_(
         session.console.result(f"{one} = {json.dumps(project.get(one), ensure_ascii=False)}")
     if changed:
         session.console.say("`bglora plan` says what will be made again.")
-    return None

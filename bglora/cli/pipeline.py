@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -65,28 +65,27 @@ def plan(
     ] = None,
 ) -> int | None:
     """Show what a run would do and why, with an estimate of time and disk. Change nothing."""
-    return foresee(session, tuple(stages or ()))
+    foresee(session, tuple(stages or ()))
 
 
-def work(session: Session, stages: tuple[str, ...], **span: str) -> int | None:
+def work(session: Session, stages: tuple[str, ...], to: str = "", since: str = "") -> int | None:
     """Runs stages, or plans them with `--dry`; returns the exit code."""
     if session.options.dry:
-        return foresee(session, stages, **span)
+        foresee(session, stages, to, since)
+        return None
     from bglora.cli.closing import close_run
 
     max_time = session.options.seconds()
     project = session.project()
-    result = project.run(*stages, max_time=max_time, **span, **session.scope())
+    result = project.run(*stages, to=to, since=since, max_time=max_time, **session.scope())
     return close_run(session, project, result)
 
 
-def foresee(session: Session, stages: tuple[str, ...], **span: str) -> int | None:
+def foresee(session: Session, stages: tuple[str, ...], to: str = "", since: str = "") -> None:
     """Prints the plan."""
     from bglora.console.tables import plan_lines
 
-    project = session.project()
-    found: Any = project.plan(*stages, **span, **session.scope())
+    found = session.project().plan(*stages, to=to, since=since, **session.scope())
     session.console.emit("plan", found.to_json())
     for shown in plan_lines(found, verbose=session.console.verbose):
         session.console.result(shown)
-    return None

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from bglora.engine.plan import Plan, StagePlan
+    from bglora.engine.status import StageStatus
 
 REASONS = 4
 """Reasons shown of each stage; the others are counted."""
@@ -33,27 +34,36 @@ def _count(count: int, style: str = "") -> Text:
     return Text(number(count), style=style) if count else Text("·", style="dim")
 
 
-def status_lines(stages: Sequence[Any]) -> Iterator[RenderableType]:
-    """The table of `status`, then why pictures were dropped or failed."""
+def status_lines(stages: Sequence[StageStatus]) -> Iterator[RenderableType]:
+    """The table of `status`; below it why pictures are to do, failed or were dropped."""
     table = _table(
         ("stage", "left"), ("done", "right"), ("to do", "right"), ("failed", "right"), ("dropped", "right"),
         ("spent", "right"), ("left", "right"),
     )  # fmt: skip
     for one in stages:
         table.add_row(
-            Text(one.name, style="bold"),
+            Text(one.stage, style="bold"),
             _count(one.made, "green"),
-            _count(one.to_do),
+            _count(one.todo),
             _count(one.failed, "red"),
             _count(one.dropped, "yellow"),
-            duration(one.spent) if one.spent else "·",
-            duration(one.left) if one.to_do else "·",
+            duration(one.seconds_spent) if one.seconds_spent else "·",
+            duration(one.seconds_left) if one.todo else "·",
         )
     yield table
     for one in stages:
-        if one.reasons:
-            yield Text(f"\n{one.name}", style="bold")
-            yield from _reasons(one.reasons)
+        notes = [one.note] if one.note and not one.waits_for else []
+        if one.edited:
+            notes.append(f"{counted(len(one.edited), 'file')} edited by you and kept: {one.edited[0]}")
+        if one.orphans:
+            notes.append(f"{counted(len(one.orphans), 'item')} no longer there; the next run moves the outputs away")
+        kinds = (("to do", one.reasons), ("failed", one.failures), ("dropped", one.drops))
+        if notes or any(reasons for _, reasons in kinds):
+            yield Text(f"\n{one.stage}", style="bold")
+        for note in notes:
+            yield Text(f"  {safe(note)}")
+        for kind, reasons in kinds:
+            yield from _reasons(reasons, f"{kind}: ")
 
 
 def plan_lines(plan: Plan, *, verbose: bool = False) -> Iterator[RenderableType]:
@@ -98,13 +108,13 @@ def _what(stage: StagePlan) -> str:
     return ", ".join(parts) or "nothing"
 
 
-def _reasons(reasons: Mapping[str, int]) -> Iterator[RenderableType]:
+def _reasons(reasons: Mapping[str, int], kind: str = "") -> Iterator[RenderableType]:
     shown = list(reasons.items())[:REASONS]
     for reason, count in shown:
-        yield Text(f"  {count:>5} × {safe(reason)}", style="dim", overflow="fold")
+        yield Text(f"  {count:>5} × {kind}{safe(reason)}", style="dim", overflow="fold")
     rest = sum(list(reasons.values())[REASONS:])
     if rest:
-        yield Text(f"  {rest:>5} × other reasons", style="dim")
+        yield Text(f"  {rest:>5} × {kind}other reasons", style="dim")
 
 
 def settings_lines(table: str, rows: Sequence[tuple[str, Any, str, str]]) -> Iterator[RenderableType]:

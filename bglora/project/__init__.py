@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from bglora.decisions import Decisions
     from bglora.engine.runner import Plan, Runner, RunRequest, RunResult, StageStatus
     from bglora.project.cleaning import Cleanable
+    from bglora.project.decided import Decided
     from bglora.settings import Settings
 
 
@@ -140,7 +141,7 @@ class Project:
         """Makes what is not done.
 
         Args:
-            stages: these alone; by default all.
+            stages: names of stages, these alone; by default all.
             to: from the first stage to this one.
             since: from this stage to the last one (with `to`: to that one).
             limit: try on this many pictures, evenly spread over the shots.
@@ -154,11 +155,8 @@ class Project:
         Raises:
             BgloraError: settings are wrong, sources are missing, another run is at work, the machine lacks something.
         """
-        from bglora.engine.lock import ProjectLock
-
         request = self._request(stages, to, since, limit, only, max_time, overwrite_edits)
-        with ProjectLock(self.root):
-            return self._runner().run(request)
+        return self._runner(request.stages[-1]).run(request)
 
     def plan(
         self,
@@ -170,7 +168,8 @@ class Project:
         overwrite_edits: bool = False,
     ) -> Plan:
         """What `run` would do with the same arguments, why, and about how long it would take. Changes nothing."""
-        return self._runner().plan(self._request(stages, to, since, limit, only, None, overwrite_edits))
+        request = self._request(stages, to, since, limit, only, None, overwrite_edits)
+        return self._runner(request.stages[-1]).plan(request)
 
     def status(self) -> list[StageStatus]:
         """Per stage: done, to do, failed, dropped, why, seconds spent and left. No picture is opened."""
@@ -181,7 +180,17 @@ class Project:
         from bglora.report import build_report
 
         runner = self._runner()
-        return build_report(self.root, runner.view(), runner.status())
+        status = runner.status()
+        with runner.view() as view:
+            return build_report(self.root, view, status)
+
+    def decided(self, *stages: str) -> list[Decided]:
+        """What stages decided on their own, in a sentence each, and the settings that change it; by default all."""
+        from bglora.project.decided import TELL, decided
+
+        last = stages[-1] if stages else ""
+        with self._runner(last).view() as view:
+            return decided(view, stages or TELL)
 
     # What a person decides
 
@@ -234,11 +243,13 @@ class Project:
 
     # How
 
-    def _runner(self) -> Runner:
+    def _runner(self, last: str = "") -> Runner:
+        """The engine on the pipeline up to the stage `last`, or all of it: later stages need not be imported."""
         from bglora.engine.runner import Runner
-        from bglora.stages import load
+        from bglora.stages import NAMES, load, upto
 
-        return Runner(self.root, load(), self.settings, self.decisions, None, self.listener, jobs=self.jobs)
+        stages = load(upto(last or NAMES[-1]))
+        return Runner(self.root, stages, self.settings, self.decisions, None, self.listener, jobs=self.jobs)
 
     def _request(
         self,

@@ -80,7 +80,7 @@ def toml_literal(value: Any) -> str:
         return "\n".join(f"{key} = {toml_literal(inside)}" for key, inside in value.items())
     if isinstance(value, list):
         return "[" + ", ".join(toml_literal(one) for one in value) + "]"
-    return tomlkit.item(value).as_string()
+    return str(tomlkit.item(value).as_string())
 
 
 def write_text(path: Path, text: str) -> None:

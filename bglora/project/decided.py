@@ -1,0 +1,139 @@
+"""What the stages decided on their own, in one sentence each, with the settings that change it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from bglora.engine.stage import Row, View
+
+
+@dataclass(frozen=True)
+class Decided:
+    """One stage's decisions.
+
+    Attributes:
+        stage: its name.
+        text: what was decided: `Kept 64 of 276 frames (title 24, fade 12).`
+        change: how to change it: `More: ingest.fps.`
+    """
+
+    stage: str
+    text: str
+    change: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        return asdict(self)
+
+
+def decided(view: View, stages: Iterable[str]) -> list[Decided]:
+    """A sentence for each of the stages that has results."""
+    found = []
+    for stage in stages:
+        rows = view.rows(stage)
+        if rows and stage in TELL:
+            found.append(TELL[stage](view, rows))
+    return found
+
+
+def _ingest(view: View, rows: Sequence[Row]) -> Decided:
+    total, left_out = 0, Counter[str]()
+    for item in sorted({row.item for row in rows}):
+        remark = view.item_record("ingest", item)
+        total += int(remark.get("video", {}).get("count", 0))
+        for shot in remark.get("shots", ()):
+            for span in shot.get("left_out", ()):
+                left_out[str(span["why"])] += int(span["last"]) - int(span["first"]) + 1
+    kept = len(_made(rows))
+    of = f" of {total}" if total >= kept else ""
+    return Decided("ingest", f"Kept {kept}{of} frames{_why(left_out)}.", "More: ingest.fps, ingest.max_per_shot.")
+
+
+def _segment(view: View, rows: Sequence[Row]) -> Decided:
+    made = _made(rows)
+    seen = sum(float(row.record.get("object", 0)) > 0 for row in made)
+    unknown = sum(view.item_record("segment", item).get("camera") == "unknown" for item in {row.item for row in rows})
+    shots = f" In {unknown} shots the camera could not be followed." if unknown else ""
+    return Decided(
+        "segment",
+        f"Characters found in {seen} of {len(made)} frames.{shots}",
+        "More or less: segment.min_area, dilate.",
+    )
+
+
+def _inpaint(view: View, rows: Sequence[Row]) -> Decided:
+    made = _made(rows)
+    natural = sum(bool(row.record.get("natural")) for row in made)
+    guessed = sum(float(row.record.get("guessed", 0)) > 0 for row in made)
+    whole = len(made) - natural - guessed
+    text = (
+        f"{len(made)} plates: {natural} as they were, {whole} recovered from other frames, {guessed} partly guessed; "
+        f"{_dropped(rows)}."
+    )
+    return Decided("inpaint", text, "Stricter or looser: inpaint.max_guessed; one picture: bglora drop, keep.")
+
+
+def _cluster(view: View, rows: Sequence[Row]) -> Decided:
+    scenes = Counter(str(row.record.get("scene")) for row in _made(rows))
+    listed = ", ".join(f"{scene} {count}" for scene, count in sorted(scenes.items()))
+    noise = len(rows) - len(_made(rows))
+    text = f"{len(scenes)} scenes ({listed}); {noise} plates belong to none." if scenes else "No scene was found."
+    return Decided("cluster", text, "Otherwise: bglora rename, merge, split; cluster.min_cluster_size.")
+
+
+def _caption(view: View, rows: Sequence[Row]) -> Decided:
+    held = sum(bool(row.record.get("held_out")) for row in rows)
+    sets = len({row.item for row in rows})
+    text = f"{len(_made(rows))} pictures in {sets} data sets, {held} held out to check the training."
+    return Decided("caption", text, "More: caption.target_size; captions are .txt files, edit them freely.")
+
+
+def _train(view: View, rows: Sequence[Row]) -> Decided:
+    names = ", ".join(sorted(row.item for row in _made(rows)))
+    text = f"{len(_made(rows))} LoRAs in loras/: {names}." if names else "No LoRA was made."
+    base = view.settings.train.base
+    if base == "mini" and names:
+        text += " They work on the small base model mini only."
+        return Decided("train", text, "For SDXL: train.base, on a graphics card.")
+    return Decided("train", text, "Longer: train.epochs.")
+
+
+def _test(view: View, rows: Sequence[Row]) -> Decided:
+    words = []
+    for row in _made(rows):
+        verdict = [str(one.get("word")) for one in row.record.get("verdict", ())]
+        scale = row.record.get("recommended_scale")
+        words.append(f"{row.item} {', '.join(verdict) or 'good'}" + (f" (scale {scale:g})" if scale else ""))
+    return Decided("test", f"Verdicts: {'; '.join(words)}." if words else "No grid was made.", "Cures: bglora report.")
+
+
+def _compose(view: View, rows: Sequence[Row]) -> Decided:
+    return Decided("compose", f"{len(_made(rows))} pictures in compositions/.", "More: compose.pictures.")
+
+
+TELL: Mapping[str, Callable[[View, Sequence[Row]], Decided]] = {
+    "ingest": _ingest,
+    "segment": _segment,
+    "inpaint": _inpaint,
+    "cluster": _cluster,
+    "caption": _caption,
+    "train": _train,
+    "test": _test,
+    "compose": _compose,
+}
+
+
+def _made(rows: Sequence[Row]) -> list[Row]:
+    return [row for row in rows if row.status == "made"]
+
+
+def _dropped(rows: Sequence[Row]) -> str:
+    reasons = Counter(row.reason.partition(":")[0] for row in rows if row.status == "dropped")
+    return f"{sum(reasons.values())} dropped{_why(reasons)}" if reasons else "none dropped"
+
+
+def _why(reasons: Counter[str]) -> str:
+    return f" ({', '.join(f'{reason} {count}' for reason, count in reasons.most_common(5))})" if reasons else ""
