@@ -1,0 +1,227 @@
+"""Sorts plates into places, from their descriptors, their shots, and matched geometry.
+
+    plates of a shot ─► runs        a shot is one place, unless its plates change from one to the next
+    all plates ───────► HDBSCAN     dense groups across the whole film (Campello, Moulavi, Sander 2013)
+    pairs of runs ────► likeness    + neighbors in the film, + in one dense group, + geometry confirmed
+    average linkage ──► groups      cut at `threshold`
+    groups ───────────► scenes      at least `min_size` plates; what is smaller is noise
+
+HDBSCAN alone finds shots, not places: plates of one still shot are near copies of each other, and a place seen from two
+sides is two dense groups. So its groups are one witness among three, and runs are what is merged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+BREAK = 0.2
+"""Likeness of plates next to each other in a shot below which a new run begins."""
+NEIGHBOR = 0.57
+"""Likeness that being neighbors in the film adds: consecutive shots mostly stay at a place. Reached at SURE, 0 at FAIR."""
+FAIR, SURE = 0.1, 0.55
+DENSE = 0.05
+"""Likeness that being in one dense group of HDBSCAN adds."""
+CONFIRMED = 1.3
+DOUBT = 0.6
+"""Pairs of runs from `threshold - DOUBT` on are looked at for matched geometry."""
+MAX_PAIRS = 200
+WIDE = 1000
+"""From so many plates on, descriptors are reduced to COMPONENTS principal components before HDBSCAN."""
+COMPONENTS = 64
+SMALL_FILM = 30
+"""A film with fewer plates than SMALL_FILM x min_size is small: the minimum follows what is there."""
+COVERED = 0.75
+"""Share of a small film's plates that scenes shall hold."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Settings of `cluster` that matter here; see there."""
+
+    min_size: int = 15
+    min_samples: int = 3
+    threshold: float = 0.75
+
+
+@dataclass(frozen=True)
+class Run:
+    """Consecutive plates of one shot that look alike: indices of plates, and their mean direction (D,)."""
+
+    shot: str
+    members: tuple[int, ...]
+    mean: np.ndarray
+
+
+@dataclass(frozen=True)
+class Places:
+    """How plates were sorted.
+
+    Attributes:
+        groups: indices of plates, largest minimum met; in order of first appearance.
+        scores: per plate 0 to 1: likeness to its own place, for noise to the nearest one.
+        nearest: per plate the index of the group it is nearest to.
+        too_small: per plate that is in no group, how many plates look like it.
+        min_size: the minimum that was used.
+    """
+
+    groups: tuple[tuple[int, ...], ...]
+    scores: np.ndarray
+    nearest: np.ndarray
+    too_small: dict[int, int] = field(default_factory=dict)
+    min_size: int = 1
+
+
+def sort_places(
+    vectors: np.ndarray,
+    shots: Sequence[str],
+    likeness: Callable[[np.ndarray], np.ndarray],
+    rules: Rules,
+    confirm: Callable[[list[tuple[Run, Run]]], list[bool]],
+) -> Places:
+    """Sorts plates into places.
+
+    Args:
+        vectors: float32 (N, D), rows of length 1, in film order; at least one.
+        shots: the shot of each plate, `<source>-s<NNN>`.
+        likeness: cosines to likeness; `rules.threshold` is on its scale.
+        confirm: for pairs of runs, whether matched geometry shows the same place.
+    """
+    runs = find_runs(vectors, shots, likeness)
+    labels = _merge(_affinity(vectors, runs, likeness, rules, confirm), rules.threshold)
+    found = [
+        tuple(sorted(i for run, at in zip(runs, labels, strict=True) if at == label for i in run.members))
+        for label in dict.fromkeys(labels)
+    ]
+    least = effective_minimum([len(group) for group in found], rules.min_size)
+    groups = tuple(sorted(group for group in found if len(group) >= least))
+    centers = np.stack([_center(runs, set(group)) for group in groups])
+    alike = likeness(vectors @ centers.T)
+    nearest = alike.argmax(1)
+    for place, group in enumerate(groups):
+        nearest[list(group)] = place
+    small = {i: len(group) for group in found if len(group) < least for i in group}
+    return Places(groups, alike[np.arange(len(vectors)), nearest], nearest, small, least)
+
+
+def find_runs(vectors: np.ndarray, shots: Sequence[str], likeness: Callable[[np.ndarray], np.ndarray]) -> list[Run]:
+    """Consecutive plates of a shot, divided where neighbors are unlike; order of the film."""
+    runs: list[list[int]] = []
+    for i, shot in enumerate(shots):
+        if i and shots[i - 1] == shot and likeness(vectors[i - 1] @ vectors[i]) >= BREAK:
+            runs[-1].append(i)
+        else:
+            runs.append([i])
+    return [Run(shots[members[0]], tuple(members), _unit(vectors[members].mean(0))) for members in runs]
+
+
+def effective_minimum(sizes: Sequence[int], wanted: int) -> int:
+    """The smallest size of a place that is used: `wanted`, or less where the film is small or nothing reaches it.
+
+    In a small film it is the largest minimum with which scenes hold COVERED of all plates.
+    """
+    total = sum(sizes)
+    small = total < SMALL_FILM * wanted
+    if not small and max(sizes) >= wanted:
+        return wanted
+    for least in range(wanted, 1, -1):
+        if sum(size for size in sizes if size >= least) >= COVERED * total:
+            return least
+    return 1
+
+
+def dense_groups(vectors: np.ndarray, rules: Rules) -> np.ndarray:
+    """HDBSCAN's labels, int (N,); -1 is in no dense group. Too few plates for it: all -1."""
+    count = len(vectors)
+    if count < max(5, 2 * rules.min_samples):
+        return np.full(count, -1)
+    import hdbscan
+
+    if count > WIDE:
+        vectors = _reduced(vectors)
+    model: Any = hdbscan.HDBSCAN(
+        min_cluster_size=max(2, min(rules.min_size, count // 4)),
+        min_samples=rules.min_samples,
+        core_dist_n_jobs=1,
+    )
+    return np.asarray(model.fit_predict(vectors.astype(np.float64)))
+
+
+def _affinity(
+    vectors: np.ndarray,
+    runs: list[Run],
+    likeness: Callable[[np.ndarray], np.ndarray],
+    rules: Rules,
+    confirm: Callable[[list[tuple[Run, Run]]], list[bool]],
+) -> np.ndarray:
+    """Likeness of runs with what else speaks for one place, (R, R)."""
+    means = np.stack([run.mean for run in runs])
+    plain = np.asarray(likeness(means @ means.T), np.float64)
+    total = plain.copy()
+    for i in range(len(runs) - 1):
+        if _source(runs[i]) == _source(runs[i + 1]):
+            extra = NEIGHBOR * float(np.clip((plain[i, i + 1] - FAIR) / (SURE - FAIR), 0, 1))
+            total[i, i + 1] += extra
+            total[i + 1, i] += extra
+    dense = _majority(dense_groups(vectors, rules), runs)
+    total += DENSE * ((dense[:, None] == dense[None]) & (dense[:, None] >= 0))
+    for i, j in _confirmed(total, runs, rules.threshold, confirm):
+        total[i, j] = total[j, i] = max(CONFIRMED, total[i, j])
+    return total
+
+
+def _confirmed(
+    total: np.ndarray, runs: list[Run], threshold: float, confirm: Callable[[list[tuple[Run, Run]]], list[bool]]
+) -> list[tuple[int, int]]:
+    rows, columns = np.triu_indices(len(runs), 1)
+    doubtful = total[rows, columns] >= threshold - DOUBT
+    rows, columns = rows[doubtful], columns[doubtful]
+    order = np.argsort(-total[rows, columns], kind="stable")[:MAX_PAIRS]
+    pairs = sorted(zip(rows[order].tolist(), columns[order].tolist(), strict=True))
+    answers = confirm([(runs[i], runs[j]) for i, j in pairs])
+    return [pair for pair, same in zip(pairs, answers, strict=True) if same]
+
+
+def _merge(affinity: np.ndarray, threshold: float) -> list[int]:
+    """Average linkage (UPGMA) of runs, cut where groups are less alike than `threshold`."""
+    from scipy.cluster.hierarchy import fcluster, linkage
+    from scipy.spatial.distance import squareform
+
+    if len(affinity) == 1:
+        return [1]
+    distance = np.maximum(2.0 - affinity, 0.0)
+    np.fill_diagonal(distance, 0.0)
+    tree = linkage(squareform((distance + distance.T) / 2, checks=False), "average")
+    return [int(label) for label in fcluster(tree, 2.0 - threshold, "distance")]
+
+
+def _majority(labels: np.ndarray, runs: list[Run]) -> np.ndarray:
+    """Per run the dense group that more than half of its plates are in, else -1."""
+    found = np.full(len(runs), -1)
+    for at, run in enumerate(runs):
+        values, counts = np.unique(labels[list(run.members)], return_counts=True)
+        if values[counts.argmax()] >= 0 and counts.max() * 2 > len(run.members):
+            found[at] = values[counts.argmax()]
+    return found
+
+
+def _center(runs: list[Run], group: set[int]) -> np.ndarray:
+    """Mean direction of a group's runs: a long shot counts no more than a short one."""
+    return _unit(np.mean([run.mean for run in runs if run.members[0] in group], axis=0))
+
+
+def _reduced(vectors: np.ndarray) -> np.ndarray:
+    from sklearn.decomposition import PCA
+
+    return np.asarray(PCA(min(COMPONENTS, *vectors.shape), svd_solver="full").fit_transform(vectors))
+
+
+def _source(run: Run) -> str:
+    return run.shot.rpartition("-s")[0]
+
+
+def _unit(vector: np.ndarray) -> np.ndarray:
+    return np.asarray(vector / (np.linalg.norm(vector) + 1e-9))
