@@ -2,7 +2,7 @@
 
 Its remark is what scenes.json says (see stages/scenes.py) with a `notice` where the minimum was lowered or a decision
 found nothing to do. Ids and titles come from the clustering before, which is read from the remark of the last one or,
-without a ledger, from scenes.json: a hint, not an input, for a result that counted as its own input would never be fresh.
+without a ledger, from scenes.json: a hint, not an input, for a result that is its own input would never be fresh.
 """
 
 from __future__ import annotations

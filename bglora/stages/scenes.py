@@ -9,8 +9,8 @@ What is passed on stands in scenes.json:
      "retired": [{"id", "title", "plates", "into"?}]       scenes that are no more; their ids are never used again
      "next":    number of the next new id}
 
-Inheritance goes by what clustering found, before merges and splits: a merged scene's halves are found again as such, and
-undoing the decision gives back both ids.
+Inheritance goes by what clustering found, before merges and splits: a merged scene's halves are found again as such,
+and undoing the decision gives back both ids.
 """
 
 from __future__ import annotations

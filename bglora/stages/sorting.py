@@ -14,9 +14,9 @@ from bglora.engine.stage import Item, Tools
 from bglora.errors import UserError
 from bglora.film.png import read_picture
 from bglora.stages import scenes as naming
-from bglora.vision.worth import Judgement, judge
 from bglora.vision.matching import Points, find_points, same_place
 from bglora.vision.places import Places, Rules, Run, sort_places
+from bglora.vision.worth import Judgement, judge
 
 DROPPED = "dropped by you"
 

@@ -21,7 +21,7 @@ import numpy as np
 BREAK = 0.2
 """Likeness of plates next to each other in a shot below which a new run begins."""
 NEIGHBOR = 0.57
-"""Likeness that being neighbors in the film adds: consecutive shots mostly stay at a place. Reached at SURE, 0 at FAIR."""
+"""Likeness that being neighbors in the film adds (at SURE, none at FAIR): consecutive shots mostly stay at a place."""
 FAIR, SURE = 0.1, 0.55
 DENSE = 0.05
 """Likeness that being in one dense group of HDBSCAN adds."""

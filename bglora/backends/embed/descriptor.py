@@ -32,8 +32,20 @@ UNRELATED, STEP = 0.56, 0.44
 """Cosines of unlike places lie about UNRELATED; stills of one place from several cameras are best told from stills of
 other places at 0.89, which `likeness` maps to 0.75."""
 AT_ONCE = 32
+FINE, SHAPE = 4.0, (25, 30, 30)
+"""Pixels are counted in steps of FINE (CIELAB units) before bins are softened: ten times as fast as pixel by pixel."""
 
 F32 = NDArray[np.float32]
+
+
+def _soft(values: np.ndarray, centers: np.ndarray, width: float) -> np.ndarray:
+    """Each value's share in every bin, (N,) to (N, bins); rows sum to 1."""
+    shares = np.exp(-0.5 * ((values[:, None] - centers[None]) / width) ** 2) + 1e-12
+    return np.asarray(shares / shares.sum(1, keepdims=True))
+
+
+SOFT_L = _soft((np.arange(SHAPE[0]) + 0.5) * FINE, LIGHTNESS, SOFT_LIGHTNESS)
+SOFT_AB = _soft((np.arange(SHAPE[1]) + 0.5) * FINE - 60, CHROMA, SOFT_CHROMA)
 
 
 def create(settings: Any) -> Descriptor:
@@ -74,13 +86,19 @@ def describe(picture: np.ndarray) -> F32:
 
 def _color(lab: F32) -> np.ndarray:
     smooth = cv2.GaussianBlur(lab[..., 0], (0, 0), 1.5)
-    edges = np.hypot(cv2.Sobel(smooth, cv2.CV_32F, 1, 0), cv2.Sobel(smooth, cv2.CV_32F, 0, 1)).ravel()
-    weight = np.sqrt(edges + 3)
-    weight /= weight.sum()
-    lightness, a, b = lab.reshape(-1, 3).T
-    chroma = _soft(a, CHROMA, SOFT_CHROMA)[:, :, None] * _soft(b, CHROMA, SOFT_CHROMA)[:, None, :]  # [N, 11, 11]
-    chroma = chroma.reshape(len(a), -1) * weight[:, None]  # [N, 121]
-    return _unit(np.sqrt((chroma.T @ _soft(lightness, LIGHTNESS, SOFT_LIGHTNESS)).ravel()))  # [605]
+    edges = np.hypot(cv2.Sobel(smooth, cv2.CV_32F, 1, 0), cv2.Sobel(smooth, cv2.CV_32F, 0, 1))
+    fine = _fine_histogram(lab.reshape(-1, 3), np.sqrt(edges + 3).ravel())
+    soft = np.einsum("lab,li,aj,bk->ijk", fine, SOFT_L, SOFT_AB, SOFT_AB, optimize=True)
+    return _unit(np.sqrt(np.maximum(soft, 0)).ravel())  # [605]
+
+
+def _fine_histogram(lab: F32, weight: np.ndarray) -> np.ndarray:
+    """Weighted histogram of Lab values (N, 3) in FINE steps, (25, 30, 30), sums to 1."""
+    at = np.floor(np.stack([lab[:, 0], lab[:, 1] + 60, lab[:, 2] + 60], 1) / FINE).astype(int)
+    at = np.clip(at, 0, np.array(SHAPE) - 1)
+    flat = (at[:, 0] * SHAPE[1] + at[:, 1]) * SHAPE[2] + at[:, 2]
+    counts = np.bincount(flat, weight, minlength=int(np.prod(SHAPE)))
+    return np.asarray((counts / weight.sum()).reshape(SHAPE))
 
 
 def _texture(lightness: F32) -> np.ndarray:
@@ -93,12 +111,6 @@ def _texture(lightness: F32) -> np.ndarray:
         found.append(counts / level.size)
         level = cv2.pyrDown(level)
     return _unit(np.sqrt(np.concatenate(found)))
-
-
-def _soft(values: np.ndarray, centers: np.ndarray, width: float) -> np.ndarray:
-    """Each value's share in every bin, (N,) to (N, bins); rows sum to 1."""
-    shares = np.exp(-0.5 * ((values[:, None] - centers[None]) / width) ** 2) + 1e-12
-    return np.asarray(shares / shares.sum(1, keepdims=True), np.float32)
 
 
 def _unit(vector: np.ndarray) -> np.ndarray:
