@@ -43,10 +43,14 @@ class TrainSettings(Table):
         False, description="Recompute activations instead of keeping them: a third slower, far less memory."
     )
     save_precision: Literal["bf16", "fp16", "fp32"] = Field("bf16", description="Number format of the LoRA file.")
-    keep: Literal["best", "last"] = Field("best", description="Which weights are kept: best by validation loss, or last.")
+    keep: Literal["best", "last"] = Field(
+        "best", description="Which weights are kept: best by validation loss, or last."
+    )
     provenance_loss: bool = Field(True, description="Weigh the loss by provenance: guessed less, not trusted 0.")
     guessed_weight: float = Field(0.3, ge=0, le=1, description="Loss weight of guessed pixels with provenance_loss.")
-    checkpoint_every: int = Field(200, ge=1, description="Optimizer steps between states that a killed run goes on from.")
+    checkpoint_every: int = Field(
+        200, ge=1, description="Optimizer steps between states that a killed run goes on from."
+    )
     validate_every: int = Field(0, ge=0, description="Optimizer steps between validations. 0: an eighth of all.")
     samples: int = Field(2, ge=0, le=8, description="Sample pictures painted at each validation.")
     sample_steps: int = Field(20, ge=1, le=200, description="Denoising steps of a sample picture.")

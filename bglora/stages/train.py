@@ -90,6 +90,11 @@ def located_base(root: Path, base: str) -> str:
     return str(inside) if base != "mini" and inside.exists() else base
 
 
+def shown_base(base: str) -> str:
+    """A base as outputs may name it: without the folders of this machine."""
+    return Path(base).name if Path(base).is_absolute() else base
+
+
 class Train(Stage):
     name: ClassVar[str] = "train"
     version: ClassVar[int] = 1
@@ -133,7 +138,7 @@ class Train(Stage):
             result = backend.train(job, tools)
         except Paused as paused:
             raise Stopped(str(paused)) from paused
-        record = {**result.record, "base": train.base, "title": job.title}
+        record = {**result.record, "base": shown_base(train.base), "title": job.title}
         cards = _write_cards(item, job, record, Path(tools.scratch))
         yield Outcome(item.name, outputs=(*result.outputs, *cards), record=record)
 

@@ -81,3 +81,14 @@ def _decode(base: Base, latent: torch.Tensor) -> np.ndarray:
     values = base.vae.decode(latent[None].to(base.vae.dtype) / base.vae.config.scaling_factor).sample[0]
     pixels = ((values.float() + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8)
     return pixels.permute(1, 2, 0).cpu().numpy()
+
+
+@torch.no_grad()
+def through_vae(base: Base, pictures: np.ndarray) -> np.ndarray:
+    """Encodes (the distribution's mean) and decodes; uint8 (n, H, W, 3) both ways."""
+    found = []
+    for picture in pictures:
+        values = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None].float() / 127.5 - 1.0
+        latent = base.vae.encode(values.to(base.device)).latent_dist.mean[0]
+        found.append(_decode(base, latent * base.vae.config.scaling_factor))
+    return np.stack(found)

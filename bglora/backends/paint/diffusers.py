@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,11 @@ class Painter:
         """Side in pixels of the pictures that the base was made for."""
         return int(self.base.size)
 
+    @property
+    def sampler(self) -> str:
+        """diffusers' scheduler class that the base paints with."""
+        return type(self.base.pipeline.scheduler).__name__
+
     def paint(
         self,
         prompts: Sequence[str],
@@ -71,6 +77,12 @@ class Painter:
         follow = None if schedule is None else lambda step: self._scale(paths, schedule(step))
         return list(painting.paint(self.base, prompts, seeds, look, on_step=follow))
 
+    def as_painted(self, pictures: np.ndarray) -> np.ndarray:
+        """Pictures as the base could paint them at best: through its VAE and back. uint8 (n, H, W, 3) both ways."""
+        from bglora.training import painting
+
+        return painting.through_vae(self.base, pictures)
+
     def close(self) -> None:
         """Takes all LoRAs out of the model."""
         if self._names:
@@ -98,9 +110,11 @@ def _load(base: Any, path: Path, name: str) -> None:
 
     read_metadata(path)
     try:
-        base.pipeline.load_lora_weights(
-            str(path.parent), weight_name=path.name, adapter_name=name, local_files_only=True
-        )
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Already found a `peft_config`")  # several LoRAs are the point
+            base.pipeline.load_lora_weights(
+                str(path.parent), weight_name=path.name, adapter_name=name, local_files_only=True
+            )
     except (RuntimeError, ValueError, KeyError, IndexError) as error:
         base.pipeline.unload_lora_weights()
         raise UserError(

@@ -1,0 +1,102 @@
+"""What a grid of test pictures shows, in figures: likeness, prompt following, variety, copies. Arrays in, numbers out.
+
+A grid has one picture per (scale, prompt, seed); `embeddings` is float32 (scales, prompts, seeds, D), every vector of
+length 1, so that the product of two is their similarity (cosine). Scale number 0 is the control: the base alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+F32 = np.ndarray
+DRAWS = 2000
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean with its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    def to_json(self) -> dict[str, float]:
+        return {"mean": round(self.mean, 4), "low": round(self.low, 4), "high": round(self.high, 4)}
+
+
+def bootstrap(values: F32, seed: int = 0) -> Estimate:
+    """Mean of (n,) values with the percentile bootstrap's 95 % interval (Efron 1979)."""
+    values = np.asarray(values, np.float64).ravel()
+    draws = np.random.default_rng(seed).integers(0, len(values), (DRAWS, len(values)))
+    means = values[draws].mean(axis=1)
+    low, high = np.quantile(means, (0.025, 0.975))
+    return Estimate(float(values.mean()), float(low), float(high))
+
+
+def wilson(hits: int, total: int) -> Estimate:
+    """A share with Wilson's 95 % interval (Wilson 1927)."""
+    if total == 0:
+        return Estimate(0.0, 0.0, 1.0)
+    z = 1.959964
+    share = hits / total
+    middle = (share + z * z / (2 * total)) / (1 + z * z / total)
+    half = z / (1 + z * z / total) * np.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
+    return Estimate(share, float(max(0.0, middle - half)), float(min(1.0, middle + half)))
+
+
+def likeness(embeddings: F32, plates: F32) -> F32:
+    """Similarity of every picture to the plate that it is most like, (scales, prompts, seeds); plates are (n, D)."""
+    return (embeddings @ plates.T).max(axis=-1)
+
+
+def following(embeddings: F32) -> F32:
+    """How far apart the prompts' pictures of the same seed lie, (scales, seeds): 1 - similarity, mean over pairs."""
+    return _spread(np.swapaxes(embeddings, 1, 2))
+
+
+def variety(embeddings: F32) -> F32:
+    """How far apart the seeds' pictures of the same prompt lie, (scales, prompts): 1 - similarity, mean over pairs."""
+    return _spread(embeddings)
+
+
+def _spread(vectors: F32) -> F32:
+    """Mean of 1 - similarity over pairs of the last but one axis; 0 where there is nothing to pair."""
+    count = vectors.shape[-2]
+    if count < 2:
+        return np.zeros(vectors.shape[:-2])
+    similar = vectors @ np.swapaxes(vectors, -1, -2)
+    first, second = np.triu_indices(count, 1)
+    return 1.0 - similar[..., first, second].mean(axis=-1)
+
+
+def ratio(values: F32, seed: int = 0) -> list[Estimate]:
+    """Each scale's mean over the control's, bootstrapped over the second axis; values are (scales, n)."""
+    draws = np.random.default_rng(seed).integers(0, values.shape[1], (DRAWS, values.shape[1]))
+    control = np.maximum(values[0][draws].mean(axis=1), 1e-9)
+    found = []
+    for row in values:
+        low, high = np.quantile(row[draws].mean(axis=1) / control, (0.025, 0.975))
+        found.append(Estimate(float(row.mean() / max(values[0].mean(), 1e-9)), float(low), float(high)))
+    return found
+
+
+def layouts(pictures: np.ndarray, side: int = 24) -> F32:
+    """uint8 (n, H, W, 3) to centered, normed luminance (n, side * side): what a copy shares with its original."""
+    import cv2
+
+    found = []
+    for picture in pictures:
+        grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32)
+        small = cv2.resize(grey, (side, side), interpolation=cv2.INTER_AREA).ravel()
+        small -= small.mean()
+        found.append(small / max(float(np.linalg.norm(small)), 1e-6))
+    return np.stack(found)
+
+
+def nearest(pictures: np.ndarray, training: np.ndarray) -> F32:
+    """Correlation of each picture's layout with the training picture (or its mirror image) that is nearest, (n,)."""
+    own = layouts(pictures)
+    known = np.concatenate([layouts(training), layouts(training[:, :, ::-1])])
+    return (own @ known.T).max(axis=1)

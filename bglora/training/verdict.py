@@ -1,0 +1,99 @@
+"""Figures in, words out: what is wrong with a LoRA, what cures it, and at which scale to use it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bglora.training.figures import Estimate
+
+FOLLOWS = 0.6
+"""Share of the base's difference between prompts that must be left."""
+FEW = 6
+COPIES = 0.1
+TOLERANCE = 0.01
+"""Likeness (cosine) that a smaller scale may lack to be preferred."""
+
+
+@dataclass(frozen=True)
+class ScaleFigures:
+    """What the grid shows at one scale.
+
+    Attributes:
+        likeness: similarity to held-out plates.
+        gain: likeness minus the base's, picture by picture.
+        following: difference between prompts, as a share of the base's.
+        variety: difference between seeds, as a share of the base's.
+        copies: share of pictures nearer to a training picture than held-out plates are.
+    """
+
+    scale: float
+    likeness: Estimate
+    gain: Estimate
+    following: Estimate
+    variety: Estimate
+    copies: Estimate
+
+    def to_json(self) -> dict[str, Any]:
+        names = ("likeness", "gain", "following", "variety", "copies")
+        return {"scale": self.scale, **{name: getattr(self, name).to_json() for name in names}}
+
+
+def recommend(figures: Sequence[ScaleFigures]) -> float:
+    """The smallest scale that is about as like the place as the best, among those that still follow the prompt.
+
+    Where none follows it, the smallest scale above 0; without any scale above 0, 0.
+    """
+    used = [figure for figure in figures if figure.scale > 0]
+    if not used:
+        return 0.0
+    obedient = [figure for figure in used if figure.following.mean >= FOLLOWS]
+    if not obedient:
+        return min(figure.scale for figure in used)
+    best = max(figure.likeness.mean for figure in obedient)
+    return min(figure.scale for figure in obedient if figure.likeness.mean >= best - TOLERANCE)
+
+
+def judge(figures: Sequence[ScaleFigures], pictures: int, held_out: int) -> list[dict[str, Any]]:
+    """Every fault found, as {"word", "cure", "figures"}; one {"word": "good"} where there is none.
+
+    Args:
+        figures: of all scales, the control (0) first.
+        pictures: training pictures.
+        held_out: plates that likeness was measured on; 0 if training pictures had to stand in.
+    """
+    found = []
+    if pictures < FEW or held_out == 0:
+        found.append(_fault("not enough data", _more_data(pictures, held_out), pictures=pictures, held_out=held_out))
+    used = [figure for figure in figures if figure.scale > 0]
+    if not used:
+        return found or [_fault("not enough data", "Give test.scales a scale above 0.", scales=0)]
+    recommended = next(figure for figure in used if figure.scale == recommend(figures))
+    best = max(used, key=lambda figure: figure.gain.mean)
+    if best.gain.low <= 0:
+        cure = (
+            f"Use it above scale {max(figure.scale for figure in used):g}, or train longer: raise train.epochs_small."
+        )
+        found.append(_fault("too weak", cure, scale=best.scale, gain=best.gain.to_json()))
+    if recommended.following.high < FOLLOWS:
+        cure = f"Use it below scale {recommended.scale:g}, or train.epochs_small lower."
+        found.append(
+            _fault("overpowers the prompt", cure, scale=recommended.scale, following=recommended.following.to_json())
+        )
+    if recommended.copies.low > COPIES:
+        cure = "Fewer epochs (train.epochs_small) or a lower rank (train.dim), or more varied plates."
+        found.append(
+            _fault("copies its training pictures", cure, scale=recommended.scale, copies=recommended.copies.to_json())
+        )
+    return found or [_fault("good", f"Use it at scale {recommended.scale:g}.", **recommended.to_json())]
+
+
+def _more_data(pictures: int, held_out: int) -> str:
+    if pictures < FEW:
+        return f"{pictures} plates are few: keep more frames (ingest.fps, ingest.max_per_shot), or merge scenes."
+    return "No plate was held out, so likeness is to plates it has seen: keep more plates of this place (ingest.fps)."
+
+
+def _fault(word: str, cure: str, **figures: Any) -> dict[str, Any]:
+    return {"word": word, "cure": cure, "figures": figures}

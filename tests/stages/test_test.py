@@ -1,0 +1,139 @@
+"""`test` as a stage, and the words that it finds for figures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bglora.errors import UserError
+from bglora.stages.test import Test, default_prompts
+from bglora.training import figures
+from bglora.training.figures import Estimate
+from bglora.training.verdict import ScaleFigures, judge, recommend
+from tests.stages.trained_project import CAPTION, ProjectView, make, trained
+
+
+@pytest.fixture(scope="module")
+def view(tmp_path_factory: pytest.TempPathFactory) -> ProjectView:
+    return trained(tmp_path_factory.mktemp("film"), tmp_path_factory.mktemp("scratch"))
+
+
+def test_a_grid_has_every_prompt_scale_and_seed_and_a_sheet_of_all(view: ProjectView, tmp_path: Path) -> None:
+    (item,) = Test().items(view)
+    (outcome,) = make(Test(), item, view, tmp_path)
+    assert outcome.status == "made"
+    assert len([path for path in outcome.outputs if "prompt" in path]) == 4 * 2 * 2
+    with Image.open(tmp_path / outcome.record["grid"]) as sheet:
+        assert sheet.width > 2 * 2 * 64 and sheet.height > 4 * 64
+    scores = json.loads((tmp_path / "grids/scene-00/scores.json").read_text("utf-8"))
+    control = scores["by_scale"][0]
+    assert control["scale"] == 0 and control["gain"]["mean"] == 0.0 and control["following"]["mean"] == 1.0
+    assert scores["characters"]["judged"] is False
+    assert outcome.record["verdict"] and all(fault["cure"] for fault in outcome.record["verdict"])
+
+
+def test_the_same_lora_gives_the_same_bytes(view: ProjectView, tmp_path: Path) -> None:
+    (item,) = Test().items(view)
+    outcomes = [make(Test(), item, view, tmp_path / name)[0] for name in "ab"]
+    assert outcomes[0] == outcomes[1]
+    for path in outcomes[0].outputs:
+        assert (tmp_path / "a" / path).read_bytes() == (tmp_path / "b" / path).read_bytes()
+
+
+def test_a_verdict_that_may_not_be_fails_the_item(view: ProjectView, tmp_path: Path) -> None:
+    strict = {"fail_on": ("not enough data", "too weak", "overpowers the prompt")}
+    table = view.settings.test.model_copy(update=strict)
+    asked = ProjectView(view.root, view.settings.model_copy(update={"test": table}), view.stages, view.remarks)
+    (item,) = Test().items(asked)
+    (outcome,) = make(Test(), item, asked, tmp_path)
+    words = {fault["word"] for fault in outcome.record["verdict"]}
+    assert words & set(strict["fail_on"])
+    assert outcome.status == "failed" and outcome.reason.startswith("test.fail_on: ")
+
+
+def test_a_scene_of_two_plates_is_not_enough_data(tmp_path: Path) -> None:
+    view = trained(tmp_path / "film", tmp_path / "scratch", plates=2, held_out=0)
+    (item,) = Test().items(view)
+    (outcome,) = make(Test(), item, view, tmp_path / "out")
+    words = [fault["word"] for fault in outcome.record["verdict"]]
+    assert "not enough data" in words
+    assert outcome.record["scores"]["likeness_to"].startswith("training plates")
+
+
+def test_without_loras_the_command_that_makes_them_is_named(view: ProjectView) -> None:
+    bare = ProjectView(view.root, view.settings, {**view.stages, "train": []}, view.remarks)
+    with pytest.raises(UserError) as caught:
+        list(Test().items(bare))
+    assert caught.value.cure == "bglora train"
+
+
+def test_prompts_ask_for_a_character_and_for_other_light() -> None:
+    plain, character, evening, dusk = default_prompts([CAPTION], ["warm light"], "no characters, empty scene")
+    assert plain == CAPTION
+    assert character == "filmtown, background, a town, wooden houses, warm light, calm, with a character"
+    assert evening == "filmtown, background, a town, wooden houses, calm, golden evening, no characters, empty scene"
+    assert "warm light" not in dusk and "blue dusk" in dusk
+
+
+def estimate(mean: float, half: float = 0.02) -> Estimate:
+    return Estimate(mean, mean - half, mean + half)
+
+
+def at(scale: float, gain: float, following: float = 1.0, copies: float = 0.0) -> ScaleFigures:
+    return ScaleFigures(
+        scale, estimate(0.5 + gain), estimate(gain), estimate(following), estimate(1.0), estimate(copies)
+    )
+
+
+@pytest.mark.parametrize(
+    ("scales", "word"),
+    [
+        ([at(0, 0), at(0.5, 0.1), at(1, 0.2)], "good"),
+        ([at(0, 0), at(0.5, 0.0), at(1, 0.01)], "too weak"),
+        ([at(0, 0), at(0.5, 0.2, following=0.3), at(1, 0.3, following=0.2)], "overpowers the prompt"),
+        ([at(0, 0), at(0.5, 0.1), at(1, 0.3, copies=0.5)], "copies its training pictures"),
+    ],
+)
+def test_figures_get_their_word_and_no_other(scales: list[ScaleFigures], word: str) -> None:
+    assert [fault["word"] for fault in judge(scales, pictures=40, held_out=5)] == [word]
+
+
+def test_the_recommended_scale_is_the_most_like_one_that_still_follows_the_prompt() -> None:
+    assert recommend([at(0, 0), at(0.5, 0.1), at(0.7, 0.2), at(1, 0.3, following=0.2)]) == 0.7
+    assert recommend([at(0, 0), at(0.5, 0.2), at(1, 0.205)]) == 0.5
+    assert recommend([at(0, 0), at(0.5, 0.2, following=0.1), at(1, 0.3, following=0.1)]) == 0.5
+
+
+def units(*shape: int) -> Any:
+    values = np.random.default_rng(1).standard_normal((*shape, 8))
+    return values / np.linalg.norm(values, axis=-1, keepdims=True)
+
+
+def test_prompts_that_paint_one_picture_are_not_followed_and_seeds_that_do_have_no_variety() -> None:
+    grid = units(2, 3, 4)
+    grid[1] = grid[1, :1]  # at scale 1, the prompts paint the same
+    followed, varied = figures.ratio(figures.following(grid)), figures.ratio(figures.variety(grid))
+    assert followed[0].mean == pytest.approx(1.0) and followed[1].mean == pytest.approx(0.0, abs=1e-9)
+    assert varied[1].mean > 0.5
+
+
+def test_a_copy_is_found_mirrored_too_and_another_picture_is_none() -> None:
+    rng = np.random.default_rng(2)
+    small = rng.integers(0, 255, (4, 8, 8, 3), dtype=np.uint8)
+    training = np.stack([np.asarray(Image.fromarray(one).resize((64, 64))) for one in small])
+    other = np.asarray(Image.fromarray(rng.integers(0, 255, (8, 8, 3), dtype=np.uint8)).resize((64, 64)))
+    painted = np.stack([training[1], training[2][:, ::-1], other])
+    assert list(figures.nearest(painted, training) > 0.9) == [True, True, False]
+
+
+def test_intervals_hold_their_values() -> None:
+    spread = figures.bootstrap(np.arange(20.0))
+    assert spread.low < spread.mean == 9.5 < spread.high
+    share = figures.wilson(0, 10)
+    assert share.low == 0.0 and 0.2 < share.high < 0.35
+    assert figures.wilson(5, 10).low == pytest.approx(0.2366, abs=1e-3)
