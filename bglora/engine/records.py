@@ -46,7 +46,7 @@ def publish(
         return ()
     if ledger.empty_stage(stage.name) and not records.is_file():
         return ()
-    wanted = stage.shared_files(view)
+    wanted = {} if ledger.empty_stage(stage.name) else stage.shared_files(view)
     kept: list[str] = []
     with files.told(root):
         for path, content in wanted.items():
@@ -75,6 +75,7 @@ def _write_shared(
     ours = [*(known[0].split(",") if known else ()), digest]
     there = files.digest_file(target) if target.is_file() and target.stat().st_size else ""
     if there and there not in ours and not overwrite:
+        ledger.put_shared(stage, path, digest, UNKNOWN_STAMP)
         return False
     if there != digest or not target.is_file():
         # Killed between the two: whichever content lies there then is still known as ours.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from bglora.engine.stage import Item, Outcome, Stage, Tools, View
@@ -107,3 +108,21 @@ def contents(root: Path) -> dict[str, bytes]:
         for path in sorted(root.rglob("*"))
         if path.is_file() and ".bglora" not in path.parts
     }
+
+
+@dataclass(frozen=True)
+class Choices:
+    """Decisions of a person, as far as the engine and the toys ask for them."""
+
+    drops_: tuple[str, ...] = ()
+    retries_: tuple[tuple[str, int], ...] = ()
+
+    def __init__(self, drops: tuple[str, ...] = (), retries: tuple[tuple[str, int], ...] = ()) -> None:
+        object.__setattr__(self, "drops_", drops)
+        object.__setattr__(self, "retries_", retries)
+
+    def drops(self, picture: str) -> str | None:
+        return "" if picture in self.drops_ else None
+
+    def retries(self, stage: str) -> dict[str, int]:
+        return dict(self.retries_)
