@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bglora.cli.app import app
 from bglora.cli.options import CURRENT, Options, Session, begin
-from bglora.errors import EXIT_ITEMS_FAILED, EXIT_OK, BgloraError, Interrupted, UserError
+from bglora.errors import EXIT_ITEMS_FAILED, EXIT_OK, BgloraError, UserError
 
 __all__ = ["app", "main"]
 
@@ -29,14 +29,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return int(app(words, prog_name="bglora", standalone_mode=False) or EXIT_OK)
     except BgloraError as error:
         return _told(error, words)
-    except (KeyboardInterrupt, EOFError):
-        return _told(_interrupted(), words)
     except BrokenPipeError:
         _leave_pipe()
         return EXIT_OK
     except Exception as error:
-        if type(error).__name__ == "Abort":  # typer's word for Ctrl-C at a question
-            return _told(_interrupted(), words)
         if hasattr(error, "format_message"):  # typer's errors of usage; their class differs between its versions
             return _told(_usage(error), words)
         return _crashed(error, words)
@@ -45,12 +41,6 @@ def run(arguments: Sequence[str] | None = None) -> int:
 def _told(error: BgloraError, words: list[str]) -> int:
     _session(words).console.error(error)
     return error.exit_code
-
-
-def _interrupted() -> Interrupted:
-    return Interrupted(
-        "Stopped.", where="Everything done so far is kept.", cure="Run the same command again to go on from here."
-    )
 
 
 def _usage(error: Exception) -> UserError:

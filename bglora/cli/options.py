@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 import typer
 
 from bglora.console import Console
-from bglora.errors import UserError
+from bglora.errors import Interrupted, UserError
 
 if TYPE_CHECKING:
     from bglora.project import Project
@@ -168,8 +168,16 @@ def everywhere(command: Callable[..., int | None]) -> Callable[..., None]:
     def wrapped(*, context: typer.Context, **values: Any) -> None:
         after = Options(**{one.name: values.pop(one.name) for one in fields(Options)})
         session = begin(after.over(context.obj or Options()))
-        code = command(session, **values)
-        session.console.close()
+        try:
+            code = command(session, **values)
+        except KeyboardInterrupt:  # typer would end without a word
+            raise Interrupted(
+                "Stopped by you; everything done so far is kept.",
+                where=str(context.command_path),
+                cure="Run the same command to go on.",
+            ) from None
+        finally:
+            session.console.close()
         if code:
             raise typer.Exit(code)
 

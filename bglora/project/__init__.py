@@ -6,6 +6,7 @@ Nothing heavy is imported before it is needed: `import bglora` is for scripts th
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -156,7 +157,9 @@ class Project:
             BgloraError: settings are wrong, sources are missing, another run is at work, the machine lacks something.
         """
         request = self._request(stages, to, since, limit, only, max_time, overwrite_edits)
-        return self._runner(request.stages[-1]).run(request)
+        runner = self._runner(request.stages[-1])
+        _check_earlier(runner, request.stages)
+        return runner.run(request)
 
     def plan(
         self,
@@ -169,7 +172,9 @@ class Project:
     ) -> Plan:
         """What `run` would do with the same arguments, why, and about how long it would take. Changes nothing."""
         request = self._request(stages, to, since, limit, only, None, overwrite_edits)
-        return self._runner(request.stages[-1]).plan(request)
+        runner = self._runner(request.stages[-1])
+        _check_earlier(runner, request.stages)
+        return runner.plan(request)
 
     def status(self) -> list[StageStatus]:
         """Per stage: done, to do, failed, dropped, why, seconds spent and left. No picture is opened."""
@@ -181,7 +186,7 @@ class Project:
 
         runner = self._runner()
         status = runner.status()
-        with runner.view() as view:
+        with closing(runner.view()) as view:
             return build_report(self.root, view, status)
 
     def decided(self, *stages: str) -> list[Decided]:
@@ -189,7 +194,7 @@ class Project:
         from bglora.project.decided import TELL, decided
 
         last = stages[-1] if stages else ""
-        with self._runner(last).view() as view:
+        with closing(self._runner(last).view()) as view:
             return decided(view, stages or TELL)
 
     # What a person decides
@@ -248,8 +253,9 @@ class Project:
         from bglora.engine.runner import Runner
         from bglora.stages import NAMES, load, upto
 
+        settings, decisions = self.settings, self.decisions  # mistakes are told before anything heavy is imported
         stages = load(upto(last or NAMES[-1]))
-        return Runner(self.root, stages, self.settings, self.decisions, None, self.listener, jobs=self.jobs)
+        return Runner(self.root, stages, settings, decisions, None, self.listener, jobs=self.jobs)
 
     def _request(
         self,
@@ -284,3 +290,16 @@ def chosen(stages: Sequence[str], to: str, since: str) -> tuple[str, ...]:
     if first > last:
         raise UserError(f"{since} comes after {to}.", where=f"--from {since} --to {to}", cure="Swap them.")
     return tuple(name for name in NAMES[first : last + 1] if not stages or name in stages)
+
+
+def _check_earlier(runner: Runner, names: Sequence[str]) -> None:
+    """A stage alone can't work without what earlier ones make: the command that makes it is named."""
+    first = next(stage for stage in runner.stages if stage.name in names)
+    with closing(runner.view()) as view:
+        for need in first.reads:
+            if not view.rows(need):
+                raise UserError(
+                    f"{first.name} works on what {need} makes, and there is nothing of it yet.",
+                    where=str(runner.root),
+                    cure=f"Run: bglora {need}; or all that is needed: bglora run --to {first.name}",
+                )

@@ -69,9 +69,8 @@ class Source:
         """Where `key` or the part of it that is given here stands."""
         if not _has(self.values, key):
             return None
-        while key and key not in self.places:
-            key = key.rpartition(".")[0]
-        return self.places.get(key, self.kind)
+        inside = (place for name, place in self.places.items() if name.startswith(f"{key}."))
+        return self.places.get(key) or self.places.get(key.partition(".")[0]) or next(inside, self.kind)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,102 @@
+"""Decisions: the file that a person may edit, and what it means."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bglora.decisions import Decisions
+from bglora.errors import UserError
+
+
+def test_no_file_means_no_decisions(tmp_path: Path) -> None:
+    decisions = Decisions.load(tmp_path)
+    assert decisions.drops("a/000001") is None
+    assert not decisions.keeps("a/000001")
+    assert decisions.retries("inpaint") == {}
+    assert decisions.about("pictures", ["a/000001"]) == {}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_later_decision_about_a_picture_counts(tmp_path: Path) -> None:
+    decisions = Decisions.load(tmp_path)
+    decisions = decisions.add("drop", drop="harbor-s003/*", reason="too dark")
+    decisions = decisions.add("keep", keep="harbor-s003/000060")
+    assert decisions.keeps("harbor-s003/000060")
+    assert decisions.drops("harbor-s003/000061") == "too dark"
+    decisions = decisions.add("drop", drop="harbor-s003/0000[6]?", reason="")
+    assert not decisions.keeps("harbor-s003/000060")
+    assert decisions.drops("harbor-s003/000060") == ""
+    assert decisions == Decisions.load(tmp_path)
+    assert decisions.about("pictures", ["harbor-s003/000000", "x"]) == {"harbor-s003/000000": "drop: too dark"}
+
+
+def test_taking_a_drop_back_leaves_no_trace_of_it(tmp_path: Path) -> None:
+    decisions = Decisions.load(tmp_path).add("drop", drop="a/1", reason="x").add("keep", keep="a/1")
+    assert [one.kind for one in decisions.entries] == ["keep"]
+
+
+def test_asking_again_is_counted(tmp_path: Path) -> None:
+    decisions = Decisions.load(tmp_path)
+    for _ in range(3):
+        decisions = decisions.add("retry", retry="*", stage="inpaint")
+    decisions = decisions.add("retry", retry="*", stage="")
+    assert decisions.retries("inpaint") == {"*": 4}
+    assert decisions.retries("train") == {"*": 1}
+
+
+def test_scenes_are_renamed_merged_and_split(tmp_path: Path) -> None:
+    decisions = (
+        Decisions.load(tmp_path)
+        .add("rename", rename="scene-00", title="Pier")
+        .add("rename", rename="scene-00", title="The 'pier' \"漢字\"")
+        .add("merge", merge=["scene-02", "scene-03"], into="scene-00")
+        .add("split", split="scene-01", plates=["a/*"])
+        .add("split", split="scene-01", plates=["b/*"])
+    )
+    decisions = Decisions.load(tmp_path)
+    assert decisions.renames() == {"scene-00": "The 'pier' \"漢字\""}
+    assert decisions.merges() == [("scene-00", ["scene-02", "scene-03"])]
+    assert [one["plates"] for one in decisions.splits()] == [["a/*"], ["b/*"]]
+    assert decisions.about("merge", ["scene-02"]) == {"scene-00": ["scene-02", "scene-03"]}
+    assert decisions.about("rename", ["scene-05"]) == {}
+
+
+def test_comments_of_a_person_stay(tmp_path: Path) -> None:
+    path = tmp_path / "decisions.toml"
+    path.write_text('# why I did it\n[[decision]]\ndrop = "a/1" # ugly\nreason = ""\n', encoding="utf-8")
+    Decisions.load(tmp_path).add("keep", keep="b/1")
+    text = path.read_text(encoding="utf-8")
+    assert text.startswith('# why I did it\n[[decision]]\ndrop = "a/1" # ugly\n')
+    assert 'keep = "b/1"' in text
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("[[decision]\n", "not valid TOML"),
+        ("[drop]\nx = 1\n", r"\[drop\] is no decision"),
+        ('[[decision]]\nerase = "a"\n', "entry 1 decides nothing"),
+        ('[[decision]]\ndrop = "a"\nfor = 1\n', "entry 1 .drop. has a key 'for'"),
+        ("[[decision]]\ndrop = 3\n", "drop = 3 is no text"),
+        ('[[decision]]\nrename = "scene-00"\n', "entry 1 .rename. lacks title"),
+        ('[[decision]]\nmerge = [1]\ninto = "scene-00"\n', "merge = .1. is no value"),
+    ],
+)
+def test_an_entry_that_says_nothing_is_told(tmp_path: Path, text: str, what: str) -> None:
+    (tmp_path / "decisions.toml").write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=what):
+        Decisions.load(tmp_path)
+
+
+def test_thousands_of_decisions_are_looked_up_fast(tmp_path: Path) -> None:
+    import time
+
+    entries = "".join(f'[[decision]]\ndrop = "a-s{n:03d}/000000"\n' for n in range(2000))
+    (tmp_path / "decisions.toml").write_text(entries, encoding="utf-8")
+    decisions = Decisions.load(tmp_path)
+    names = [f"a-s{n % 5000:03d}/{n:06d}" for n in range(20_000)]
+    started = time.process_time()
+    decisions.about("pictures", names)
+    assert time.process_time() - started < 1.0

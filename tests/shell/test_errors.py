@@ -1,0 +1,200 @@
+"""Everything that a person can get wrong at the command line, told in three lines with the right exit code."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bglora.errors import BgloraError, Interrupted, MachineError, TimeIsUp, UserError
+from tests.shell.conftest import Answer, process
+
+Command = Callable[..., Answer]
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"), [(BgloraError, 2), (UserError, 2), (MachineError, 3), (TimeIsUp, 75), (Interrupted, 130)]
+)
+def test_every_kind_of_error_has_three_lines_and_its_exit_code(kind: type[BgloraError], code: int) -> None:
+    error = kind("What.", where="where", cure="cure")
+    assert str(error) == "What.\nwhere\ncure"
+    assert error.exit_code == code
+
+
+@pytest.mark.parametrize(
+    ("words", "what", "where", "cure"),
+    [
+        (["foo"], "No such command 'foo'.", "bglora", "--help"),
+        (["run", "--foo"], "No such option: --foo", "bglora run", "bglora run --help"),
+        (["status", "--limit", "x"], "--limit", "bglora status", "bglora status --help"),
+        (["status", "--limit", "0"], "--limit", "bglora status", "--help"),
+        (["status", "--executor", "cloud"], "--executor", "bglora status", "--help"),
+        (["init"], "FILM-NAME", "bglora init", "--help"),
+        (["run"], "Say what to run.", "bglora run", "bglora run --all"),
+        (["status"], "There is no bglora project here.", "", "bglora init"),
+        (["-C", "nowhere", "status"], "There is no bglora project here.", "nowhere", "bglora init"),
+        (["init", "a", "--film", "no film.mp4"], "There is no film at this path.", "no film.mp4", "quotes"),
+        (["init", "a", "--layers", "none"], "There is no folder of layers at this path.", "none", "--layers"),
+        (["init", ".."], "A project needs a name.", "..", "bglora init film-name"),
+        (["init", "a", "--preset", "gpu"], "There is no preset 'gpu'.", "--preset gpu", "cpu, studio"),
+    ],
+)
+def test_a_mistake_outside_of_a_project(command: Command, words: list[str], what: str, where: str, cure: str) -> None:
+    answer = command(*words)
+    told = answer.told
+    assert answer.code == 2
+    assert what in told[0]
+    assert where in told[1]
+    assert cure in told[2]
+    assert answer.out == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "what", "where", "cure"),
+    [
+        (["get", "ingest.fsp"], "There is no key ingest.fsp.", "ingest.fsp", "The nearest is ingest.fps."),
+        (["set", "ingest.fps", "many"], "ingest.fps = 'many' should be a number", "set ingest.fps", "per second"),
+        (["settings", "inpiant"], "There is no key inpiant.", "inpiant", "inpaint"),
+        (["status", "--set", "ingest.fps"], "--set wants TABLE.KEY=VALUE", "--set ingest.fps", "--set inpaint.engine"),
+        (["run", "--to", "paint"], "There is no stage 'paint'.", "paint", "ingest, segment"),
+        (["run", "--from", "train", "--to", "ingest"], "train comes after ingest.", "--from train --to ingest", "Swap"),
+        (["ingest", "--max-time", "soon"], "'soon' is no time.", "--max-time", "30m"),
+        (["clean", "everything"], "There is nothing called 'everything' to delete.", "to be had", "bglora clean"),
+        (["clean", "--yes"], "Say what to delete.", "clean", "bglora clean"),
+        (["init", "../film"], "There is a project here already.", "project.toml", "run --all"),
+        (["ingest"], "", "", ""),
+        (["segment"], "segment works on what ingest makes", "film", "bglora run --to segment"),
+    ],
+)
+def test_a_mistake_in_a_project(command: Command, words: list[str], what: str, where: str, cure: str) -> None:
+    assert command("init", "film").code == 0
+    os.chdir("film")
+    answer = command(*words)
+    told = answer.told
+    assert answer.code == 2
+    assert what in told[0]
+    assert where in told[1]
+    assert cure in told[2]
+
+
+def test_all_mistakes_of_a_manifest_are_told_at_once(command: Command) -> None:
+    command("init", "film")
+    Path("film/project.toml").write_text("[ingest]\nfps = -1\nfsp = 2\n[x]\n[train]\ndim = 'a'\nalpha = 0\n")
+    answer = command("-C", "film", "status")
+    assert answer.code == 2
+    lines = answer.err.splitlines()
+    assert lines[0] == "error: 5 settings are wrong."
+    assert [line.removeprefix("where:").strip().split(":")[1] for line in lines[1:6]] == ["2", "3", "4", "6", "7"]
+    assert lines[6].startswith("cure:")
+
+
+def test_no_traceback_without_debug_and_one_with_it(command: Command) -> None:
+    assert "Traceback" not in command("status").err
+    assert "Traceback" in command("status", "--debug").err
+    assert "Traceback" in command("--debug", "status").err
+
+
+def test_an_error_that_nobody_foresaw_has_three_lines_too(
+    command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    command("init", "film")
+    shutil.rmtree(tmp_path / "film" / "sources")
+    monkeypatch.setattr("bglora.project.Project.status", lambda self: 1 / 0)
+    answer = command("-C", "film", "status")
+    assert answer.code == 1
+    assert answer.told[0] == "bglora stumbled: ZeroDivisionError: division by zero"
+    assert answer.told[1] == str(tmp_path / "film" / ".bglora" / "logs" / "bglora-error.txt")
+    assert "--debug" in answer.told[2]
+    assert "ZeroDivisionError" in Path(answer.told[1]).read_text(encoding="utf-8")
+
+
+def test_ctrl_c_while_looking_ends_with_130(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    command("init", "film")
+
+    def stopped(self: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bglora.project.Project.status", stopped)
+    answer = command("-C", "film", "status")
+    assert answer.code == 130
+    assert answer.told[0] == "Stopped by you; everything done so far is kept."
+
+
+def test_two_runs_at_once_are_refused_and_looking_goes_on(command: Command, frames: Path, tmp_path: Path) -> None:
+    from bglora.engine.lock import ProjectLock
+
+    command("init", "film", "--film", frames)
+    with ProjectLock(tmp_path / "film"):
+        answer = process("-C", "film", "ingest", cwd=tmp_path)
+        assert answer.returncode == 2
+        assert "Another run is working on this project." in answer.stderr
+        assert str(os.getpid()) in answer.stderr
+        assert process("-C", "film", "status", cwd=tmp_path).returncode == 0
+        assert process("-C", "film", "get", "ingest.fps", cwd=tmp_path).returncode == 0
+    assert process("-C", "film", "ingest", cwd=tmp_path).returncode == 0
+
+
+def test_a_ledger_of_a_newer_version_is_not_touched(command: Command, frames: Path, tmp_path: Path) -> None:
+    command("init", "film", "--film", frames)
+    assert command("-C", "film", "ingest").code == 0
+    with sqlite3.connect(tmp_path / "film" / ".bglora" / "ledger.sqlite") as ledger:
+        ledger.execute("PRAGMA user_version=99")
+    ledger.close()
+    answer = command("-C", "film", "ingest")
+    assert answer.code == 2
+    assert "newer bglora" in answer.told[0]
+
+
+def test_a_project_of_a_newer_format_is_not_touched(command: Command, tmp_path: Path) -> None:
+    command("init", "film")
+    manifest = tmp_path / "film" / "project.toml"
+    manifest.write_text(manifest.read_text().replace("format = 1", "format = 7"))
+    answer = command("-C", "film", "status")
+    assert answer.code == 2
+    assert "format 7" in answer.told[0]
+    assert "pip install --upgrade" in answer.told[2]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions work differently on Windows")
+def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path, command: Command, frames: Path) -> None:
+    command("init", "film", "--film", frames)
+    root = tmp_path / "film"
+    if os.geteuid() == 0:
+        _as_nobody(tmp_path)
+        return
+    root.chmod(0o555)
+    try:
+        answer = command("-C", "film", "set", "ingest.fps", "1")
+        assert (answer.code, "can't be written" in answer.told[0]) == (2, True)
+        assert command("-C", "film", "status").code == 0
+        assert command("-C", "film", "ingest").code == 2
+    finally:
+        root.chmod(0o755)
+
+
+def _as_nobody(tmp_path: Path) -> None:
+    """The superuser may write everywhere: a process without rights tries it."""
+    import subprocess
+    import sys
+
+    from tests.shell.conftest import ROOT
+
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(0o755)
+    code = (
+        "import os, sys; os.setgid(65534); os.setuid(65534)\n"
+        "sys.path.insert(0, sys.argv[1]); from bglora.cli import run\n"
+        "print([run(['-C', 'film', *words]) for words in (['set', 'ingest.fps', '1'], ['status'], ['ingest'],"
+        " ['drop', 'a/1'])])"
+    )
+    tried = subprocess.run(
+        [sys.executable, "-c", code, str(ROOT)], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+    )
+    if "PermissionError" in tried.stderr or "No module named" in tried.stderr:
+        pytest.skip("another user can't read this Python installation")
+    assert tried.stdout.splitlines()[-1] == "[2, 0, 2, 2]", tried.stderr + tried.stdout
+    assert "Traceback" not in tried.stderr
