@@ -34,6 +34,7 @@ class Inpaint(Stage):
 
     name = "inpaint"
     home = "plates"
+    records = "plates/plates.jsonl"
     reads = ("ingest", "segment")
 
     def items(self, view: View) -> Iterable[Item]:
