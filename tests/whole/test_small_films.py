@@ -29,7 +29,7 @@ def test_a_film_of_one_shot_loses_its_walker_and_becomes_one_scene(tmp_path: Pat
     background = place(3)
     film = write_film(tmp_path / "walk.mp4", shot(background, 24))
     project = project_of(tmp_path, film)
-    result = project.run(to="cluster")
+    result = project.run(to="caption")
     assert result.exit_code == 0
     scenes = json.loads((project.root / "scenes" / "scenes.json").read_text("utf-8"))["scenes"]
     assert len(scenes) == 1
@@ -45,7 +45,7 @@ def test_a_film_of_one_shot_loses_its_walker_and_becomes_one_scene(tmp_path: Pat
 def test_a_film_without_characters_keeps_its_frames_bit_by_bit(tmp_path: Path) -> None:
     film = write_film(tmp_path / "empty.mp4", shot(place(5), 16, walker=False))
     project = project_of(tmp_path, film)
-    assert project.run(to="cluster").exit_code == 0
+    assert project.run(to="caption").exit_code == 0
     assert statuses(project.root) == {"made": 16}
     for plate in (project.root / "plates").glob("*/*.png"):
         frame = project.root / "frames" / plate.relative_to(project.root / "plates")
@@ -59,7 +59,7 @@ def test_a_film_with_one_plate_a_scene_gives_scenes_with_a_notice(tmp_path: Path
     film = write_film(tmp_path / "three.mp4", chain(*shots))
     root = bglora.init(tmp_path / "project", films=[film]).root
     project = bglora.open(root, given=["ingest.max_per_shot=1"], jobs=1)
-    assert project.run(to="cluster").exit_code == 0
+    assert project.run(to="caption").exit_code == 0
     found = json.loads((root / "scenes" / "scenes.json").read_text("utf-8"))
     assert found["scenes"], "small films get a smaller minimum, not an empty result"
     assert sum(len(scene["plates"]) for scene in found["scenes"]) + len(found["noise"]) == 3
