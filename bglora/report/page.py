@@ -36,7 +36,7 @@ def build_page(root: Path, view: View, status: Sequence[StageStatus]) -> Path:
 def render(root: Path, view: View, status: Sequence[StageStatus]) -> str:
     """The page as text."""
     contents = read_contents(view)
-    name = view.settings.project.name or root.resolve().name
+    name = view.settings.project.title or view.settings.project.name or root.resolve().name
     style, script = _asset("style.css"), _asset("script.js")
     sections = {
         "pipeline": pipeline_section(status),

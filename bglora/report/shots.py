@@ -10,7 +10,8 @@ from bglora.report.figures import card, code, figure, picture
 from bglora.report.markup import Child, Html, count, percent, tag
 from bglora.report.pictures import mask_over, photo, provenance_layer
 
-WIDTH = 320
+WIDTH = 384
+ORIGINS = (("recovered", "recovered"), ("guessed", "guessed"), ("untrusted", "not trusted"))
 CAMERAS = {"still": "still camera", "pan": "turning camera", "parallax": "travelling camera"}
 
 
@@ -26,7 +27,11 @@ def shots_section(root: Path, shots: list[Shot]) -> Html:
         tag("h2", "Shots", id="shots-title"),
         tag(
             "div",
-            tag("p", "What the film shows, where the characters are, and the plate without them."),
+            tag(
+                "div",
+                tag("p", "What the film shows, who is in it, and the plate without them."),
+                tag("p", origin_of_all(shots)),
+            ),
             _legend(),
             class_="intro",
         ),
@@ -35,6 +40,18 @@ def shots_section(root: Path, shots: list[Shot]) -> Html:
         id="shots",
         aria_labelledby="shots-title",
     )
+
+
+def origin_of_all(shots: list[Shot]) -> str:
+    """Where the pixels of all plates come from, in one sentence; empty without plates."""
+    plates = sum(shot.plates for shot in shots)
+    if not plates:
+        return ""
+    keys = ("recovered", "guessed", "untrusted")
+    means = {key: sum(shot.shares[key] * shot.plates for shot in shots) / plates for key in keys}
+    words = [f"{percent(1 - sum(means.values()))} of the plates' pixels are as filmed"]
+    words += [f"{percent(means[key])} {word}" for key, word in ORIGINS if means[key] > 0]
+    return ", ".join(words) + "."
 
 
 def _legend() -> Html:
@@ -73,7 +90,7 @@ def _shot(root: Path, shot: Shot) -> Html:
         tag(
             "div",
             [_column(root, sample) for sample in shot.samples],
-            class_="strip",
+            class_="strip rows" if len(shot.samples) < 3 else "strip",
             role="region",
             tabindex=0,
             aria_label=f"Frames, masks and plates of {shot.name}",
@@ -96,8 +113,7 @@ def _words(shot: Shot) -> list[str]:
     if shot.plates:
         hole = shot.shares["hole"]
         words.append(f"{percent(hole)} behind characters" if hole else "nobody there")
-        parts = [("recovered", "recovered"), ("guessed", "guessed"), ("untrusted", "not trusted")]
-        words += [f"{percent(shot.shares[key])} {word}" for key, word in parts if shot.shares[key] > 0]
+        words += [f"{percent(shot.shares[key])} {word}" for key, word in ORIGINS if shot.shares[key] > 0]
     return words
 
 
@@ -168,8 +184,8 @@ def _origin_words(row: Row | None) -> str:
         return ""
     if row.record.get("natural"):
         return "nobody there: the frame as it is"
-    parts = [("recovered", "recovered"), ("guessed", "guessed"), ("untrusted", "not trusted")]
-    return ", ".join(f"{percent(float(row.record.get(key) or 0))} {word}" for key, word in parts if row.record.get(key))
+    shares = {key: float(row.record.get(key) or 0) for key, _ in ORIGINS}
+    return ", ".join(f"{percent(shares[key])} {word}" for key, word in ORIGINS if shares[key])
 
 
 def _output(root: Path, row: Row | None, below: str) -> Path | None:
