@@ -42,6 +42,8 @@ class Console:
     def __init__(self, *, json: bool = False, quiet: bool = False, verbose: bool = False, debug: bool = False) -> None:
         self.json, self.quiet, self.verbose, self.debug = json, quiet, verbose, debug
         self._state: StageState | None = None
+        _adapt(sys.stdout, utf8=json)
+        _adapt(sys.stderr, utf8=False)
 
     # For people
 
@@ -66,7 +68,7 @@ class Console:
         """One JSON line on stdout; nothing without `--json`."""
         if self.json:
             line = json.dumps({"bglora": VERSION, "event": kind, **values}, ensure_ascii=False, default=str)
-            sys.stdout.write(line.encode("utf-8", "replace").decode("utf-8") + "\n")
+            sys.stdout.write(line + "\n")
             sys.stdout.flush()
 
     # While a run works
@@ -164,7 +166,7 @@ class Console:
             self._shown.moved(self._state)
 
     def _failed(self, event: ItemFailed) -> None:
-        what = f"{event.stage} {event.item} failed: {event.what}"
+        what = f"{event.stage} {event.item}: {event.what}"
         self._three_lines(what, event.where, event.cure, label="failed", error=False)
 
     def _notice(self, event: Notice) -> None:
@@ -190,6 +192,12 @@ class Console:
     def _trace(self, error: BaseException) -> None:
         sys.stderr.write("".join(traceback.format_exception(error)))
         sys.stderr.flush()
+
+
+def _adapt(stream: Any, *, utf8: bool) -> None:
+    """JSON is UTF-8 everywhere; for people, a sign that the terminal doesn't know becomes a question mark."""
+    if hasattr(stream, "reconfigure"):
+        stream.reconfigure(encoding="utf-8" if utf8 else None, errors="backslashreplace" if utf8 else "replace")
 
 
 def _rich(file: Any) -> RichConsole:

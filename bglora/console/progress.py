@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from rich.console import Console as RichConsole
     from rich.progress import Progress, TaskID
 
-EVERY = 10.0
-"""Seconds between two lines about the same stage in a log."""
+PAUSES = ((60.0, 10.0), (600.0, 30.0), (float("inf"), 120.0))
+"""In a log, a stage that has run for less than the first number of seconds says something after the second."""
 
 
 class Shown(Protocol):
@@ -102,7 +102,8 @@ class Lines:
         self._last = self._now()
 
     def moved(self, state: StageState) -> None:
-        if self._now() - self._last < EVERY:
+        pause = next(pause for until, pause in PAUSES if state.elapsed < until)
+        if self._now() - self._last < pause:
             return
         self._last = self._now()
         left = f", about {duration(state.left)} left" if state.left is not None else ""
