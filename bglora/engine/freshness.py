@@ -34,14 +34,24 @@ class Folders:
     def __init__(self, root: Path) -> None:
         self._root = os.fspath(root)
         self._known: dict[str, dict[str, str]] = {}
+        self.changed_at: dict[str, int] = {}
+        """When entries of a folder last came or went (mtime_ns), as it was just before the folder was read."""
 
     def stamp(self, path: str) -> str | None:
         """`size<TAB>mtime_ns` of a project-relative path; None if there is no such file."""
         folder, _, name = path.rpartition("/")
         found = self._known.get(folder)
         if found is None:
+            self.changed_at[folder] = self.modified(folder)
             found = self._known[folder] = _scan(f"{self._root}/{folder}")
         return found.get(name)
+
+    def modified(self, folder: str) -> int:
+        """mtime_ns of a folder; 0 if it is not there."""
+        try:
+            return os.stat(f"{self._root}/{folder}").st_mtime_ns
+        except OSError:
+            return 0
 
     def forget(self, folder: str) -> None:
         """Forgets a folder that was written to."""
@@ -50,6 +60,7 @@ class Folders:
     def forget_all(self) -> None:
         """Forgets everything."""
         self._known.clear()
+        self.changed_at.clear()
 
 
 def _scan(folder: str) -> dict[str, str]:
@@ -69,11 +80,17 @@ def _scan(folder: str) -> dict[str, str]:
 
 
 class Freshness:
-    """Answers what lies on disk: present digests of files, and the condition of each stage's outputs."""
+    """Answers what lies on disk: present digests of files, and the condition of each stage's outputs.
 
-    def __init__(self, root: Path, ledger: Ledger) -> None:
+    Args:
+        thorough: look at every file. Otherwise a folder in which no file came or went since it was last looked into is
+            taken to be as it was then: a file that was changed in place is noticed by the next thorough look.
+    """
+
+    def __init__(self, root: Path, ledger: Ledger, *, thorough: bool = True) -> None:
         self.root, self.ledger = root, ledger
         self.folders = Folders(root)
+        self._thorough = thorough
         self._digests: dict[str, str] = {}
         self._conditions: dict[str, dict[str, Condition]] = {}
 
@@ -82,18 +99,47 @@ class Freshness:
         found = self._conditions.get(stage)
         if found is None:
             found = self._conditions[stage] = {}
+            before = self.ledger.folders(stage)
+            trusted = set() if self._thorough else self._unchanged(before)
             restamped: list[tuple[str, str]] = []
             for item, outputs in self.ledger.outputs(stage):
-                condition, fresh_text = self._check(outputs)
+                condition, fresh_text = self._check(outputs, trusted)
                 if condition is not AS_RECORDED:
                     found[item] = condition
                 if fresh_text != outputs:
                     restamped.append((item, fresh_text))
-            self._store(stage, restamped)
+            self._store(stage, restamped, before, trusted, found)
             self.folders.forget_all()
         return found
 
-    def _check(self, outputs: str) -> tuple[Condition, str]:
+    def _unchanged(self, before: str) -> set[str]:
+        lines = (line.split("\t") for line in before.split("\n") if line)
+        return {folder for folder, mtime in lines if self.folders.modified(folder) == int(mtime)}
+
+    def _store(
+        self, stage: str, restamped: list[tuple[str, str]], before: str, trusted: set[str], odd: dict[str, Condition]
+    ) -> None:
+        if self.ledger.readonly:
+            return
+        doubtful = {path.rpartition("/")[0] for one in odd.values() for path in one.missing + one.edited}
+        kept = [line for line in before.split("\n") if line.partition("\t")[0] in trusted]
+        kept += [f"{name}\t{mtime}" for name, mtime in self.folders.changed_at.items() if name not in doubtful]
+        after = "\n".join(sorted(kept))
+        if restamped or after != before:
+            with self.ledger.transaction():
+                for item, outputs in restamped:
+                    self.ledger.put_outputs(stage, item, outputs)
+                self.ledger.put_folders(stage, after)
+
+    def as_recorded(self, inputs: str) -> bool:
+        """True if every input of an inputs text is there with the digest that it has in the text."""
+        digest = self._digests.get
+        for line in inputs.split("\n"):
+            if line and digest(line[33:]) != line[:32] and self.digest(line[33:]) != line[:32]:
+                return False
+        return True
+
+    def _check(self, outputs: str, trusted: set[str]) -> tuple[Condition, str]:
         if not outputs:
             return AS_RECORDED, outputs
         missing: list[str] = []
@@ -102,6 +148,9 @@ class Freshness:
         stamp, digests = self.folders.stamp, self._digests
         for line in outputs.split("\n"):
             path, digest, recorded = line.split("\t", 2)
+            if trusted and path.rpartition("/")[0] in trusted:
+                digests[path] = digest
+                continue
             found = stamp(path)
             if found == recorded:
                 digests[path] = digest
@@ -120,12 +169,6 @@ class Freshness:
         if not missing and not edited:
             return AS_RECORDED, outputs
         return Condition(tuple(missing), tuple(edited)), outputs
-
-    def _store(self, stage: str, restamped: list[tuple[str, str]]) -> None:
-        if restamped and not self.ledger.readonly:
-            with self.ledger.transaction():
-                for item, outputs in restamped:
-                    self.ledger.put_outputs(stage, item, outputs)
 
     def digest(self, path: str) -> str:
         """Digest of a file as it lies there now; `-` if it is missing. Read only if it changed since it was last read.

@@ -1,11 +1,12 @@
 """The ledger: what was made, from what, and how it ended. SQLite in WAL mode, written by one process at a time.
 
-    items     one row an item: its description, fingerprint, outputs with digests and stamps, remark, seconds
-    rows      one row a picture: status, reason, outputs, record
-    pending   items that are recorded but whose files may not all be in place yet
-    stages    per stage a revision that rises with every change, and the one that its records file shows
-    shared    files that sum up a stage, with the digest that they were written with
-    digests   digests of files that no stage made (sources), by size and modification time
+items     one row an item: its description, fingerprint, outputs with digests and stamps, remark, seconds
+rows      one row a picture: status, reason, outputs, record
+pending   items that are recorded but whose files may not all be in place yet
+stages    per stage a revision that rises with every change, the one that its records file shows, under which
+          circumstances its items were last listed, and when its folders were last looked into
+shared    files that sum up a stage, with the digest that they were written with
+digests   digests of files that no stage made (sources), by size and modification time
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ CREATE INDEX IF NOT EXISTS rows_by_item ON rows(stage, item);
 CREATE TABLE IF NOT EXISTS pending(
     stage TEXT, item TEXT, moves TEXT, PRIMARY KEY(stage, item)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS stages(
-    stage TEXT PRIMARY KEY, revision INTEGER, published INTEGER) WITHOUT ROWID;
+    stage TEXT PRIMARY KEY, revision INTEGER, published INTEGER, listing TEXT, folders TEXT) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS shared(
     stage TEXT, path TEXT, digest TEXT, stamp TEXT, PRIMARY KEY(stage, path)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS digests(
@@ -171,6 +172,11 @@ class Ledger:
         """The item's remark as JSON, empty if it has none."""
         return str(self._one("SELECT remark FROM items WHERE stage=? AND item=?", (stage, item)) or "")
 
+    def inputs(self, stage: str) -> Iterator[str]:
+        """Inputs text of every item of a stage."""
+        for row in self._db.execute("SELECT inputs FROM items WHERE stage=?", (stage,)):
+            yield row[0]
+
     def put_item(self, stage: str, row: ItemRow, pictures: Iterable[PictureRow]) -> None:
         """Stores an item and its pictures in place of what was known about it."""
         self._db.execute(
@@ -241,7 +247,7 @@ class Ledger:
     def bump(self, stage: str) -> None:
         """Raises the stage's revision."""
         self._db.execute(
-            "INSERT INTO stages VALUES(?,1,0) ON CONFLICT(stage) DO UPDATE SET revision=revision+1", (stage,)
+            "INSERT INTO stages VALUES(?,1,0,'','') ON CONFLICT(stage) DO UPDATE SET revision=revision+1", (stage,)
         )
 
     def unpublished(self, stage: str) -> bool:
@@ -251,6 +257,26 @@ class Ledger:
     def published(self, stage: str) -> None:
         """Says that the records file shows the present revision."""
         self._db.execute("UPDATE stages SET published=revision WHERE stage=?", (stage,))
+
+    def revision(self, stage: str) -> int:
+        """A number that differs whenever the stage's items or pictures do; 0 if it never ran."""
+        return int(self._one("SELECT revision FROM stages WHERE stage=?", (stage,)))
+
+    def listing(self, stage: str) -> str:
+        """Under which circumstances the recorded items were the listed ones; empty if that is not known."""
+        return str(self._one("SELECT listing FROM stages WHERE stage=?", (stage,)) or "")
+
+    def put_listing(self, stage: str, circumstances: str) -> None:
+        """Says that the recorded items are the listed ones under these circumstances."""
+        self._db.execute("UPDATE stages SET listing=? WHERE stage=?", (circumstances, stage))
+
+    def folders(self, stage: str) -> str:
+        """`folder<TAB>mtime_ns` lines of the output folders in which everything was as recorded."""
+        return str(self._one("SELECT folders FROM stages WHERE stage=?", (stage,)) or "")
+
+    def put_folders(self, stage: str, folders: str) -> None:
+        """Stores when which folders were as recorded."""
+        self._db.execute("UPDATE stages SET folders=? WHERE stage=?", (folders, stage))
 
     def shared(self, stage: str) -> dict[str, tuple[str, str]]:
         """path → (digest, stamp) of the stage's shared files as they were written."""
@@ -286,6 +312,14 @@ class Ledger:
             (stage,),
         ).fetchone()
         return float(row[0]), int(row[1]), int(row[2]), int(row[3])
+
+    def pictures(self) -> int:
+        """Pictures made, all stages together."""
+        return int(self._one("SELECT TOTAL(made) FROM items"))
+
+    def items_count(self, stage: str) -> int:
+        """Items of the stage."""
+        return int(self._one("SELECT COUNT(*) FROM items WHERE stage=?", (stage,)))
 
     def counts(self, stage: str) -> tuple[int, int, int]:
         """Pictures made, dropped and failed in the stage."""

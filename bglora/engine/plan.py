@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
+from bglora.engine import listing
 from bglora.engine.fingerprint import MISSING, about_text, explain, fingerprint, inputs_text
 from bglora.engine.freshness import AS_RECORDED, Condition, Freshness
 from bglora.engine.ledger import ItemRow, Ledger
 from bglora.engine.stage import Item, Stage
+from bglora.engine.view import LedgerView
 
 
 @dataclass(frozen=True)
@@ -161,15 +163,52 @@ class Judge:
         self.ledger, self.freshness, self.request = ledger, freshness, request
         self.decisions = decisions
 
-    def stage(self, stage: Stage, items: Iterable[Item], earlier: Iterable[str]) -> StagePlan:
+    def stage(self, stage: Stage, view: LedgerView, earlier: Iterable[str]) -> StagePlan:
         """The stage's plan.
 
         Args:
-            items: as the stage lists them now.
             earlier: names of the stages that the inputs may come from.
         """
         for name in earlier:
             self.freshness.verify(name)
+        if listing.unchanged(stage, view, self.ledger):
+            plan = self._unchanged(stage)
+            if plan is not None:
+                return plan
+        view.looked_at.clear()
+        plan = self._listed(stage, stage.items(view))
+        if not plan.todo and not plan.hidden:
+            self.settle(stage, view, plan)
+        return plan
+
+    def settle(self, stage: Stage, view: LedgerView, plan: StagePlan) -> None:
+        """Remembers that the recorded items are exactly the listed ones, once the plan is carried out."""
+        if plan.skipped or view.hidden(stage.name) or self.ledger.readonly:
+            return
+        circumstances = listing.circumstances(stage, view, self.ledger, view.looked_at)
+        if circumstances != self.ledger.listing(stage.name):
+            self.ledger.put_listing(stage.name, circumstances)
+
+    def _unchanged(self, stage: Stage) -> StagePlan | None:
+        """The plan of a stage whose items are the recorded ones: all fresh. None if a closer look is needed."""
+        conditions = self.freshness.verify(stage.name)
+        if any(one.missing for one in conditions.values()) or (conditions and self.request.overwrite_edits):
+            return None
+        if self.request.retry or _retries(self.decisions, stage.name):
+            return None
+        if not all(map(self.freshness.as_recorded, self.ledger.inputs(stage.name))):
+            return None
+        made, dropped, failed = self.ledger.counts(stage.name)
+        ends = self.ledger.ends(stage.name, ("failed",)) if failed else ()
+        drops = Counter(reason for _, _, _, reason in self.ledger.ends(stage.name, ("dropped",))) if dropped else {}
+        return StagePlan(
+            stage=stage.name, fresh=self.ledger.items_count(stage.name),
+            edited=tuple(path for name in sorted(conditions) for path in conditions[name].edited),
+            made=made, dropped=dropped, failed=failed, seconds=0.0, bytes=0,
+            failures=tuple((picture, reason) for _, picture, _, reason in ends), drops=dict(drops),
+        )  # fmt: skip
+
+    def _listed(self, stage: Stage, items: Iterable[Item]) -> StagePlan:
         conditions = self.freshness.verify(stage.name)
         recorded = self.ledger.items(stage.name)
         retries = _retries(self.decisions, stage.name)

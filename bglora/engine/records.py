@@ -44,7 +44,7 @@ def publish(
     whole = all(_as_written(root, path, *entry) for path, entry in known.items())
     if whole and not ledger.unpublished(stage.name) and (records.is_file() or not ledger.item_names(stage.name)):
         return ()
-    if ledger.empty_stage(stage.name) and not records.is_file():
+    if ledger.empty_stage(stage.name) and not records.is_file() and not known:
         return ()
     wanted = {} if ledger.empty_stage(stage.name) else stage.shared_files(view)
     kept: list[str] = []
@@ -200,9 +200,7 @@ def _adopted(lines: list[dict[str, Any]]) -> ItemRow:
     ends = [line["status"] for line in lines if line["picture"]]
     remark = next((canonical(line["remark"]) for line in lines if "remark" in line), "")
     error = next(("\n".join(line["error"]) for line in lines if "error" in line), "")
-    outputs = [
-        f"{path}\t{digest}\t{UNKNOWN_STAMP}" for line in lines for path, digest in line["outputs"].items()
-    ]
+    outputs = [f"{path}\t{digest}\t{UNKNOWN_STAMP}" for line in lines for path, digest in line["outputs"].items()]
     return ItemRow(
         item=lines[0]["item"], fingerprint=lines[0]["fingerprint"], about="", inputs="", outputs="\n".join(outputs),
         remark=remark, error=error, seconds=0.0, bytes=0,

@@ -47,6 +47,9 @@ from bglora.errors import EXIT_ITEMS_FAILED, EXIT_OK, BgloraError, UserError
 
 __all__ = ["Plan", "RunRequest", "RunResult", "Runner", "StagePlan", "StageResult", "StageStatus"]
 
+MANY = 50_000
+"""Pictures up to which `status` looks at every file."""
+
 
 @dataclass(frozen=True)
 class StageResult:
@@ -138,9 +141,14 @@ class Runner:
             return Plan(tuple(self._plans(ledger, request, chosen)))
 
     def status(self) -> list[StageStatus]:
-        """Per stage what is made, to do, failed and dropped, why, the time spent and left. Opens no picture."""
+        """Per stage what is made, to do, failed and dropped, why, the time spent and left. Opens no picture.
+
+        With more than `MANY` pictures a file that was changed in place, in a folder where none came or went, is
+        noticed by `plan` and `run` only.
+        """
         with self._ledger() as ledger:
-            plans = self._plans(ledger, RunRequest(), self.stages, patient=True)
+            thorough = ledger.pictures() <= MANY
+            plans = self._plans(ledger, RunRequest(), self.stages, patient=True, thorough=thorough)
             return [status_of(ledger, plan) for plan in plans]
 
     def view(self) -> LedgerView:
@@ -211,16 +219,22 @@ class Runner:
                 lock.release()
 
     def _plans(
-        self, ledger: Ledger, request: RunRequest, chosen: Sequence[Stage], *, patient: bool = False
+        self,
+        ledger: Ledger,
+        request: RunRequest,
+        chosen: Sequence[Stage],
+        *,
+        patient: bool = False,
+        thorough: bool = True,
     ) -> Iterator[StagePlan]:
         gone: dict[str, tuple[str, ...]] = {}
         view = LedgerView(self.root, self.settings, self.decisions, ledger, limit=request.limit, gone=gone)
-        judge = Judge(ledger, Freshness(self.root, ledger), self.decisions, request)
+        judge = Judge(ledger, Freshness(self.root, ledger, thorough=thorough), self.decisions, request)
         moving: dict[str, bool] = {}
         for stage in chosen:
             waits = tuple(name for name in stage.reads if moving.get(name))
             try:
-                plan = judge.stage(stage, stage.items(view), self.earlier(stage))
+                plan = judge.stage(stage, view, self.earlier(stage))
             except BgloraError as error:
                 if not waits and not patient:
                     raise
@@ -274,18 +288,20 @@ class _Run:
 
     def _stage(self, stage: Stage) -> StageResult:
         started = time.perf_counter()
-        plan = self.judge.stage(stage, stage.items(self.view), self.runner.earlier(stage))
+        plan = self.judge.stage(stage, self.view, self.runner.earlier(stage))
         files.check_room(self.root, plan.bytes or 0, stage.name)
         self.listener(StageStarted(stage.name, len(plan.todo), plan.pictures, plan.fresh, plan.seconds))
         making = Making(stage, self.runner, self.recorder, self.executor, self.stopping, self.scratch)
         try:
             self.recorder.forget(stage.name, plan.orphans)
-            self.gone[stage.name] = plan.hidden
+            self.gone[stage.name] = () if plan.orphans else plan.hidden
             making.all(plan.todo)
         except (Exception, KeyboardInterrupt):
             self._end(stage, making)
             raise
         edited = (*plan.edited, *self._end(stage, making))
+        if (plan.todo or plan.orphans) and making.done == len(plan.todo):
+            self.judge.settle(stage, self.view, plan)
         if edited:
             self.listener(Notice(f"{len(edited)} edited by you and kept", stage.name, edited[0]))
         made, dropped, failed = self.ledger.counts(stage.name)
@@ -306,6 +322,7 @@ class _Run:
         if self.ledger.pending():
             return ()
         making.tidy()
+        self.view.changed(stage.name)
         written = self.scratch / "written"
         files.remove_tree(written)
         kept = publish(

@@ -162,3 +162,11 @@ class Stage(ABC):
     def shared_files(self, view: View) -> Mapping[str, bytes]:
         """Files that sum up the whole stage (`frames/shots.json`), from the rows alone; path to content."""
         return {}
+
+    def surroundings(self, view: View) -> str:
+        """What `items` looks at besides settings, decisions, earlier rows and this package's code.
+
+        For instance the revision of a backend from another package. While it stays the same, a stage that `reads`
+        others need not be listed again when those and the settings did not change. Cheap: imports nothing heavy.
+        """
+        return ""

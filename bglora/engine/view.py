@@ -31,26 +31,43 @@ class LedgerView:
     ) -> None:
         self.root, self.settings, self.decisions, self.limit = root, settings, decisions, limit
         self._ledger, self._gone = ledger, gone if gone is not None else {}
+        self.looked_at: set[str] = set()
+        """Stages that were asked about."""
+        self._remarks: dict[tuple[str, str], Mapping[str, Any]] = {}
 
     def close(self) -> None:
         """Closes the ledger that it looks at."""
         self._ledger.close()
 
+    def hidden(self, stage: str) -> bool:
+        """True if the ledger still has items of the stage that no longer exist."""
+        return bool(self._gone.get(stage))
+
     def rows(self, stage: str) -> list[Row]:
         """Outcomes of a stage, sorted by picture; of items that still exist."""
+        self.looked_at.add(stage)
         gone = self._gone.get(stage, ())
         return [
-            LazyRow(item, picture, status, reason, outputs, record)
+            LazyRow.of(item, picture, status, reason, outputs, record)
             for picture, item, status, reason, outputs, record in self._ledger.rows(stage)
             if item not in gone
         ]
 
     def item_record(self, stage: str, item: str) -> Mapping[str, Any]:
-        """What `Tools.remark` stored for an item; empty if nothing."""
+        """What `Tools.remark` stored for an item; empty if nothing. The same object each time: not to be changed."""
+        self.looked_at.add(stage)
         if item in self._gone.get(stage, ()):
             return {}
-        text = self._ledger.remark(stage, item)
-        return json.loads(text) if text else {}
+        found = self._remarks.get((stage, item))
+        if found is None:
+            text = self._ledger.remark(stage, item)
+            found = self._remarks[stage, item] = json.loads(text) if text else {}
+        return found
+
+    def changed(self, stage: str) -> None:
+        """Says that the stage's items were made anew."""
+        for key in [key for key in self._remarks if key[0] == stage]:
+            del self._remarks[key]
 
     def chosen(self, pictures: Iterable[str]) -> set[str]:
         """The pictures to try on under `limit`: evenly spread over the shots and within each; all without a limit."""
@@ -62,8 +79,12 @@ class LazyRow(Row):
 
     _texts: tuple[str, str]
 
-    def __init__(self, item: str, picture: str, status: str, reason: str, outputs: str, record: str) -> None:
-        self.__dict__.update(item=item, picture=picture, status=status, reason=reason, _texts=(outputs, record))
+    @classmethod
+    def of(cls, item: str, picture: str, status: str, reason: str, outputs: str, record: str) -> LazyRow:
+        """From the ledger's texts."""
+        row = cls.__new__(cls)
+        row.__dict__.update(item=item, picture=picture, status=status, reason=reason, _texts=(outputs, record))
+        return row
 
     def __getattr__(self, name: str) -> Any:
         if name == "outputs":

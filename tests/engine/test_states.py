@@ -97,7 +97,9 @@ class Lives(RuleBasedStateMachine):
 
     def outputs(self) -> list[str]:
         skipped = ("sources/", ".jsonl")
-        return [path for path in contents(self.project.root) if not path.startswith(skipped[0]) and skipped[1] not in path]
+        return [
+            path for path in contents(self.project.root) if not path.startswith(skipped[0]) and skipped[1] not in path
+        ]
 
     @precondition(lambda self: self.outputs())
     @rule(data=st.data(), text=st.sampled_from(["mine", "mine too"]))

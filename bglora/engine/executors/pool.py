@@ -224,4 +224,3 @@ class _StopFlag:
         while not self._asked and self._pipe.poll():
             self._asked = self._pipe.recv()[0] == "stop"
         return self._asked
-
