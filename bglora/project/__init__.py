@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from bglora.engine.events import Listener, silent
 from bglora.errors import UserError
-from bglora.project.making import MANIFEST, make, make_demo
+
+MANIFEST = "project.toml"
 
 if TYPE_CHECKING:
     from bglora.decisions import Decisions
@@ -72,11 +73,15 @@ def init(
     Raises:
         UserError: a project is already there, a source is missing, or there is no such preset.
     """
+    from bglora.project.making import make
+
     return open(make(name, films, layers, preset, title, created or date.today()))
 
 
 def demo(folder: str | Path = "bglora-demo", *, listener: Listener = silent, jobs: int = 0) -> Project:
     """A project on the sample film that comes with the package, preset `cpu`. Opened if it is there already."""
+    from bglora.project.making import make_demo
+
     return open(make_demo(folder), listener=listener, jobs=jobs)
 
 
