@@ -110,7 +110,8 @@ def clean(
         return None
     for shown in clean_lines(found):
         session.console.result(shown)
-    session.console.say("Delete with: bglora clean WHAT --yes")
+    if found:
+        session.console.say("Delete with: bglora clean WHAT --yes")
     return None
 
 

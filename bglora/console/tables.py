@@ -109,12 +109,17 @@ def _what(stage: StagePlan) -> str:
 
 
 def _reasons(reasons: Mapping[str, int], kind: str = "") -> Iterator[RenderableType]:
-    shown = list(reasons.items())[:REASONS]
-    for reason, count in shown:
-        yield Text(f"  {count:>5} × {kind}{safe(reason)}", style="dim", overflow="fold")
+    if not reasons:
+        return
+    grid = Table.grid(padding=(0, 1, 0, 0))
+    grid.add_column(justify="right", width=7, no_wrap=True)
+    grid.add_column(overflow="fold")
+    for reason, count in list(reasons.items())[:REASONS]:
+        grid.add_row(Text(f"{number(count)} ×", style="dim"), Text(f"{kind}{safe(reason)}", style="dim"))
     rest = sum(list(reasons.values())[REASONS:])
     if rest:
-        yield Text(f"  {rest:>5} × {kind}other reasons", style="dim")
+        grid.add_row(Text(f"{number(rest)} ×", style="dim"), Text(f"{kind}other reasons", style="dim"))
+    yield grid
 
 
 def settings_lines(table: str, rows: Sequence[tuple[str, Any, str, str]]) -> Iterator[RenderableType]:

@@ -239,15 +239,16 @@ class Project:
         """
         from bglora.engine.lock import ProjectLock
         from bglora.project import cleaning
-        from bglora.stages import NAMES
+        from bglora.stages import load
 
+        stages = load()
         if not delete:
-            found = cleaning.survey(self.root, NAMES, overwrite_edits=overwrite_edits)
+            found = cleaning.survey(self.root, stages, overwrite_edits=overwrite_edits)
             return cleaning.choose(found, names) if names else found
         if not names:
             raise UserError("Say what to delete.", where="clean", cure="`bglora clean` shows what can be deleted.")
         with ProjectLock(self.root):
-            found = cleaning.choose(cleaning.survey(self.root, NAMES, overwrite_edits=overwrite_edits), names)
+            found = cleaning.choose(cleaning.survey(self.root, stages, overwrite_edits=overwrite_edits), names)
             cleaning.delete(self.root, found)
         return found
 

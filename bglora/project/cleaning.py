@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bglora.engine.stage import Stage
 from bglora.errors import UserError
 
 STATE = ".bglora"
@@ -42,25 +43,20 @@ class Cleanable:
         return values
 
 
-def survey(root: Path, stages: Sequence[str], *, overwrite_edits: bool = False) -> list[Cleanable]:
+def survey(root: Path, stages: Sequence[Stage], *, overwrite_edits: bool = False) -> list[Cleanable]:
     """Everything that can be deleted, what is free first. Nothing is changed.
 
     Args:
         overwrite_edits: files that a person edited count as well.
     """
+    scratch = "Half-done work of a stopped run; without it that work starts anew."
     free = [
         _folder(root / STATE / "orphans", "orphans", "Outputs that nothing makes any more.", 0.0),
-        _folder(
-            root / STATE / "scratch",
-            "scratch",
-            "Half-done work of a stopped run; without it that work starts anew.",
-            None,
-        ),
+        _folder(root / STATE / "scratch", "scratch", scratch, None),
         _folder(root / STATE / "logs", "logs", "Logs.", 0.0),
-        _folder(root / "report", "report", "The report; `bglora report` writes it again.", 10.0),
+        _folder(root / "report", "report", "`bglora report` writes it again.", 10.0),
     ]
-    made = _stages(root, stages, overwrite_edits) if (root / STATE / "ledger.sqlite").exists() else []
-    return [one for one in (*free, *made) if one.files]
+    return [one for one in (*free, *_stages(root, stages, overwrite_edits)) if one.files]
 
 
 def choose(found: Sequence[Cleanable], names: Sequence[str]) -> list[Cleanable]:
@@ -102,14 +98,14 @@ def _folder(folder: Path, name: str, about: str, seconds: float | None) -> Clean
     return Cleanable(name, about, files, size, seconds, paths=(folder,))
 
 
-def _stages(root: Path, stages: Sequence[str], overwrite_edits: bool) -> list[Cleanable]:
+def _stages(root: Path, stages: Sequence[Stage], overwrite_edits: bool) -> list[Cleanable]:
     from bglora.engine.freshness import Freshness
-    from bglora.engine.ledger import Ledger
+    from bglora.engine.opening import open_ledger
 
-    ledger = Ledger(root / STATE / "ledger.sqlite", readonly=True)
+    ledger = open_ledger(root, stages, lambda _: None, write=False)
     try:
         freshness = Freshness(root, ledger)
-        return [_stage(root, name, ledger, freshness, overwrite_edits) for name in stages]
+        return [_stage(root, stage.name, ledger, freshness, overwrite_edits) for stage in stages]
     finally:
         ledger.close()
 
@@ -119,7 +115,7 @@ def _stage(root: Path, name: str, ledger: Any, freshness: Any, overwrite_edits: 
     paths = [line.split("\t", 1)[0] for _, text in ledger.outputs(name) for line in text.split("\n") if line]
     there = [root / path for path in paths if overwrite_edits or path not in edited]
     there = [path for path in there if path.is_file()]
-    seconds = ledger.history(name)[0]
+    seconds = ledger.history(name)[0] or None  # of work found by content the time is not known
     size = sum(path.stat().st_size for path in there)
     return Cleanable(
         name, f"What {name} made.", len(there), size, seconds, 0 if overwrite_edits else len(edited), tuple(there)
