@@ -54,6 +54,7 @@ class TrainSettings(Table):
     validate_every: int = Field(0, ge=0, description="Optimizer steps between validations. 0: an eighth of all.")
     samples: int = Field(2, ge=0, le=8, description="Sample pictures painted at each validation.")
     sample_steps: int = Field(20, ge=1, le=200, description="Denoising steps of a sample picture.")
+    sample_guidance: float = Field(7.5, ge=0, le=30, description="Classifier-free guidance of a sample picture.")
     force: bool = Field(False, description="Start even though the memory estimate says that it won't fit.")
     seed: int = Field(0, ge=0, description="Seed of noise, order and initial weights.")
     threads: int = Field(

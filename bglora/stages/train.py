@@ -176,6 +176,7 @@ def _recipe(item: Item, train: Any) -> Recipe:
         validate_every=values["validate_every"],
         samples=values["samples"],
         sample_steps=values["sample_steps"],
+        sample_guidance=values["sample_guidance"],
         keep=values["keep"],
         seed=values["seed"],
         threads=values["threads"],

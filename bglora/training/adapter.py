@@ -27,8 +27,11 @@ class LoraLinear(nn.Module):
         self.up = nn.Parameter(torch.zeros((linear.out_features, dim), device=device))
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        branch = nn.functional.linear(nn.functional.linear(x.to(self.down.dtype), self.down) * self.scale, self.up)
-        return self.linear(x) + branch.to(x.dtype)
+        plain = self.linear(x)
+        if not (x.is_cuda and torch.is_autocast_enabled("cuda")):  # which casts weights to the input's format itself
+            x = x.to(self.down.dtype)
+        branch = nn.functional.linear(nn.functional.linear(x, self.down) * self.scale, self.up)
+        return plain + branch.to(plain.dtype)
 
 
 class Adapter:

@@ -75,7 +75,7 @@ class Recipe:
     validate_every: int = 0
     samples: int = 2
     sample_steps: int = 20
-    guidance_scale: float = 7.5
+    sample_guidance: float = 7.5
     keep: Literal["best", "last"] = "best"
     seed: int = 0
     threads: int = 2

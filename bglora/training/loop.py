@@ -191,7 +191,7 @@ class Training:
             return
         source = self.job.held_out or self.job.pictures
         prompts = [picture.caption for picture in _spread(source, recipe.samples)]
-        look = painting.Look(self.examples[0].bucket, recipe.sample_steps, recipe.guidance_scale)
+        look = painting.Look(self.examples[0].bucket, recipe.sample_steps, recipe.sample_guidance)
         self.samples.mkdir(parents=True, exist_ok=True)
         seeds = [recipe.seed + number for number in range(len(prompts))]
         for number, picture in enumerate(painting.paint(self.base, prompts, seeds, look)):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -32,52 +34,103 @@ class Memory:
         return int((self.base + self.adapter + self.activations) * ROOM)
 
 
+@dataclass(frozen=True)
+class Shape:
+    """What the count depends on: the U-Net's config (JSON) and number format, text widths, the recipe's sizes."""
+
+    unet: str
+    dtype: torch.dtype
+    states: int
+    pooled: int
+    dim: int
+    latents: tuple[int, int, int, int]
+    checkpointing: bool
+
+
 def estimate(base: Base, recipe: Recipe, bucket: Size) -> Memory:
     """Counts what autograd saves in one forward pass of the U-Net on the meta device (shapes without values)."""
     config, factor = base.unet.config, base.latent_factor
+    first, second = base.pipeline.text_encoder.config, base.pipeline.text_encoder_2.config
     dtype = next(base.unet.parameters()).dtype
-    with torch.device("meta"):
-        unet = type(base.unet).from_config(config)
-    unet.requires_grad_(False)
+    shape = Shape(
+        base.unet.to_json_string(),
+        dtype,
+        first.hidden_size + second.hidden_size,
+        second.projection_dim,
+        recipe.dim,
+        (recipe.batch_size, config.in_channels, bucket[0] // factor, bucket[1] // factor),
+        recipe.gradient_checkpointing,
+    )
     weights = sum(p.numel() * dtype.itemsize for p in base.unet.parameters())
-    adapter = Adapter(unet, recipe.dim, recipe.alpha, 0)
-    size = sum(p.numel() for p in adapter.parameters().values())
-    unet.to(dtype=dtype)
-    if recipe.gradient_checkpointing:
-        unet.enable_gradient_checkpointing()
-    unet.train()
-    shape = (recipe.batch_size, config.in_channels, bucket[0] // factor, bucket[1] // factor)
-    saved = _saved_bytes(unet, shape, dtype, base)
+    adapter, saved = _count(shape)
     if recipe.gradient_checkpointing:
         # one block at a time is computed again; SDXL's largest holds about an eighth of what is saved without
-        plain = estimate(base, replace(recipe, gradient_checkpointing=False), bucket)
-        saved += plain.activations // 8
-    return Memory(weights, size * ADAM_BYTES, saved)
+        saved += _count(replace(shape, checkpointing=False))[1] // 8
+    return Memory(weights, adapter * ADAM_BYTES, saved)
 
 
-def _saved_bytes(unet: Any, shape: tuple[int, ...], dtype: torch.dtype, base: Base) -> int:
+@lru_cache(maxsize=32)
+def _count(shape: Shape) -> tuple[int, int]:
+    """Parameters of the LoRA, and bytes that the backward pass needs kept."""
+    from diffusers import UNet2DConditionModel
+
+    with torch.device("meta"):
+        unet = UNet2DConditionModel.from_config(json.loads(shape.unet))
+    unet.requires_grad_(False)
+    unet.set_attn_processor(_FusedAttention())
+    adapter = Adapter(unet, shape.dim, 1.0, 0)
+    unet.to(dtype=shape.dtype)  # the LoRA too: autocast runs it in the base's format
+    if shape.checkpointing:
+        unet.enable_gradient_checkpointing()
+    unet.train()
+    return sum(p.numel() for p in adapter.parameters().values()), _saved_bytes(unet, shape)
+
+
+class _KeepsInputs(torch.autograd.Function):
+    """Stands for fused attention: keeps query, key, value and result, never the attention matrix."""
+
+    @staticmethod
+    def forward(context: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        result = torch.empty_like(query)
+        context.save_for_backward(query, key, value, result)
+        return result
+
+    @staticmethod
+    def backward(context: Any, *_: Any) -> Any:
+        raise NotImplementedError("shapes are counted, nothing is trained")
+
+
+class _FusedAttention:
+    """Attention processor for counting; on the meta device diffusers' own would keep whole attention matrices."""
+
+    def __call__(self, attention: Any, states: Any, encoder_hidden_states: Any = None, *_: Any, **__: Any) -> Any:
+        context = states if encoder_hidden_states is None else encoder_hidden_states
+        mixed = _KeepsInputs.apply(attention.to_q(states), attention.to_k(context), attention.to_v(context))
+        return attention.to_out[1](attention.to_out[0](mixed))
+
+
+def _saved_bytes(unet: Any, shape: Shape) -> int:
     storages: dict[int, int] = {}
     kept = []  # keeps storages alive, so that their addresses stay different
-    frozen = {id(p) for p in unet.parameters()}
+    weights = {id(p) for p in unet.parameters()}
 
     def note(tensor: torch.Tensor) -> torch.Tensor:
-        if id(tensor) not in frozen and not isinstance(tensor, torch.nn.Parameter):
+        if id(tensor) not in weights:
             storage = tensor.untyped_storage()
             kept.append(storage)
             storages[storage._cdata] = storage.nbytes()
         return tensor
 
-    first = base.pipeline.text_encoder.config
-    second = base.pipeline.text_encoder_2.config
+    def empty(*size: int) -> torch.Tensor:
+        return torch.empty(size, device="meta", dtype=shape.dtype)
+
+    batch = shape.latents[0]
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         unet(
-            torch.empty(shape, device="meta", dtype=dtype),
-            torch.empty(shape[0], device="meta", dtype=torch.long),
-            torch.empty(shape[0], 77, first.hidden_size + second.hidden_size, device="meta", dtype=dtype),
-            added_cond_kwargs={
-                "text_embeds": torch.empty(shape[0], second.projection_dim, device="meta", dtype=dtype),
-                "time_ids": torch.empty(shape[0], 6, device="meta"),
-            },
+            empty(*shape.latents),
+            torch.empty(batch, device="meta", dtype=torch.long),
+            empty(batch, 77, shape.states),
+            added_cond_kwargs={"text_embeds": empty(batch, shape.pooled), "time_ids": empty(batch, 6)},
         )
     return sum(storages.values())
 
