@@ -278,7 +278,15 @@ class _Run:
     def all(self, chosen: Sequence[Stage]) -> RunResult:
         """Runs the chosen stages in order."""
         self.recorder.recover()
-        results = [self._stage(stage) for stage in chosen]
+        results: list[StageResult] = []
+        for stage in chosen:
+            try:
+                results.append(self._stage(stage))
+            except UserError as error:  # nothing to work on: no wonder after failures, which are the news then
+                if not any(one.failed for one in results):
+                    raise
+                self.listener(Notice(f"{error.what} It waits for what failed before.", stage.name))
+                break
         failures = [
             Failure(stage.name, item, picture, reason)
             for stage in chosen
