@@ -25,13 +25,21 @@ def close_run(session: Session, project: Project, result: RunResult) -> int:
             session.console.say(f"{sentence.text} {sentence.change}")
     elif not result.failures:
         session.console.say("Nothing to do: everything is done and up to date.")
-    for one in result.failures[:FAILURES]:
-        session.console.result(f"failed: {one.stage} {one.picture}: {one.reason}")
-    if result.failures:
-        rest = len(result.failures) - FAILURES
-        session.console.result(
-            (f"{rest} more failed. " if rest > 0 else "")
-            + "All reasons: bglora status. Try again: bglora retry, then bglora run --all."
-        )
+    _tell_failures(session, result)
     session.console.emit("result", {**asdict(result), "exit_code": result.exit_code})
     return result.exit_code
+
+
+def _tell_failures(session: Session, result: RunResult) -> None:
+    """An item with its reason on one line, however many of its pictures failed because of it."""
+    from collections import Counter
+
+    from bglora.console.words import counted
+
+    alike = Counter((one.stage, one.item, one.reason) for one in result.failures)
+    for (stage, item, reason), count in list(alike.items())[:FAILURES]:
+        session.console.result(f"failed: {stage} {item}, {counted(count, 'picture')}: {reason}")
+    if alike:
+        rest = sum(list(alike.values())[FAILURES:])
+        more = f"{counted(rest, 'more picture')} failed. " if rest else ""
+        session.console.result(f"{more}All reasons: bglora status. Try again: bglora retry, then bglora run --all.")
