@@ -55,4 +55,22 @@ def write_pipeline(
     for name in ("tokenizer", "tokenizer_2"):
         for file in (tokenizers / name).iterdir():
             (out / name / file.name).write_bytes(file.read_bytes())
+    for name in ("text_encoder", "text_encoder_2"):
+        _name_as_published(out / name / "model.safetensors")
     save_basis(basis, out / "vae" / "patch_basis.safetensors")
+    for file in out.rglob("*.safetensors"):
+        file.chmod(0o644)  # safetensors writes files for the owner only, which a wheel would keep
+
+
+def _name_as_published(path: Path) -> None:
+    """Give text weights the names of SDXL's own files ("text_model. ..."), which every version of transformers reads.
+
+    Version 5 writes CLIPTextModel without that prefix, and version 4 then starts it from random numbers.
+    """
+    from safetensors.torch import load_file, save_file
+
+    named = {}
+    for name, weight in load_file(path).items():
+        complete = name.startswith(("text_model.", "text_projection."))
+        named[name if complete else f"text_model.{name}"] = weight
+    save_file(named, path, metadata={"format": "pt"})

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from bglora.assets.train_mini import clock, pca_encoder, stills, text
 from bglora.assets.train_mini.captions import choose_caption
 
-BUCKETS = {(128, 128): (0.72, 16), (96, 160): (0.1, 16), (160, 96): (0.06, 16), (192, 192): (0.12, 7)}
+BUCKETS = {(128, 128): (0.8, 16), (96, 160): (0.1, 16), (160, 96): (0.05, 16), (192, 192): (0.05, 7)}
+WHOLE_SHARE = 0.75  # of the examples; whole pictures are what is painted when nobody asks for a crop
 PEAK_RATE = 1e-3
 CHARACTER_WEIGHT = 3.0  # a character covers few latent cells; without more weight the words for it are not learned
 
@@ -123,7 +124,9 @@ class Trainer:
         targets = list(BUCKETS)
         target = targets[rng.choice(len(targets), p=[BUCKETS[t][0] for t in targets])]
         size = BUCKETS[target][1]
-        rows = rng.integers(0, len(pools[target].latents), size)
+        whole = (pools[target].time_ids == (*target, 0, 0, *target)).all(axis=1)
+        kinds = [np.flatnonzero(whole), np.flatnonzero(~whole)]
+        rows = np.array([rng.choice(kinds[int(rng.random() >= WHOLE_SHARE)]) for _ in range(size)])
         captions = [choose_caption(self.train[source], rng) for source in pools[target].sources[rows]]
         times = ((np.arange(size) + rng.random(size)) / size * 1000).astype(np.int64)
         noise = rng.standard_normal(pools[target].latents[rows].shape, dtype=np.float32)
