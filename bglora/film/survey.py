@@ -6,7 +6,13 @@ It keeps about 1.4 kB a frame (190 MB for 90 minutes at 24 frames per second); p
 from __future__ import annotations
 
 import math
+from collections import deque
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
+
+from bglora.film.change import Change
+from bglora.film.titles import TitleWatch
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,11 +22,36 @@ THUMB = (27, 48)
 WORKING_AREA = 512 * 288
 """Pixels of the working picture, on which sharpness, letters and bars are measured; smaller frames are not enlarged."""
 
+LOOK_AHEAD = 5
+"""Frames after a change in which the old view may come back."""
+MUCH = 0.25
+"""Change from which on a cut is possible."""
+
 
 def working_size(height: int, width: int) -> tuple[int, int]:
     """(height, width) of the working picture of a frame of this size; the aspect is kept."""
     scale = min(1.0, math.sqrt(WORKING_AREA / (height * width)))
     return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+@dataclass(frozen=True)
+class Light:
+    """Luma of one frame, bars left out, 0 to 255: mean, standard deviation, and the range of all but 0.2 % of it."""
+
+    mean: float
+    contrast: float
+    darkest: float
+    brightest: float
+
+    @property
+    def plain(self) -> bool:
+        """True for a frame that shows nothing: black, white, any one color."""
+        return self.contrast < 1.6 and self.brightest - self.darkest < 12
+
+    @property
+    def shows(self) -> bool:
+        """True for a frame that shows something clearly."""
+        return self.brightest - self.darkest >= 32
 
 
 class Survey:
@@ -32,11 +63,20 @@ class Survey:
         """Seconds of each frame from the first one's."""
         self.sharpness: list[float] = []
         """Variance of the Laplacian of the working picture, bars left out; 0 for a frame that could not be read."""
+        self.light: list[Light] = []
+        self.change: list[float] = []
+        """What is new in each frame since the one before (`change.py`); 0 for the first."""
+        self.passing: list[float] = []
+        """For a frame with much change: the least change of one of the next frames against the one before it, and of
+        it against earlier ones. Small at both ends of a flash: the old view is back soon."""
         self.failed: set[int] = set()
         """Numbers of frames that could not be read."""
         self.breaks: set[int] = set()
         """Numbers of frames whose size differs from the one before: a shot cannot go on over them."""
         self._brightest: np.ndarray | None = None
+        self._change = Change()
+        self._titles = TitleWatch()
+        self._recent: deque[tuple[int, np.ndarray]] = deque(maxlen=LOOK_AHEAD + 1)
 
     def __len__(self) -> int:
         return len(self._thumbs)
@@ -55,26 +95,70 @@ class Survey:
             if self._brightest is not None:
                 self.breaks.add(len(self))
             self._brightest = working.copy()
+            self._recent.clear()
         else:
             np.maximum(self._brightest, working, out=self._brightest)
+        inside = working[lit(self._brightest)]
+        small = self._change.small(working)
+        self.change.append(self._change.between(self._recent[-1][1], small) if self._recent else 0.0)
+        self.passing.append(1.0)
+        self._look_back(small)
+        self._recent.append((len(self), small))
+        self._titles.add(working)
         self._thumbs.append(cv2.resize(working, THUMB[::-1], interpolation=cv2.INTER_AREA))
         self.times.append(time)
-        self.sharpness.append(sharpness(working[lit(self._brightest)]))
+        self.light.append(_light(inside))
+        self.sharpness.append(sharpness(inside))
 
     def add_failed(self, time: float) -> None:
         """Takes in a frame that could not be read: it counts, and looks like the one before."""
         import numpy as np
 
         self.failed.add(len(self))
+        self._titles.add_missing()
         self._thumbs.append(self._thumbs[-1] if self._thumbs else np.zeros(THUMB, np.uint8))
         self.times.append(time)
         self.sharpness.append(0.0)
+        self.change.append(0.0)
+        self.passing.append(1.0)
+        self.light.append(self.light[-1] if self.light else Light(0, 0, 0, 0))
 
     def thumbs(self) -> np.ndarray:
         """uint8 (N, 27, 48): all frames, tiny."""
         import numpy as np
 
         return np.stack(self._thumbs) if self._thumbs else np.zeros((0, *THUMB), np.uint8)
+
+    def titles(self) -> list[tuple[int, int]]:
+        """Runs (first, last) of frames that carry letters."""
+        return self._titles.finish()
+
+    def _look_back(self, small: np.ndarray) -> None:
+        """Compares this frame with the one before each recent change, and after one of its own with earlier ones."""
+        for (_, before), (number, _) in pairwise(self._recent):
+            if self.change[number] > MUCH:
+                self.passing[number] = min(self.passing[number], self._change.between(before, small))
+        if self.change[-1] > MUCH:
+            for _, before in list(self._recent)[:-1]:
+                self.passing[-1] = min(self.passing[-1], self._change.between(before, small))
+
+
+def _light(picture: np.ndarray) -> Light:
+    import numpy as np
+
+    if not picture.size:
+        return Light(0, 0, 0, 0)
+    counts = np.bincount(picture.ravel(), minlength=256)
+    levels, total = np.arange(256), picture.size
+    mean = float(counts @ levels) / total
+    variance = float(counts @ np.square(levels)) / total - mean * mean
+    share = np.cumsum(counts) / total
+    return Light(
+        mean,
+        math.sqrt(max(0.0, variance)),
+        float(np.searchsorted(share, 0.001)),
+        float(np.searchsorted(share, 0.999)),
+    )
 
 
 def sharpness(working: np.ndarray) -> float:
@@ -85,11 +169,11 @@ def sharpness(working: np.ndarray) -> float:
 
 
 def lit(brightest: np.ndarray) -> tuple[slice, slice]:
-    """The part of the picture inside rows and columns that were black all the time so far."""
+    """The part of the picture inside rows and columns that were black all the time so far; all of it in the dark."""
     import numpy as np
 
     rows = np.flatnonzero(brightest.max(axis=1) > 24)
     columns = np.flatnonzero(brightest.max(axis=0) > 24)
-    if not len(rows) or not len(columns):
+    if len(rows) < 0.4 * brightest.shape[0] or len(columns) < 0.4 * brightest.shape[1]:
         return slice(None), slice(None)
     return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
