@@ -147,7 +147,7 @@ def parameters(*, hidden: bool = False) -> list[inspect.Parameter]:
         if hidden:
             option = copy(option)
             option.hidden = True
-        annotation = Annotated.__class_getitem__((kind, option))  # type: ignore[attr-defined]
+        annotation: Any = Annotated[kind, option]
         found.append(inspect.Parameter(one.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
     return found
 
