@@ -18,24 +18,25 @@ from typing import Any
 
 import numpy as np
 
-BREAK = 0.2
+BREAK = 0.04
 """Likeness of plates next to each other in a shot below which a new run begins."""
-NEIGHBOR = 0.57
-"""Likeness that being neighbors in the film adds (at SURE, none at FAIR): consecutive shots mostly stay at a place."""
-FAIR, SURE = 0.1, 0.55
-DENSE = 0.05
-"""Likeness that being in one dense group of HDBSCAN adds."""
-CONFIRMED = 1.3
+NEIGHBOR, SURE = 1.3, 0.4
+"""Likeness that being neighbors in the film adds, in full from a likeness of SURE on, less below: consecutive shots
+mostly stay at a place. Chosen on sequences of stills (several cameras in each of many built places)."""
+DENSE = 0.1
+"""Likeness that being in one dense group of HDBSCAN adds to runs that are not far below the threshold."""
+CONFIRMED = 1.6
 DOUBT = 0.6
 """Pairs of runs from `threshold - DOUBT` on are looked at for matched geometry."""
 MAX_PAIRS = 200
+FARTHEST = 3.0
 WIDE = 1000
 """From so many plates on, descriptors are reduced to COMPONENTS principal components before HDBSCAN."""
 COMPONENTS = 64
 SMALL_FILM = 30
 """A film with fewer plates than SMALL_FILM x min_size is small: the minimum follows what is there."""
-COVERED = 0.75
-"""Share of a small film's plates that scenes shall hold."""
+COVERED, FEW = 0.9, 12
+"""Share of a small film's plates that scenes shall hold; a scene needs at most a FEWth of them."""
 
 
 @dataclass(frozen=True)
@@ -121,13 +122,14 @@ def find_runs(vectors: np.ndarray, shots: Sequence[str], likeness: Callable[[np.
 def effective_minimum(sizes: Sequence[int], wanted: int) -> int:
     """The smallest size of a place that is used: `wanted`, or less where the film is small or nothing reaches it.
 
-    In a small film it is the largest minimum with which scenes hold COVERED of all plates.
+    In a small film it is the largest minimum with which scenes hold COVERED of all plates, but no more than a
+    FEWth of them.
     """
     total = sum(sizes)
     small = total < SMALL_FILM * wanted
     if not small and max(sizes) >= wanted:
         return wanted
-    for least in range(wanted, 1, -1):
+    for least in range(min(wanted, max(1, total // FEW)), 1, -1):
         if sum(size for size in sizes if size >= least) >= COVERED * total:
             return least
     return 1
@@ -143,8 +145,9 @@ def dense_groups(vectors: np.ndarray, rules: Rules) -> np.ndarray:
     if count > WIDE:
         vectors = _reduced(vectors)
     model: Any = hdbscan.HDBSCAN(
-        min_cluster_size=max(2, min(rules.min_size, count // 4)),
+        min_cluster_size=max(2, min(rules.min_size, count // 8)),
         min_samples=rules.min_samples,
+        cluster_selection_method="leaf",  # small dense groups: merging them is the linkage's work
         core_dist_n_jobs=1,
     )
     return np.asarray(model.fit_predict(vectors.astype(np.float64)))
@@ -163,11 +166,12 @@ def _affinity(
     total = plain.copy()
     for i in range(len(runs) - 1):
         if _source(runs[i]) == _source(runs[i + 1]):
-            extra = NEIGHBOR * float(np.clip((plain[i, i + 1] - FAIR) / (SURE - FAIR), 0, 1))
+            extra = NEIGHBOR * min(1.0, float(plain[i, i + 1]) / SURE)
             total[i, i + 1] += extra
             total[i + 1, i] += extra
     dense = _majority(dense_groups(vectors, rules), runs)
-    total += DENSE * ((dense[:, None] == dense[None]) & (dense[:, None] >= 0))
+    together = (dense[:, None] == dense[None]) & (dense[:, None] >= 0)
+    total += DENSE * (together & (plain >= rules.threshold - DENSE))
     for i, j in _confirmed(total, runs, rules.threshold, confirm):
         total[i, j] = total[j, i] = max(CONFIRMED, total[i, j])
     return total
@@ -192,10 +196,10 @@ def _merge(affinity: np.ndarray, threshold: float) -> list[int]:
 
     if len(affinity) == 1:
         return [1]
-    distance = np.maximum(2.0 - affinity, 0.0)
+    distance = np.maximum(FARTHEST - affinity, 0.0)
     np.fill_diagonal(distance, 0.0)
     tree = linkage(squareform((distance + distance.T) / 2, checks=False), "average")
-    return [int(label) for label in fcluster(tree, 2.0 - threshold, "distance")]
+    return [int(label) for label in fcluster(tree, FARTHEST - threshold, "distance")]
 
 
 def _majority(labels: np.ndarray, runs: list[Run]) -> np.ndarray:
