@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from bglora.errors import UserError
-from bglora.film.bars import find_bars
-from bglora.film.choice import Rule, choose
+from bglora.film.bars import BarWatch
+from bglora.film.choice import Choice, Rule, choose
 from bglora.film.png import write_png
 from bglora.film.reader import FolderReader, FrameReader, VideoReader
 from bglora.film.shots import Shot, find_shots
@@ -17,6 +17,9 @@ from bglora.film.survey import Survey, working_size
 
 FOLDER_FPS = 24.0
 """A folder of frames has no rate; films have 24 frames per second."""
+
+BARS_EVERY = 6
+"""Frames from one look for letterbox bars to the next."""
 
 Progress = Callable[[float, float, str], None]
 
@@ -59,8 +62,9 @@ class Ingestion:
         """
         self.name, self.path, self.names = name, path, names
         self._rule, self._crop_bars, self._progress = rule, crop_bars, progress
-        self._survey = Survey()
+        self._survey, self._bars = Survey(), BarWatch()
         self._shots: list[Shot] = []
+        self._choices: list[Choice] = []
         self._problems: dict[int, str] = {}
 
     def survey(self) -> dict[str, Any]:
@@ -79,10 +83,12 @@ class Ingestion:
                 where=str(self.path),
                 cure="replace the file, or take it off [sources] films",
             )
-        crop = find_bars(survey, facts["video"]["size"]) if self._crop_bars and not survey.breaks else (0, 0, 0, 0)
+        crop = self._bars.bars() if self._crop_bars and not survey.breaks else (0, 0, 0, 0)
         facts["video"]["crop"] = list(crop)
         facts["count"] = facts["video"]["count"] = len(survey)
-        self._shots = find_shots(survey)
+        shots = find_shots(survey)
+        self._choices = [choose(shot, survey, self._rule) for shot in shots]
+        self._shots = [choice.noted_in(shot) for shot, choice in zip(shots, self._choices, strict=True)]
         facts["shots"] = [
             {
                 "name": self.shot_name(place),
@@ -136,9 +142,9 @@ class Ingestion:
     def _kept(self) -> list[tuple[int, int]]:
         """(place of the shot, frame number), ascending; frames that could not be read are among them."""
         kept: list[tuple[int, int]] = []
-        for place, shot in enumerate(self._shots):
+        for place, (shot, choice) in enumerate(zip(self._shots, self._choices, strict=True)):
             failed = [number for number in self._problems if shot.first <= number <= shot.last]
-            kept += [(place, number) for number in sorted([*choose(shot, self._survey, self._rule), *failed])]
+            kept += [(place, number) for number in sorted([*choice.kept, *failed])]
         return kept
 
     def _reader(self) -> FrameReader:
@@ -154,7 +160,7 @@ class Ingestion:
             facts = self._survey_frames(video)
             if not video.losses:
                 return facts
-        self._survey = Survey()
+        self._survey, self._bars = Survey(), BarWatch()
         with VideoFile(self.path, threads=1) as video:  # damaged: again, with a result that does not depend on timing
             return self._survey_frames(video)
 
@@ -171,6 +177,8 @@ class Ingestion:
             moment = frame.time if frame.time is not None else number / video.fps
             start = moment if start is None else start
             self._survey.add(video.grey(frame, size), moment - start)
+            if number % BARS_EVERY == 0:
+                self._bars.add(video.grey(frame, video.size))
             self._progress(number + 1, max(total, number + 1) * 1.2, "looking at frames")
         if any(later[1] <= earlier[1] for earlier, later in zip(index, index[1:], strict=False)) or video.losses:
             index = []
@@ -194,6 +202,8 @@ class Ingestion:
             size = size or picture.shape[:2]
             height, width = working_size(*picture.shape[:2])
             grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+            if number % BARS_EVERY == 0:
+                self._bars.add(grey)
             self._survey.add(cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA), time)
             self._progress(number + 1, len(self.names) * 1.2, "looking at pictures")
         return {

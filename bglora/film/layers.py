@@ -161,3 +161,12 @@ def _number(folder: Path, name: str) -> int:
             cure="name it <FFFFFF>.png or <shot>/<FFFFFF>.png after its frame, or give the layers without a film",
         )
     return int(digits[1])
+
+
+def cropped(picture: np.ndarray, remark: Mapping[str, Any]) -> np.ndarray:
+    """A layer (H, W) or (H, W, C) at the size of the frames: letterbox bars are cut off if it still has them."""
+    video = remark["video"]
+    if tuple(picture.shape[:2]) != tuple(video["size"]):
+        return picture
+    top, bottom, left, right = video["crop"]
+    return picture[top : picture.shape[0] - bottom, left : picture.shape[1] - right]

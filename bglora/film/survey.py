@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from bglora.film.change import Change
+from bglora.film.change import Change, Comparison
 from bglora.film.titles import TitleWatch
 
 if TYPE_CHECKING:
@@ -66,6 +66,8 @@ class Survey:
         self.light: list[Light] = []
         self.change: list[float] = []
         """What is new in each frame since the one before (`change.py`); 0 for the first."""
+        self.camera: list[tuple[float, float, float]] = []
+        """How the camera moved since the frame before: (across, down, closer), see `change.Comparison`."""
         self.passing: list[float] = []
         """For a frame with much change: the least change of one of the next frames against the one before it, and of
         it against earlier ones. Small at both ends of a flash: the old view is back soon."""
@@ -100,7 +102,9 @@ class Survey:
             np.maximum(self._brightest, working, out=self._brightest)
         inside = working[lit(self._brightest)]
         small = self._change.small(working)
-        self.change.append(self._change.between(self._recent[-1][1], small) if self._recent else 0.0)
+        step = self._change.between(self._recent[-1][1], small) if self._recent else Comparison(0.0, 0.0, 0.0, 0.0)
+        self.change.append(step.change)
+        self.camera.append((step.across, step.down, step.closer))
         self.passing.append(1.0)
         self._look_back(small)
         self._recent.append((len(self), small))
@@ -120,6 +124,7 @@ class Survey:
         self.times.append(time)
         self.sharpness.append(0.0)
         self.change.append(0.0)
+        self.camera.append((0.0, 0.0, 0.0))
         self.passing.append(1.0)
         self.light.append(self.light[-1] if self.light else Light(0, 0, 0, 0))
 
@@ -129,6 +134,10 @@ class Survey:
 
         return np.stack(self._thumbs) if self._thumbs else np.zeros((0, *THUMB), np.uint8)
 
+    def thumb(self, number: int) -> np.ndarray:
+        """uint8 (27, 48): one frame, tiny."""
+        return self._thumbs[number]
+
     def titles(self) -> list[tuple[int, int]]:
         """Runs (first, last) of frames that carry letters."""
         return self._titles.finish()
@@ -137,10 +146,10 @@ class Survey:
         """Compares this frame with the one before each recent change, and after one of its own with earlier ones."""
         for (_, before), (number, _) in pairwise(self._recent):
             if self.change[number] > MUCH:
-                self.passing[number] = min(self.passing[number], self._change.between(before, small))
+                self.passing[number] = min(self.passing[number], self._change.between(before, small).change)
         if self.change[-1] > MUCH:
             for _, before in list(self._recent)[:-1]:
-                self.passing[-1] = min(self.passing[-1], self._change.between(before, small))
+                self.passing[-1] = min(self.passing[-1], self._change.between(before, small).change)
 
 
 def _light(picture: np.ndarray) -> Light:
