@@ -21,7 +21,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder to write the pipeline to")
     parser.add_argument("--work", type=Path, help="folder of the checkpoints (default: OUT with .work at its end)")
     parser.add_argument("--minutes", type=float, default=120.0, help="training time of each part, by the wall clock")
-    parser.add_argument("--threads", type=int, default=1, help="of each part (two for the one that is left)")
     parser.add_argument("--part", choices=("all", "unet", "decoder", "export"), default="all")
     options = parser.parse_args(arguments)
     work = options.work or options.out.with_name(options.out.name + ".work")
@@ -31,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.part == "export":
             _export(options.stills, work, options.out)
         else:
-            _train(options.part, options.stills, work, options.minutes, options.threads)
+            _train(options.part, options.stills, work, options.minutes)
     except UserError as error:
         print(error, file=sys.stderr)
         return error.exit_code
@@ -39,11 +38,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _train_all(options: argparse.Namespace, work: Path) -> int:
-    """Both parts at once, a process each, then the export."""
+    """Both parts at once, a process with one thread each, then the export."""
     _prepare(options.stills, work)
     shared = ["--stills", str(options.stills), "--out", str(options.out), "--work", str(work)]
-    shared += ["--minutes", str(options.minutes), "--threads", str(options.threads)]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(options.threads)}
+    shared += ["--minutes", str(options.minutes)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "bglora.assets.train_mini", *shared, "--part"]
     parts = [subprocess.Popen([*command, part], env=environment) for part in ("unet", "decoder")]
     if any([part.wait() for part in parts]):
@@ -67,12 +66,12 @@ def _prepare(folder: Path, work: Path) -> None:
     export.save_basis(pca_encoder.fit(np.stack(small)), work / "basis.safetensors")
 
 
-def _train(part: str, folder: Path, work: Path, minutes: float, threads: int) -> None:
+def _train(part: str, folder: Path, work: Path, minutes: float) -> None:
     import torch
 
     from bglora.assets.train_mini import decoder, export, stills, unet
 
-    torch.set_num_threads(threads)
+    torch.set_num_threads(1)
     _prepare(folder, work)
     module = unet if part == "unet" else decoder
     trainer = module.Trainer(stills.read_stills(folder), export.load_basis(work / "basis.safetensors"), work, SEED)
