@@ -70,11 +70,15 @@ def _moving(small: list[F32], k: int, camera: Camera, scale: NDArray[np.float64]
         inner[1:-1, 1:-1] = 1
         valid.append(cv2.warpPerspective(inner, pose, (width, height), flags=cv2.INTER_NEAREST) > 0)
         stack.append(np.asarray(cv2.warpPerspective(small[j], pose, (width, height)), np.float32))
-    pictures = np.stack(stack)
-    pictures[~np.stack(valid)] = np.nan
-    enough = np.stack(valid).sum(0) >= 4
-    with np.errstate(all="ignore"):
-        middle = np.nanmedian(pictures, 0)
-        low, high = np.nanpercentile(pictures, [20, 80], axis=0)
-    shimmer = cv2.dilate(largest_channel((high - low).astype(np.float32)), np.ones((3, 3), np.uint8))
-    return _share(small[k], middle, np.asarray(shimmer), enough)
+    count = np.stack(valid).sum(0)
+    pictures = np.where(np.stack(valid)[..., None], np.stack(stack), np.inf)
+    pictures.sort(axis=0)
+    low, middle, high = (_ranked(pictures, (count - 1) * share) for share in (0.2, 0.5, 0.8))
+    shimmer = cv2.dilate(largest_channel(high - low), np.ones((3, 3), np.uint8))
+    return _share(small[k], middle, np.asarray(shimmer), count >= 4)
+
+
+def _ranked(ordered: NDArray[np.float32], rank: NDArray[np.float64]) -> F32:
+    """The sample of a given rank per pixel from sorted samples (N, H, W, 3)."""
+    index = np.rint(rank).astype(np.int64)[None, ..., None]
+    return np.asarray(np.take_along_axis(ordered, np.broadcast_to(index, (1, *ordered.shape[1:])), 0)[0], np.float32)

@@ -86,14 +86,12 @@ def first_background(samples: Sequence[U8], valid: Sequence[Bool | None]) -> Bac
     return _statistics(samples, weights, core)
 
 
-def masked_background(samples: Sequence[U8], unmasked: Sequence[Bool], before: Background) -> Background:
-    """Mean and deviation of the samples outside the masks; where none is left, the background before."""
-    return _statistics(samples, unmasked, None, before)
+def masked_background(samples: Sequence[U8], unmasked: Sequence[Bool]) -> Background:
+    """Mean and deviation of the samples outside the masks; `seen` is 0 where none is left."""
+    return _statistics(samples, unmasked, None)
 
 
-def _statistics(
-    samples: Sequence[U8], weights: Sequence[Bool], core: U8 | None, before: Background | None = None
-) -> Background:
+def _statistics(samples: Sequence[U8], weights: Sequence[Bool], core: U8 | None) -> Background:
     shape = samples[0].shape
     total = np.zeros(shape, np.float32)
     square = np.zeros(shape, np.float32)
@@ -109,9 +107,6 @@ def _statistics(
     few = np.sqrt(variance * (seen / np.maximum(seen - 1.0, 1.0)).astype(np.float32))
     deviation = np.maximum(cv2.GaussianBlur(cv2.dilate(few, np.ones((3, 3), np.uint8)), (7, 7), 2.0), FLOOR)
     nothing = seen == 0
-    if before is not None:
-        mean[nothing], deviation[nothing] = before.mean[nothing], before.deviation[nothing]
-        seen = np.where(nothing, 0, seen).astype(np.uint8)
-    elif core is not None:
+    if core is not None:
         mean[nothing] = core[nothing]
     return Background(mean, deviation.astype(np.float32), seen)

@@ -29,6 +29,8 @@ BASELINE = 3
 CELL_PX = 0.8
 PARALLAX_SHARE = 0.35
 """Share of grid cells whose median residual after the homography exceeds `CELL_PX`: no homography explains the view."""
+LOST_SHARE, FOLLOWED_SHARE = 0.55, 0.5
+"""Parallax with more outlying cells or fewer corners that can be followed: near things and moving ones look alike."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +89,13 @@ def estimate_camera(frames: Sequence[U8], ignore: Sequence[Bool | None] | None =
         return Camera("unknown", full, reference, shift, 1.0, reason)
     if walk.drifted == 0 and np.percentile(walk.moved, 90) < STILL_PX:
         return Camera("still", still_camera(len(frames)).to_reference, reference, 0.0)
-    outlying = _parallax(pictures, usable, walk.poses)
-    return Camera("parallax" if outlying > PARALLAX_SHARE else "pan", full, reference, shift, outlying)
+    outlying, followed = _parallax(pictures, usable, walk.poses)
+    if outlying <= PARALLAX_SHARE:
+        return Camera("pan", full, reference, shift, outlying)
+    if outlying > LOST_SHARE or followed < FOLLOWED_SHARE:
+        reason = f"the camera travels close to things: {outlying:.0%} of the view moves each in its own way"
+        return Camera("unknown", full, reference, shift, outlying, reason)
+    return Camera("parallax", full, reference, shift, outlying)
 
 
 def _working_gray(frame: U8, scale: float) -> U8:
@@ -149,8 +156,11 @@ def _register(pictures: list[U8], usable: list[U8 | None]) -> _Walk:
     return walk
 
 
-def _parallax(pictures: list[U8], usable: list[U8 | None], poses: list[NDArray[np.float64]]) -> float:
-    """Share of grid cells (0 to 1) that no homography explains between frames well apart; median over the pairs."""
+def _parallax(pictures: list[U8], usable: list[U8 | None], poses: list[NDArray[np.float64]]) -> tuple[float, float]:
+    """Between frames well apart: share of cells that no homography explains, share of corners that can be followed.
+
+    Medians over the pairs of frames, 0 to 1.
+    """
     apart = max(1, len(pictures) // BASELINE)
     shares = []
     for a in range(0, len(pictures) - apart, max(1, apart // 3)):
@@ -158,8 +168,11 @@ def _parallax(pictures: list[U8], usable: list[U8 | None], poses: list[NDArray[n
         guess = np.linalg.inv(poses[b]) @ poses[a]
         step = _track(pictures[a], pictures[b], guess, usable[a]) if _overlap(guess, pictures[a].shape) > 0.4 else None
         if step is not None:
-            shares.append(step.outlying)
-    return float(np.median(shares)) if shares else 0.0
+            shares.append((step.outlying, step.followed))
+    if not shares:
+        return 0.0, 1.0
+    outlying, followed = np.median(shares, axis=0)
+    return float(outlying), float(followed)
 
 
 def _alike(a: U8, b: U8) -> bool:
@@ -178,11 +191,13 @@ def _overlap(pose: NDArray[np.float64], shape: tuple[int, ...]) -> float:
 
 @dataclass(frozen=True)
 class _Step:
-    """A homography, the share of grid cells that it doesn't explain, how far the typical cell moved (pixels)."""
+    """A homography, the share of grid cells that it doesn't explain, how far the typical cell moved (pixels), and the
+    share of the corners in view that could be followed."""
 
     forward: NDArray[np.float64]
     outlying: float
     moved: float
+    followed: float
 
 
 def _corners(picture: U8, usable: U8 | None) -> NDArray[np.float32]:
@@ -205,26 +220,43 @@ def _track(a: U8, b: U8, guess: NDArray[np.float64], usable: U8 | None) -> _Step
     points = _corners(a, usable)
     if len(points) < 12:
         return None
-    gain = max(1.0, float(np.median(a))) / max(1.0, float(np.median(b)))
-    level = np.asarray(cv2.convertScaleAbs(b, alpha=gain), np.uint8) if 0.5 < gain < 2 else b
-    start = cv2.perspectiveTransform(points[None].astype(np.float64), guess)[0].astype(np.float32)
-    lk = {"winSize": (17, 17), "maxLevel": 4, "flags": cv2.OPTFLOW_USE_INITIAL_FLOW}
-    there, ok1, _ = cv2.calcOpticalFlowPyrLK(a, level, points, start.copy(), **lk)
-    back, ok2, _ = cv2.calcOpticalFlowPyrLK(level, a, there, points.copy(), **lk)
-    good = (ok1.ravel() == 1) & (ok2.ravel() == 1) & (np.linalg.norm(back - points, axis=1) < 0.7)
-    if good.sum() < 12:
+    height, width = a.shape
+    start = cv2.perspectiveTransform(points[None].astype(np.float64), guess)[0]
+    inside = ((start > 0) & (start < np.array([width, height]))).all(1)
+    p, q = track_points(a, b, guess, None, points)
+    if len(p) < 12:
         return None
-    p, q = points[good], there[good]
     cv2.setRNGSeed(7)
     h, inliers = cv2.findHomography(p, q, cv2.USAC_MAGSAC, 1.0, maxIters=2000, confidence=0.999)
     if h is None or inliers is None or inliers.sum() < 10:
         return None
     residual = np.linalg.norm(cv2.perspectiveTransform(p[None].astype(np.float64), h)[0] - q, axis=1)
-    height, width = a.shape
     cell = (p[:, 1] * GRID[0] // height).astype(int) * GRID[1] + (p[:, 0] * GRID[1] // width).astype(int)
     known = [cell == c for c in np.unique(cell) if (cell == c).sum() >= 3]
     if not known:
         return None
     moved = float(np.median([np.linalg.norm(np.median(q[c] - p[c], axis=0)) for c in known]))
     outlying = float(np.mean([np.median(residual[c]) > CELL_PX for c in known]))
-    return _Step(np.asarray(h, np.float64), outlying, moved)
+    return _Step(np.asarray(h, np.float64), outlying, moved, min(1.0, len(p) / max(1, int(inside.sum()))))
+
+
+def track_points(
+    a: U8, b: U8, guess: NDArray[np.float64], usable: U8 | None, points: NDArray[np.float32] | None = None
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Corners of gray picture `a` and where they are in `b` (both (N, 2), x and y), those that track there and back.
+
+    Args:
+        guess: homography from `a` to `b` to start at.
+        usable: where corners may lie; None: everywhere. points: the corners, if they are known.
+    """
+    points = _corners(a, usable) if points is None else points
+    if not len(points):
+        return points, points
+    gain = max(1.0, float(np.median(a))) / max(1.0, float(np.median(b)))
+    level = np.asarray(cv2.convertScaleAbs(b, alpha=gain), np.uint8) if 0.5 < gain < 2 else b
+    start = cv2.perspectiveTransform(points[None].astype(np.float64), guess)[0].astype(np.float32)
+    window, depth, flag = (17, 17), 4, cv2.OPTFLOW_USE_INITIAL_FLOW
+    there, ok1, _ = cv2.calcOpticalFlowPyrLK(a, level, points, start, winSize=window, maxLevel=depth, flags=flag)
+    back, ok2, _ = cv2.calcOpticalFlowPyrLK(level, a, there, points.copy(), winSize=window, maxLevel=depth, flags=flag)
+    good = (ok1.ravel() == 1) & (ok2.ravel() == 1) & (np.linalg.norm(back - points, axis=1) < 0.7)
+    return points[good], np.asarray(there[good], np.float32)

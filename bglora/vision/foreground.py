@@ -15,6 +15,7 @@ from bglora.vision.arrays import (
     close_gaps,
     disk,
     grow,
+    largest_channel,
     shrink,
     touching,
     without_holes,
@@ -37,11 +38,27 @@ class Foreground:
     Attributes:
         objects, effects: bool (H, W), disjoint.
         alpha: uint8 (H, W), how much of a pixel is object, 0 to 255.
+        outline: pixels of the objects' outline that run along an edge of the frame, and those that run along an edge
+            of the background model instead: there the model shows somebody, not the frame.
     """
 
     objects: Bool
     effects: Bool
     alpha: U8
+    outline: tuple[int, int] = (0, 0)
+
+    def without_parts(self, region: Bool) -> Foreground:
+        """These masks without the connected parts that lie mostly in a region."""
+        if not region.any():
+            return self
+        count, labels = cv2.connectedComponents((self.objects | self.effects).astype(np.uint8), connectivity=8)
+        total = np.bincount(labels.ravel(), minlength=count)
+        drop = np.bincount(labels[region], minlength=count) > 0.5 * total
+        drop[0] = False
+        stay = ~drop[labels]
+        return Foreground(
+            self.objects & stay, self.effects & stay, np.where(stay, self.alpha, np.uint8(0)), self.outline
+        )
 
 
 def foreground(
@@ -52,6 +69,7 @@ def foreground(
     min_area: int,
     colors: Colors | None = None,
     shimmer: F32 | None = None,
+    before: Foreground | None = None,
 ) -> Foreground:
     """Finds who and what a frame shows that the background doesn't.
 
@@ -62,6 +80,7 @@ def foreground(
         colors: what the shot's objects look like, if learned already.
         shimmer: distance (grey levels) to other moments where the background moves by itself; 0 elsewhere. Replaces the
             plain difference there when smaller.
+        before: earlier masks, which stay where the background is not known.
     """
     seen = change(frame, background.mean)
     allowed = noise(background, tolerance_px)
@@ -69,13 +88,21 @@ def foreground(
     if shimmer is not None:
         difference = np.where(shimmer >= 0, np.minimum(difference, shimmer), difference)
     score = (difference / allowed).astype(np.float32)
+    if before is not None and colors is not None:
+        # Beside an object less difference is needed in the object's colors: brown hair before a brown shelf.
+        close = grow(before.objects, max(3, round(NEAR * frame.shape[1] / 512)))
+        score = np.where(close, score * (1 + 0.35 * np.clip(colors.evidence(frame), 0, 2)), score)
     known = background.seen > 0
     hot = fired(score, known)
+    if before is not None:
+        hot |= ~known & (before.objects | before.effects)
     hot = without_specks(hot, max(6, min_area // 6))
     objects = _objects(frame, seen, allowed, hot, colors, min_area)
+    if before is not None:
+        objects |= ~known & before.objects
     effects = _effects(frame, background, seen, score, hot, objects, min_area)
     objects, alpha = _sharp(frame, background, objects | _enclosed(objects, effects), hot, min_area)
-    return Foreground(objects, effects & ~objects, alpha)
+    return Foreground(objects, effects & ~objects, alpha, _outline(frame, background, objects))
 
 
 def _objects(frame: U8, seen: Change, allowed: F32, hot: Bool, colors: Colors | None, min_area: int) -> Bool:
@@ -112,6 +139,19 @@ def _effects(
     joined = touching(rest | (faint & near & (score > 0.5 * WEAK)), grow(objects, 2) | strong)
     joined = np.asarray(cv2.morphologyEx(joined.astype(np.uint8), cv2.MORPH_CLOSE, disk(2)) > 0)
     return without_specks(joined & ~objects, max(4, min_area // 4))
+
+
+def _outline(frame: U8, background: Background, objects: Bool) -> tuple[int, int]:
+    """Lengths of the outline (pixels) that the frame's and that the background model's edges explain better."""
+    line = objects & ~shrink(objects, 1)
+    if not line.any():
+        return 0, 0
+    kernel = np.ones((5, 5), np.uint8)
+    own, model = (
+        largest_channel(cv2.morphologyEx(cv2.blur(p, (3, 3)), cv2.MORPH_GRADIENT, kernel))[line]
+        for p in (frame.astype(np.float32), background.mean)
+    )
+    return int((own > 1.3 * model + 6).sum()), int((model > 1.3 * own + 6).sum())
 
 
 def _sharp(frame: U8, background: Background, objects: Bool, hot: Bool, min_area: int) -> tuple[Bool, U8]:

@@ -16,12 +16,16 @@ from bglora.vision.camera import Camera
 from bglora.vision.difference import MOMENTS, SHIMMER, STRONG, difference, moving_distance, noise
 from bglora.vision.exposure import leveled
 from bglora.vision.foreground import Foreground, foreground
+from bglora.vision.idle import idle_areas, outline
+from bglora.vision.rigid import standing_parts
 
-STILL_TOLERANCE, MOVING_TOLERANCE = 0.05, 0.3
+STILL_TOLERANCE, MOVING_TOLERANCE = 0.05, 0.15
 """Error of the alignment in pixels."""
-SOURCES = 20
+SOURCES = 14
 """Frames that a moving camera's background is made of, per frame."""
 PASSES = 3
+FEWEST_OUTLINE = 100
+"""Pixels of outline in a shot from which ghosts are told."""
 
 Progress = Callable[[float], None]
 
@@ -67,11 +71,24 @@ def warp_mask(mask: Bool, pose: NDArray[np.float64]) -> Bool:
     return np.asarray(soft > 8)
 
 
+def _ghosts(found: Sequence[Foreground]) -> float:
+    """Share (0 to 1) of all outlines that follow the background model's edges instead of the frame's."""
+    real, model = (sum(f.outline[side] for f in found) for side in (0, 1))
+    return model / (real + model) if real + model >= FEWEST_OUTLINE else 0.0
+
+
 class MotionModel:
-    """The frames of a shot with camera and exposure, and the passes that turn them into masks."""
+    """The frames of a shot with camera and exposure, and the passes that turn them into masks.
+
+    Attributes:
+        ghosts: after `masks`, the share of all outlines that follow the background model's edges, not the frame's.
+            Where it is high the model shows somebody who stays where he is: neither masks nor background are right.
+    """
 
     def __init__(self, frames: Sequence[U8], camera: Camera, gains: NDArray[np.float64], min_area: int) -> None:
         self.camera = camera
+        self.ghosts = 0.0
+        self._standing: list[Bool] = []
         self.level = [leveled(frame, gain) for frame, gain in zip(frames, gains, strict=True)]
         self.min_area = min_area
         self.still = camera.kind == "still"
@@ -110,13 +127,8 @@ class MotionModel:
             removed = [f.objects | f.effects for f in before]
             for k in range(count):
                 stack = self.stack(k)
-                if not self.still or k == 0:
-                    first = first_background(stack.pictures, stack.valid) if turn == 0 or not self.still else shared
-                    assert first is not None
-                    shared = first
-                    if turn > 0:
-                        shared = masked_background(stack.pictures, self.free(stack, k, removed), first)
-                assert shared is not None
+                if shared is None or not self.still or k == 0:
+                    shared = self._background(stack, k, removed)
                 shimmer = self._shimmer(k, stack, shared, removed) if turn > 0 else None
                 found.append(
                     foreground(
@@ -126,12 +138,46 @@ class MotionModel:
                         min_area=self.min_area,
                         colors=colors,
                         shimmer=shimmer,
+                        before=before[k] if before else None,
                     )
                 )
                 progress((turn * count + k + 1) / (PASSES * count))
+            if self.camera.kind == "parallax":
+                found = self._without_standing(found)
             colors = learn_colors(self.level, [f.objects for f in found], [f.effects for f in found])
-        self.background = shared
+        self.ghosts = _ghosts(found)
+        return self._with_idle(found)
+
+    def _without_standing(self, found: list[Foreground]) -> list[Foreground]:
+        """The masks without near things that stand still in the world; the first pass tells which."""
+        if not self._standing:
+            masks = [f.objects | f.effects for f in found]
+            parts = standing_parts(self.level, [f.objects for f in found], masks, self.camera)
+            self._standing = [grow(part, 6) for part in parts]
+        return [f.without_parts(part) for f, part in zip(found, self._standing, strict=True)]
+
+    def _with_idle(self, found: list[Foreground]) -> list[Foreground]:
+        """The masks with characters who stay in place; what the passes saw of them are scraps and is replaced."""
+        areas = [a.area for a in idle_areas(self.level, [f.objects | f.effects for f in found], self.camera)]
+        for area in areas:
+            for k, before in enumerate(found):
+                here = area
+                if not self.still:
+                    here = warp_mask(area, self.camera.between(self.camera.reference, k))
+                if not here.any():
+                    continue
+                cut = outline(self.level[k], here)
+                near = grow(cut | here, 6)
+                objects = (before.objects & ~near) | cut
+                rim = grow(cut, 2) & ~cut
+                alpha = np.where(near, np.where(cut, np.uint8(255), np.uint8(0)), before.alpha)
+                found[k] = Foreground(objects, ((before.effects & ~near) | rim) & ~objects, alpha, before.outline)
         return found
+
+    def _background(self, stack: Stack, target: int, masks: Sequence[Bool]) -> Background:
+        if not masks:
+            return first_background(stack.pictures, stack.valid)
+        return masked_background(stack.pictures, self.free(stack, target, masks))
 
     def _shimmer(self, target: int, stack: Stack, background: Background, masks: Sequence[Bool]) -> F32 | None:
         """Distance to other moments where the background moves by itself and a plain difference fired; -1 elsewhere."""

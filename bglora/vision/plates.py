@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bglora.vision.arrays import F32, U8, Bool, grow
-from bglora.vision.background import first_background, masked_background, spread
+from bglora.vision.background import masked_background, spread
 from bglora.vision.camera import Camera
 from bglora.vision.difference import SHIMMER
 from bglora.vision.exposure import leveled
@@ -125,8 +125,7 @@ class ShotPlates:
         chosen = spread(len(self.frames), 24)
         some = [self._level[k] for k in chosen]
         free = [~grow(self.masks[k], 2) for k in chosen]
-        first = first_background(some, list(free))
-        return grow(masked_background(some, free, first).deviation > SHIMMER, 2)
+        return grow(masked_background(some, free).deviation > SHIMMER, 2)
 
 
 def withheld(hole: Bool) -> Bool:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 IDENTITY = "motion/1"
 
 FEWEST_FRAMES = 3
+GHOSTS = 0.2
+"""Share of outlines that belong to the background model from which a shot's masks are not trusted."""
 
 
 def create(settings: Any) -> MotionMasks:
@@ -55,6 +57,13 @@ class MotionMasks:
             return ShotMasks(empty, [None] * count, camera, gains, camera.reason)
         gains = estimate_gains(frames, camera)
         area = max(1, round(self.min_area * (frames[0].shape[1] / 512) ** 2))
-        found = MotionModel(frames, camera, gains, area).masks(progress)
+        model = MotionModel(frames, camera, gains, area)
+        found = model.masks(progress)
+        if model.ghosts > GHOSTS:
+            reason = (
+                "somebody stays where the background is never seen: "
+                f"{model.ghosts:.0%} of the outlines found are the background's, not the frames'"
+            )
+            return ShotMasks(empty, [None] * count, camera, gains, reason)
         masks = [np.where(f.objects, 255, np.where(f.effects, 128, 0)).astype(np.uint8) for f in found]
         return ShotMasks(masks, [f.alpha for f in found], camera, gains)

@@ -1,0 +1,181 @@
+"""Characters who stay in place and move a little: the background model takes them for background.
+
+What gives them away is one compact area that moves in both halves of the shot, while water, foliage and flicker move
+over wide or ragged areas and are not explained by a smooth flow from frame to frame. GrabCut (Rother 2004) against the
+ring around the area finds the outline in each frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from bglora.vision.arrays import (
+    F32,
+    U8,
+    Bool,
+    close_gaps,
+    gray,
+    grow,
+    largest_channel,
+    shrink,
+    without_holes,
+    without_specks,
+)
+from bglora.vision.background import spread
+from bglora.vision.camera import Camera
+
+MOVES = 5.0
+"""Deviation (grey levels) of unmasked samples from which a pixel moves."""
+AREA = (0.008, 0.35)
+"""Share of the picture that such a character covers."""
+SAME = 0.6
+"""Overlap of the areas found in the two halves of the shot."""
+SOLID = 0.62
+"""Share of its convex hull that an area fills."""
+EXPLAINED = 0.55
+"""Share of the frame-to-frame difference that is left after a smooth flow, at most."""
+VIVID = 20.0
+"""Deviation that the most lively tenth of an area has at least."""
+CLOSING = 12
+"""Pixels at a picture width of 512 over which moving parts belong together."""
+CUT_WIDTH = 320
+
+
+@dataclass(frozen=True)
+class IdleArea:
+    """An area of the reference frame in which somebody moves in place; the figures that decided it.
+
+    Attributes:
+        area: bool (H, W) in the reference frame.
+        share: of the picture. same: overlap of both halves. solid: share of the hull.
+        vivid: deviation in grey levels. unexplained: share of the difference that a flow leaves.
+    """
+
+    area: Bool
+    share: float
+    same: float
+    solid: float
+    vivid: float
+    unexplained: float
+
+    @property
+    def is_character(self) -> bool:
+        """Whether this is somebody, not water, leaves or flicker."""
+        return (
+            AREA[0] <= self.share <= AREA[1]
+            and self.same >= SAME
+            and self.solid >= SOLID
+            and self.vivid >= VIVID
+            and self.unexplained <= EXPLAINED
+        )
+
+
+def idle_areas(frames: Sequence[U8], masks: Sequence[Bool], camera: Camera) -> list[IdleArea]:
+    """Areas in which somebody moves in place, largest first."""
+    return [area for area in restless_areas(frames, masks, camera) if area.is_character]
+
+
+def restless_areas(frames: Sequence[U8], masks: Sequence[Bool], camera: Camera) -> list[IdleArea]:
+    """Areas that move in both halves of the shot and aren't explained by the masks, with their figures, largest first.
+
+    Args:
+        frames: at the reference's exposure. masks: removal masks of the same frames. camera: their poses.
+    """
+    count = len(frames)
+    if count < 8:
+        return []
+    half = count // 2
+    first = _deviation(frames[:half], masks[:half], camera, range(half))
+    second = _deviation(frames[half:], masks[half:], camera, range(half, count))
+    radius = max(3, round(CLOSING * frames[0].shape[1] / 512))
+    one, two = _closed(first, radius), _closed(second, radius)
+    total, labels, stats, _ = cv2.connectedComponentsWithStats((one | two).astype(np.uint8), connectivity=8)
+    found = []
+    for k in np.argsort(-stats[1:, cv2.CC_STAT_AREA]) + 1:
+        area = np.asarray(labels == k)
+        share = float(area.mean())
+        if share < AREA[0]:
+            break
+        same = float((one & two & area).sum() / area.sum())
+        vivid = float(np.percentile(np.maximum(first, second)[area], 90))
+        area = one & two & area
+        if not area.any():
+            continue
+        hull = cv2.convexHull(np.argwhere(area)[:, ::-1].astype(np.int32))
+        solid = float(area.sum() / max(1.0, cv2.contourArea(hull)))
+        found.append(IdleArea(area, share, same, solid, vivid, _unexplained(frames, camera, area)))
+    return found
+
+
+def outline(frame: U8, area: Bool) -> Bool:
+    """The character's outline in one frame: GrabCut inside and around the area (in this frame's coordinates)."""
+    height, width = area.shape
+    reach = max(6, round(20 * width / 512))
+    ys, xs = np.nonzero(grow(area, 2 * reach))
+    box = (slice(ys.min(), ys.max() + 1), slice(xs.min(), xs.max() + 1))
+    part, inside = frame[box], area[box]
+    scale = min(1.0, CUT_WIDTH / width)
+    size = (max(8, round(part.shape[1] * scale)), max(8, round(part.shape[0] * scale)))
+    small = cv2.resize(part, size, interpolation=cv2.INTER_AREA)
+    middle = cv2.resize(inside.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
+    reach = max(3, round(reach * scale))
+    trimap = np.full(middle.shape, cv2.GC_BGD, np.uint8)
+    trimap[grow(middle, reach)] = cv2.GC_PR_BGD
+    trimap[middle] = cv2.GC_PR_FGD
+    trimap[shrink(middle, reach)] = cv2.GC_FGD
+    if (trimap == cv2.GC_BGD).any() and middle.any():
+        cv2.setRNGSeed(7)
+        model = np.zeros((1, 65)), np.zeros((1, 65))
+        cv2.grabCut(small, trimap, None, *model, 3, cv2.GC_INIT_WITH_MASK)
+    cut = np.isin(trimap, (cv2.GC_FGD, cv2.GC_PR_FGD))
+    cut = without_specks(without_holes(close_gaps(cut, 2), cut.size // 20), max(1, int(0.2 * cut.sum())))
+    smooth = cv2.resize(cut.astype(np.float32), (part.shape[1], part.shape[0]), interpolation=cv2.INTER_LINEAR)
+    out = np.zeros_like(area)
+    out[box] = smooth > 0.5
+    return out
+
+
+def _deviation(frames: Sequence[U8], masks: Sequence[Bool], camera: Camera, places: range) -> F32:
+    """Largest channel of the deviation over time of unmasked samples, in the reference frame; 0 where too few."""
+    height, width = masks[0].shape
+    total, square = np.zeros((height, width, 3), np.float32), np.zeros((height, width, 3), np.float32)
+    seen = np.zeros((height, width), np.uint8)
+    for place, frame, mask in zip(places, frames, masks, strict=True):
+        soft, free = cv2.blur(frame, (3, 3)), (~grow(mask, 2)).astype(np.uint8)
+        if camera.kind != "still":
+            pose = camera.to_reference[place]
+            soft = cv2.warpPerspective(soft, pose, (width, height))
+            free = cv2.warpPerspective(free, pose, (width, height), flags=cv2.INTER_NEAREST)
+        cv2.accumulate(soft, total, mask=free)
+        cv2.accumulateSquare(soft, square, mask=free)
+        cv2.add(seen, free, dst=seen)
+    count = np.maximum(seen, 1).astype(np.float32)[..., None]
+    deviation = np.sqrt(largest_channel(np.maximum(square / count - (total / count) ** 2, 0)))
+    deviation[seen < max(3, len(frames) // 3)] = 0
+    return np.asarray(deviation, np.float32)
+
+
+def _closed(deviation: F32, radius: int) -> Bool:
+    moving = without_specks(deviation > MOVES, 20)
+    return without_holes(close_gaps(moving, radius), moving.size // 20)
+
+
+def _unexplained(frames: Sequence[U8], camera: Camera, area: Bool) -> float:
+    """Share of the difference between neighboring frames that dense flow leaves inside the area (DIS, Kroeger 2016)."""
+    height, width = area.shape
+    flow_of = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+    xs, ys = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
+    before, after = 0.0, 0.0
+    for k in spread(len(frames) - 1, 5):
+        a, b = (gray(frames[k + step]) for step in (0, 1))
+        if camera.kind != "still":
+            a, b = (cv2.warpPerspective(p, camera.to_reference[k + s], (width, height)) for s, p in ((0, a), (1, b)))
+        flow = flow_of.calc(a.astype(np.uint8), b.astype(np.uint8), None)
+        back = cv2.remap(b, xs + flow[..., 0], ys + flow[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        before += float(np.maximum(np.abs(a - b)[area] - 2, 0).sum())
+        after += float(np.maximum(np.abs(a - back)[area] - 2, 0).sum())
+    return after / max(before, 1.0)
