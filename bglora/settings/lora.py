@@ -22,6 +22,12 @@ Verdict = Literal[
 
 class TrainSettings(Table):
     backend: Literal["native", "kohya"] = Field("native", description="Who trains.")
+    kohya_template: str = Field(
+        "sdxl_16gb_stable",
+        pattern=r"^[A-Za-z0-9._-]+$",
+        description="Configuration for kohya, by graphics memory: sdxl_12gb, sdxl_16gb_stable, sdxl_24gb, sdxl_80gb, "
+        "or a file of your own in templates/kohya/ of the project.",
+    )
     base: str = Field("mini", description="Base model: mini, a hub name, a diffusers folder or a .safetensors file.")
     resolution: int = Field(1024, ge=64, le=4096, description="Pixels: pictures have about resolution x resolution.")
     bucket_step: Literal[0, 32, 64, 128] = Field(
@@ -30,6 +36,9 @@ class TrainSettings(Table):
     dim: int = Field(128, ge=1, le=1024, description="Rank of the LoRA.")
     alpha: float = Field(96.0, gt=0, le=1024, description="The LoRA is scaled by alpha / dim.")
     learning_rate: float = Field(1e-4, gt=0, le=1, description="AdamW's learning rate.")
+    loraplus_lr_ratio: float = Field(
+        1.0, ge=1, le=64, description="The up matrices, which start at zero, learn so many times faster (LoRA+)."
+    )
     lr_scheduler: Literal["cosine", "constant"] = Field("cosine", description="How the learning rate goes on.")
     lr_warmup_steps: int = Field(0, ge=0, description="Optimizer steps in which the learning rate rises from 0.")
     weight_decay: float = Field(0.01, ge=0, le=1, description="AdamW's weight decay.")

@@ -108,12 +108,13 @@ class Train(Stage):
         train = view.settings.train
         located = train.model_copy(update={"base": located_base(view.root, train.base)})
         identity = backends.identity("train", train.backend, located)
+        own = _own_template(view.root, train)
         for data in scene_data(view):
             recipe = _recipe_settings(train, len(data.pictures))
             yield Item(
                 name=data.scene,
                 pictures=(data.scene,),
-                files=data.files,
+                files=(*data.files, *own),
                 settings={f"train.{key}": value for key, value in recipe.items()},
                 payload={
                     "title": data.title,
@@ -139,13 +140,26 @@ class Train(Stage):
         except Paused as paused:
             raise Stopped(str(paused)) from paused
         record = {**result.record, "base": shown_base(train.base), "title": job.title}
+        if result.undone:
+            yield Outcome(item.name, "failed", result.undone, outputs=result.outputs, record=record)
+            return
         cards = _write_cards(item, job, record, Path(tools.scratch))
         yield Outcome(item.name, outputs=(*result.outputs, *cards), record=record)
+
+
+def _own_template(root: Path, train: Any) -> tuple[str, ...]:
+    """The project's own template for kohya, if it trains and there is one."""
+    path = f"templates/kohya/{train.kohya_template}.toml"
+    return (path,) if train.backend == "kohya" and (root / path).is_file() else ()
 
 
 def _recipe_settings(train: Any, pictures: int) -> dict[str, Any]:
     """The settings that this scene's training reads, in the form in which it reads them."""
     values = {key: value for key, value in train.model_dump(mode="json").items() if key not in UNREAD}
+    if train.backend == "kohya":
+        values["base"] = train.base  # its name goes into the configuration
+    else:
+        del values["kohya_template"]
     values["epochs"] = train.epochs_small if pictures < SMALL_SCENE else train.epochs
     if train.provenance_loss:
         values["guessed_weight"] = train.guessed_weight
@@ -161,6 +175,7 @@ def _recipe(item: Item, train: Any) -> Recipe:
         dim=values["dim"],
         alpha=values["alpha"],
         learning_rate=values["learning_rate"],
+        loraplus_lr_ratio=values["loraplus_lr_ratio"],
         lr_scheduler=values["lr_scheduler"],
         warmup_steps=values["lr_warmup_steps"],
         weight_decay=values["weight_decay"],

@@ -46,6 +46,7 @@ class Recipe:
         epochs: passes over all pictures, each `repeats` times.
         max_steps: optimizer steps at most; 0: as many as the epochs take.
         provenance_weights: loss weight of each provenance value (original, recovered, guessed, untrusted); None: all 1.
+        loraplus_lr_ratio: the up matrices' learning rate is so many times higher (LoRA+, Hayou et al. 2024).
         warmup_steps: optimizer steps in which the learning rate rises from 0.
         checkpoint_every: optimizer steps between saved states (for resuming).
         validate_every: optimizer steps between validations; 0: an eighth of all steps.
@@ -60,6 +61,7 @@ class Recipe:
     dim: int = 128
     alpha: float = 96.0
     learning_rate: float = 1e-4
+    loraplus_lr_ratio: float = 1.0
     lr_scheduler: Literal["cosine", "constant"] = "cosine"
     warmup_steps: int = 0
     weight_decay: float = 0.01
@@ -124,7 +126,9 @@ class TrainResult:
         outputs: files written below `tools.scratch`, POSIX paths relative to it; the LoRA first.
         record: JSON values: trigger, base, dim, alpha, steps (optimizer steps), pictures_seen, loss, validation,
             curve [[step, loss, validation or null, learning rate], ...], checkpoints.
+        undone: what a person has to do before there is a LoRA; empty where it is trained. Outputs are kept as they are.
     """
 
     outputs: tuple[str, ...]
     record: Mapping[str, Any] = field(default_factory=dict)
+    undone: str = ""
