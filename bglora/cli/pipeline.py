@@ -63,7 +63,7 @@ def plan(
         list[str] | None,
         typer.Argument(metavar="[STAGE]...", help="These alone; by default all.", autocompletion=lambda: [*SENTENCES]),
     ] = None,
-) -> int | None:
+) -> None:
     """Show what a run would do and why, with an estimate of time and disk. Change nothing."""
     foresee(session, tuple(stages or ()))
 

@@ -67,7 +67,8 @@ class StageState:
         """Seconds that the rest will take: by this run's own pace, else by earlier runs', None if unknown."""
         if self.share >= 0.02 and self.elapsed > 1.0:
             return self.elapsed / self.share * (1 - self.share)
-        return None if self.told is None else max(self.told - self.elapsed, 0.0)
+        rest = (self.told or 0.0) - self.elapsed
+        return rest if rest > 0 else None
 
     @property
     def pace(self) -> str:
@@ -97,7 +98,8 @@ class Lines:
     def started(self, event: StageStarted) -> None:
         if event.items:
             fresh = f", {number(event.fresh)} fresh" if event.fresh else ""
-            left = f", about {duration(event.seconds_left)}" if event.seconds_left else ""
+            known = event.seconds_left is not None and event.seconds_left >= 1
+            left = f", about {duration(event.seconds_left)}" if known else ""
             self._say(f"{event.stage}: {counted(event.items, 'item')} to make{fresh}{left}")
         self._last = self._now()
 
