@@ -64,10 +64,9 @@ class Change:
         if min(later.shape) < 12:  # too small for the flow's patches
             flow, warped = np.zeros((*later.shape, 2), np.float32), earlier
         else:
-            flow = self._flow.calc(later, earlier, None)
-            warped = cv2.remap(
-                earlier, self._pixels(later.shape) + flow, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-            )
+            flow = self._flow.calc(later, earlier, None)  # type: ignore[call-overload]
+            rows, columns = np.moveaxis(self._pixels(later.shape) + flow, 2, 0)[::-1]
+            warped = cv2.remap(earlier, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         one, other = _normalized(warped), _normalized(later)
         difference = float(np.square(one - other).sum())
         energy = float(np.square(one).sum() + np.square(other).sum())

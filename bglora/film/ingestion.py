@@ -182,6 +182,7 @@ class Ingestion:
             self._progress(number + 1, max(total, number + 1) * 1.2, "looking at frames")
         if any(later[1] <= earlier[1] for earlier, later in zip(index, index[1:], strict=False)) or video.losses:
             index = []
+        video.note_early_end(len(self._survey))
         return {"kind": "video", "index": index, "video": _video_facts(video)}
 
     def _survey_folder(self) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def orientation(frame: av.VideoFrame) -> Orientation:
     data = frame.side_data.get("DISPLAYMATRIX")
     if data is None:
         return Orientation()
-    values = struct.unpack("=9i", bytes(data)[:36])
+    values = struct.unpack("=9i", memoryview(data)[:36])  # type: ignore[arg-type]
     a, b, c, d = (values[index] / 65536 for index in (0, 1, 3, 4))
     mirrored = a * d - b * c < 0
     if mirrored:

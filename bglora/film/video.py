@@ -217,6 +217,13 @@ class VideoFile:
                 continue
             yield from frames
 
+    def note_early_end(self, count: int) -> None:
+        """Notes a loss if a file that was read to its end has clearly fewer frames than its container announces."""
+        announced = int(self._stream.frames)
+        if announced - count > max(2, 0.02 * announced):
+            self._number = count - 1
+            self._lose(f"the file ends early: {count} of {announced} frames are there")
+
     def _lose(self, why: str) -> None:
         if self.losses and self.losses[-1].after == self._number and self.losses[-1].why == why:
             self.losses[-1].packets += 1
@@ -249,5 +256,5 @@ def _no_video(path: Path, why: str) -> UserError:
     return UserError(
         f"The file is no film that can be read: {why}.",
         where=str(path),
-        cure="replace it or take it off [sources] films",
+        cure="replace it by a complete copy, or take it off [sources] films",
     )
