@@ -226,9 +226,8 @@ def _track(a: U8, b: U8, guess: NDArray[np.float64], usable: U8 | None) -> _Step
     p, q = track_points(a, b, guess, None, points)
     if len(p) < 12:
         return None
-    cv2.setRNGSeed(7)
-    h, inliers = cv2.findHomography(p, q, cv2.USAC_MAGSAC, 1.0, maxIters=2000, confidence=0.999)
-    if h is None or inliers is None or inliers.sum() < 10:
+    h = _homography(p, q)
+    if h is None:
         return None
     residual = np.linalg.norm(cv2.perspectiveTransform(p[None].astype(np.float64), h)[0] - q, axis=1)
     cell = (p[:, 1] * GRID[0] // height).astype(int) * GRID[1] + (p[:, 0] * GRID[1] // width).astype(int)
@@ -237,7 +236,18 @@ def _track(a: U8, b: U8, guess: NDArray[np.float64], usable: U8 | None) -> _Step
         return None
     moved = float(np.median([np.linalg.norm(np.median(q[c] - p[c], axis=0)) for c in known]))
     outlying = float(np.mean([np.median(residual[c]) > CELL_PX for c in known]))
-    return _Step(np.asarray(h, np.float64), outlying, moved, min(1.0, len(p) / max(1, int(inside.sum()))))
+    return _Step(h, outlying, moved, min(1.0, len(p) / max(1, int(inside.sum()))))
+
+
+def _homography(p: NDArray[np.float32], q: NDArray[np.float32]) -> NDArray[np.float64] | None:
+    cv2.setRNGSeed(7)
+    try:
+        h, inliers = cv2.findHomography(p, q, cv2.USAC_MAGSAC, 1.0, maxIters=2000, confidence=0.999)
+    except cv2.error:
+        return None  # USAC raises an assertion where all its samples were degenerate
+    if h is None or inliers is None or inliers.sum() < 10:
+        return None
+    return np.asarray(h, np.float64)
 
 
 def track_points(
