@@ -12,10 +12,10 @@ from bglora.report.curve import loss_curve
 from bglora.report.figures import card, code, facts, figure, picture
 from bglora.report.markup import Html, count, tag
 from bglora.report.pictures import photo
+from bglora.report.verdicts import grid, number, verdict
 
 HERO_WIDTH = 960
 THUMB_WIDTH = 320
-GRID_WIDTH = 1440
 THUMBS_OF_THE_PAGE = 240
 
 
@@ -81,8 +81,8 @@ def _place(root: Path, place: Place, thumbs: int) -> Html:
         ),
         _contact_sheet(root, place, thumbs),
         _dataset(place),
-        tag("div", _training(root, place), _verdict(place), class_="pair"),
-        _grid(root, place),
+        tag("div", _training(root, place), verdict(place.grid), class_="pair"),
+        grid(root, place),
         _compositions(root, place),
         id=place.id,
         class_="place",
@@ -133,7 +133,7 @@ def _dataset(place: Place) -> Html | None:
         more = tag(
             "details",
             tag("summary", f"{count(len(rest), 'more caption')}"),
-            tag("ul", [_caption(words, number) for words, number in rest], class_="captions"),
+            tag("ul", [_caption(words, times) for words, times in rest], class_="captions"),
         )
     return tag(
         "div",
@@ -145,14 +145,14 @@ def _dataset(place: Place) -> Html | None:
             ("mirrored", "yes" if remark.get("flip") else "no"),
             ("held out", str(len(held_out)) if held_out else ""),
         ),
-        tag("ul", [_caption(words, number) for words, number in shown], class_="captions"),
+        tag("ul", [_caption(words, times) for words, times in shown], class_="captions"),
         more,
         class_="dataset",
     )
 
 
-def _caption(words: str, number: int) -> Html:
-    return tag("li", tag("q", words), tag("span", f" × {number}", class_="soft"))
+def _caption(words: str, times: int) -> Html:
+    return tag("li", tag("q", words), tag("span", f" × {times}", class_="soft"))
 
 
 def _training(root: Path, place: Place) -> Html | None:
@@ -178,7 +178,7 @@ def _training(root: Path, place: Place) -> Html | None:
             ("dim / alpha", f"{record.get('dim')} / {record.get('alpha')}" if record.get("dim") else ""),
             ("optimizer steps", str(record.get("steps") or "")),
             ("pictures seen", str(record.get("pictures_seen") or "")),
-            ("validation loss", _number(record.get("validation"))),
+            ("validation loss", number(record.get("validation"))),
         ),
         tag("div", strip, class_="samples", data_gallery=True) if strip else None,
         class_="training",
@@ -192,60 +192,9 @@ def _curve_key(record: Mapping[str, Any]) -> Html:
     return tag("ul", marks, class_="legend")
 
 
-def _verdict(place: Place) -> Html | None:
-    row = place.grid
-    if row is None:
-        return None
-    if row.status != "made":
-        return tag("div", tag("h4", "Verdict"), card(row.status, f"{row.status}: {row.reason}"), class_="verdict")
-    found = row.record.get("verdict") or ()
-    scale = row.record.get("recommended_scale")
-    items = [
-        tag(
-            "li",
-            tag("b", str(entry.get("word", ""))),
-            tag("p", str(entry.get("cure", ""))) if entry.get("cure") else None,
-            tag("p", figures_in_words(entry.get("figures")), class_="soft") if entry.get("figures") else None,
-        )
-        for entry in found
-    ]
-    good = tag("p", "Nothing to complain about.", class_="fine") if not items else None
-    return tag(
-        "div",
-        tag("h4", "Verdict"),
-        tag("p", ["use it at ", tag("strong", _number(scale))], class_="scale") if scale is not None else None,
-        good,
-        tag("ul", items, class_="words") if items else None,
-        class_="verdict",
-    )
-
-
-def figures_in_words(figures: Any) -> str:
-    """`likeness 0.42, base 0.31` from a table of figures; text stays as it is."""
-    if isinstance(figures, Mapping):
-        return ", ".join(f"{str(key).replace('_', ' ')} {_number(value)}" for key, value in figures.items())
-    if isinstance(figures, list | tuple):
-        return ", ".join(_number(value) for value in figures)
-    return str(figures)
-
-
 def file_size(count: int) -> str:
     """Bytes in words: `812 kB`, `12.4 MB`."""
     return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{-(-count // 1000)} kB"
-
-
-def _grid(root: Path, place: Place) -> Html | None:
-    row = place.grid
-    name = str(row.record.get("grid") or "") if row is not None and row.status == "made" else ""
-    if not name or ".." in name.split("/"):
-        return None
-    alt = f"Test pictures of {place.title}: prompts by scales and seeds"
-    return tag(
-        "div",
-        tag("h4", "Grid"),
-        tag("div", figure(picture(photo(root / name, GRID_WIDTH, 80), alt)), class_="grid-picture", data_gallery=True),
-        class_="grid-part",
-    )
 
 
 def _compositions(root: Path, place: Place) -> Html | None:
@@ -266,12 +215,7 @@ def _compositions(root: Path, place: Place) -> Html | None:
 def recipe_in_words(recipe: Mapping[str, Any]) -> str:
     """Prompt, then adapters with their scales, then the seed, as far as the recipe has them."""
     words = [str(recipe["prompt"])] if recipe.get("prompt") else []
-    adapters = recipe.get("adapters") or ()
-    for adapter in adapters:
-        if isinstance(adapter, Mapping):
-            words.append(
-                f"{Path(str(adapter.get('path') or adapter.get('name'))).stem} {_number(adapter.get('scale'))}"
-            )
+    words += [f"{Path(str(lora.get('file'))).stem} {number(lora.get('scale'))}" for lora in recipe.get("loras") or ()]
     if recipe.get("seed") is not None:
         words.append(f"seed {recipe['seed']}")
     return " · ".join(words)
@@ -289,13 +233,3 @@ def _noise(noise: list[Row]) -> Html | None:
         tag("ul", lines, more, class_="names"),
         class_="noise",
     )
-
-
-def _number(value: Any) -> str:
-    if isinstance(value, bool) or value is None:
-        return "" if value is None else "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, list | tuple):
-        return "–".join(_number(each) for each in value)
-    return str(value)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from bglora.engine.stage import Row
 from bglora.report.contents import Sample, Shot
@@ -122,9 +125,7 @@ def _remarks(shot: Shot) -> Html | None:
     if shot.unknown:
         lines.append(f"The camera's motion is not known: {shot.unknown}.")
     lines += [f"{count(number, 'plate')} dropped: {reason}." for reason, number in shot.dropped.most_common(4)]
-    for part in shot.left_out:
-        span = f"{part.get('first')}–{part.get('last')}"
-        lines.append(f"Frames {span} left out: {part.get('why')}.")
+    lines += left_out_in_words(shot.left_out)
     if not lines:
         return None
     if len(lines) > 4:
@@ -132,6 +133,21 @@ def _remarks(shot: Shot) -> Html | None:
         more = tag("details", tag("summary", f"{len(rest)} more"), tag("ul", [tag("li", line) for line in rest]))
         return tag("div", tag("ul", [tag("li", line) for line in first]), more, class_="remarks")
     return tag("div", tag("ul", [tag("li", line) for line in lines]), class_="remarks")
+
+
+def left_out_in_words(parts: Sequence[Mapping[str, Any]]) -> list[str]:
+    """`Frames 0–11 left out: fade.` for a few stretches of a kind, `7 frames left out: duplicate.` for many."""
+    by_kind: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    for part in parts:
+        by_kind[str(part["why"])].append((int(part["first"]), int(part["last"])))
+    lines = []
+    for why, spans in by_kind.items():
+        if len(spans) <= 3:
+            words = " and ".join(str(first) if first == last else f"{first}–{last}" for first, last in spans)
+            lines.append(f"{'Frame' if words.isdigit() else 'Frames'} {words} left out: {why}.")
+        else:
+            lines.append(f"{sum(last - first + 1 for first, last in spans)} frames left out: {why}.")
+    return lines
 
 
 def _column(root: Path, sample: Sample) -> Html:

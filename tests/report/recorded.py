@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -199,18 +200,19 @@ def _made_of(view: RecordedView, scene: str, number: int) -> None:
     record = {"trigger": f"town_{number}", "base": "mini", "dim": 8, "alpha": 6, "steps": 160, "pictures_seen": 320}
     record |= {"curve": curve, "validation": 0.061}
     view.tables.setdefault("train", []).append(Row(scene, scene, "made", "", (lora, sample), record))
-    grid = _save(
-        view.root, f"grids/{scene}/grid.png", np.concatenate([landscape(seed, (128, 128)) for seed in range(8)], 1)
-    )
-    verdict = [
-        {
-            "word": "too weak",
-            "cure": f"bglora compose --set compose.background_scale=1.0 {EVIL}",
-            "figures": {"likeness": 0.31},
-        }
+    grid = _save(view.root, f"grids/{scene}/grid.png", landscape(5, (128, 1024)))
+    cells = [
+        _save(view.root, f"grids/{scene}/prompt{p}-scale{scale:03d}-seed{seed}.png", landscape(p + seed, (64, 64)))
+        for p in range(2)
+        for scale in (0, 50, 100)
+        for seed in range(2)
     ]
-    record = {"verdict": verdict if number else [], "recommended_scale": 0.7, "grid": grid}
-    view.tables.setdefault("test", []).append(Row(scene, scene, "made", "", (grid,), record))
+    (view.root / f"grids/{scene}/scores.json").write_text(json.dumps({"prompts": [EVIL, "a quay"]}), encoding="utf-8")
+    likeness = {"mean": 0.312, "low": 0.25, "high": 0.401}
+    cure = f"bglora compose --set compose.background_scale=1.0 {EVIL}"
+    verdict = {"word": "too weak" if number else "good", "cure": cure, "figures": {"likeness": likeness}}
+    record = {"verdict": [verdict], "recommended_scale": 0.7, "grid": grid}
+    view.tables.setdefault("test", []).append(Row(scene, scene, "made", "", (grid, *cells), record))
     picture = _save(view.root, f"compositions/{scene}-0.png", landscape(number + 9, (256, 384)))
-    record = {"prompt": f"a fisherman {EVIL}", "adapters": [{"path": "fisher.safetensors", "scale": 1.0}], "seed": 4}
+    record = {"prompt": f"a fisherman {EVIL}", "loras": [{"file": "fisher.safetensors", "scale": 1.0}], "seed": 4}
     view.tables.setdefault("compose", []).append(Row(scene, f"{scene}-0", "made", "", (picture,), record))

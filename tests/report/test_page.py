@@ -109,7 +109,16 @@ def test_what_is_dropped_failed_or_left_out_says_why(page: str) -> None:
 
 def test_a_place_shows_captions_curve_verdict_grid_and_compositions(page: str) -> None:
     text = Elements(page).text
-    for words in ("town_1, background, quay 0", "too weak", "likeness 0.31", "use it at 0.7", "fisher 1", "seed 4"):
+    for words in (
+        "town_1, background, quay 0",
+        "too weak",
+        "likeness 0.31 (0.25 to 0.40)",
+        "scale 0.5",
+        "base alone",
+        "use it at 0.7",
+        "fisher 1",
+        "seed 4",
+    ):
         assert words in text
     assert "Training loss of Harbor town over 160 optimizer steps" in text
 
@@ -137,6 +146,26 @@ def test_a_path_out_of_the_project_is_not_opened(tmp_path: Path) -> None:
     page = build_report(view.root, view, view.status()).read_text(encoding="utf-8")
     assert "Plate of frame" not in page
     assert "Test pictures" not in page
+
+
+def test_a_grid_without_single_pictures_shows_its_sheet(tmp_path: Path) -> None:
+    view = full_project(tmp_path)
+    view.tables["test"] = [
+        Row(row.item, row.picture, "made", "", row.outputs[:1], row.record) for row in view.rows("test")
+    ]
+    alts = [each["alt"] for each in Elements(build_report(tmp_path, view, view.status()).read_text("utf-8")).all("img")]
+    assert "Test pictures of Harbor town: prompts by scales and seeds" in alts
+
+
+def test_a_test_that_was_refused_still_shows_its_grid(tmp_path: Path) -> None:
+    view = full_project(tmp_path)
+    view.tables["test"] = [
+        Row(row.item, row.picture, "failed", "test.fail_on: too weak", row.outputs, row.record)
+        for row in view.rows("test")
+    ]
+    elements = Elements(build_report(tmp_path, view, view.status()).read_text("utf-8"))
+    assert "failed: test.fail_on: too weak" in elements.text
+    assert "Prompt 1, scale 0.5, seed 2" in [each["alt"] for each in elements.all("img")]
 
 
 def test_an_empty_project_says_the_first_command(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from bglora.report.curve import loss_curve, smoothed
 from bglora.report.markup import Html, count, duration, percent, tag
 from bglora.report.pictures import OBJECT_COLOR, Picture, Unreadable, mask_over, photo, provenance_layer
 from bglora.report.places import hero_columns, spread
+from bglora.report.shots import left_out_in_words
 
 
 def sample(number: int, hole: float = 0.0) -> Sample:
@@ -134,3 +135,13 @@ def test_original_pixels_stay_see_through(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("cells", "columns"), [(1, 1), (2, 2), (3, 3), (4, 2), (5, 3), (6, 3)])
 def test_the_places_leave_no_ragged_edge(cells: int, columns: int) -> None:
     assert hero_columns(cells) == columns
+
+
+def test_frames_left_out_are_told_by_their_reason() -> None:
+    parts = [{"first": n, "last": n, "why": "duplicate"} for n in range(20, 40, 4)]
+    parts += [{"first": 0, "last": 11, "why": "fade"}, {"first": 50, "last": 50, "why": "title"}]
+    assert left_out_in_words(parts) == [
+        "5 frames left out: duplicate.",
+        "Frames 0–11 left out: fade.",
+        "Frame 50 left out: title.",
+    ]
