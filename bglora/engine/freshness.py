@@ -38,10 +38,12 @@ class Folders:
         """When entries of a folder last came or went (mtime_ns), as it was just before the folder was read."""
 
     def stamp(self, path: str) -> str | None:
-        """`size<TAB>mtime_ns` of a project-relative path; None if there is no such file."""
+        """`size<TAB>mtime_ns` of a project-relative path; None if there is no such file inside the project."""
         folder, _, name = path.rpartition("/")
         found = self._known.get(folder)
         if found is None:
+            if os.path.isabs(path):
+                return None
             self.changed_at[folder] = self.modified(folder)
             found = self._known[folder] = _scan(f"{self._root}/{folder}")
         return found.get(name)
@@ -72,6 +74,8 @@ def _scan(folder: str) -> dict[str, str]:
     with entries:
         for entry in entries:
             try:
+                if entry.is_dir():
+                    continue
                 info = entry.stat()
             except FileNotFoundError:
                 continue
@@ -92,6 +96,7 @@ class Freshness:
         self.folders = Folders(root)
         self._thorough = thorough
         self._digests: dict[str, str] = {}
+        self._read_before: dict[str, tuple[str, str]] | None = None
         self._conditions: dict[str, dict[str, Condition]] = {}
 
     def verify(self, stage: str) -> dict[str, Condition]:
@@ -178,19 +183,22 @@ class Freshness:
         """
         found = self._digests.get(path)
         if found is None:
-            stamp = files.stamp(self.root / path)
+            stamp = self.folders.stamp(path) or files.stamp(self.root / path)
             found = MISSING if stamp is None else self._read(path, stamp)
             if found != MISSING:
                 self._digests[path] = found
         return found
 
     def _read(self, path: str, stamp: str, recorded: str = "") -> str:
-        known = self.ledger.digest(path)
+        if self._read_before is None:
+            self._read_before = self.ledger.digests()
+        known = self._read_before.get(path)
         if known and known[0] == stamp:
             return known[1]
         digest = files.digest_file(self.root / path)
         if digest != recorded and not self.ledger.readonly:  # what is as recorded is kept with its item
             self.ledger.put_digest(path, stamp, digest)
+            self._read_before[path] = (stamp, digest)
         return digest
 
     def edited(self, path: str, recorded: str) -> bool:

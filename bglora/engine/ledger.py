@@ -140,10 +140,6 @@ class Ledger:
                 raise
             self._db.execute("COMMIT")
 
-    def empty(self) -> bool:
-        """True when no item was ever recorded."""
-        return not self._one("SELECT EXISTS(SELECT 1 FROM items)")
-
     def empty_stage(self, stage: str) -> bool:
         """True when nothing of the stage is recorded."""
         return not self._one("SELECT EXISTS(SELECT 1 FROM items WHERE stage=?)", (stage,))
@@ -293,10 +289,10 @@ class Ledger:
 
     # files that no stage made
 
-    def digest(self, path: str) -> tuple[str, str] | None:
-        """(stamp, digest) of a file as last read."""
-        row = self._db.execute("SELECT stamp, digest FROM digests WHERE path=?", (path,)).fetchone()
-        return (row[0], row[1]) if row else None
+    def digests(self) -> dict[str, tuple[str, str]]:
+        """path → (stamp, digest) of all files that were read for their own sake."""
+        found = self._db.execute("SELECT path, stamp, digest FROM digests")
+        return {path: (stamp, digest) for path, stamp, digest in found}
 
     def put_digest(self, path: str, stamp: str, digest: str) -> None:
         """Stores a file's digest."""

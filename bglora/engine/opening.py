@@ -37,11 +37,10 @@ def open_ledger(root: Path, stages: Sequence[Stage], notice: Callable[[str], Non
     if path.exists() and not _sound(path):
         notice(f"The ledger was damaged; it is set aside as {_set_aside(path)} and rebuilt by content.")
     ledger = Ledger(path)
-    if ledger.empty():
-        found = adopt(stages, root, ledger)
-        if found:
-            listed = ", ".join(f"{stage} {count}" for stage, count in found.items())
-            notice(f"The ledger is new; earlier work was found by its records: {listed} items.")
+    found = adopt(stages, root, ledger)
+    if found:
+        listed = ", ".join(f"{stage} {count}" for stage, count in found.items())
+        notice(f"The ledger did not know of earlier work; it was found by its records: {listed} items.")
     return ledger
 
 

@@ -139,7 +139,9 @@ def _with_empty_items(ledger: Ledger, stage: str, items: Mapping[str, ItemRow]) 
 
 
 def adopt(stages: Iterable[Stage], root: Path, ledger: Ledger) -> dict[str, int]:
-    """Fills an empty ledger from the records files. What lies on disk is compared with their digests afterwards.
+    """Fills the ledger from the records files of stages that it knows nothing of.
+
+    What lies on disk is compared with their digests afterwards, as always.
 
     Returns:
         Stage to the number of items found.
@@ -147,7 +149,7 @@ def adopt(stages: Iterable[Stage], root: Path, ledger: Ledger) -> dict[str, int]
     found: dict[str, int] = {}
     for stage in stages:
         path = root / records_path(stage)
-        if not path.is_file():
+        if ledger.revision(stage.name) or not path.is_file():
             continue
         items, shared = _read(path)
         with ledger.transaction():
