@@ -83,7 +83,7 @@ def _what(
         "kept": sorted(row.record["frame"] for row in rows),
         "first": span["first"],
         "last": span["last"],
-        "left_out": [[part["first"], part["last"]] for part in span["left_out"]],
+        "left_out": [{"first": part["first"], "last": part["last"]} for part in span["left_out"]],
         "digest": remark.get("digest", ""),
     }
     files = [path for row in rows for path in row.outputs]
