@@ -42,6 +42,7 @@ class Console:
     def __init__(self, *, json: bool = False, quiet: bool = False, verbose: bool = False, debug: bool = False) -> None:
         self.json, self.quiet, self.verbose, self.debug = json, quiet, verbose, debug
         self._state: StageState | None = None
+        self._failures: set[tuple[str, str]] = set()
         _adapt(sys.stdout, utf8=json)
         _adapt(sys.stderr, utf8=False)
 
@@ -166,6 +167,11 @@ class Console:
             self._shown.moved(self._state)
 
     def _failed(self, event: ItemFailed) -> None:
+        """Three lines; an error that other items of the stage had before takes one."""
+        if (event.stage, event.what) in self._failures:
+            self._print(self._human, f"failed: {event.stage} {event.item}: the same")
+            return
+        self._failures.add((event.stage, event.what))
         what = f"{event.stage} {event.item}: {event.what}"
         self._three_lines(what, event.where, event.cure, label="failed", error=False)
 

@@ -206,27 +206,52 @@ class Project:
 
     def retry(self, pattern: str = "*", *, stage: str = "") -> None:
         """Failed items or pictures that match are tried again by the next run."""
+        from bglora.project.names import check_stage
+        from bglora.stages import NAMES
+
+        check_stage(NAMES, stage)
         self.decisions.add("retry", retry=pattern, stage=stage)
 
     def drop(self, *patterns: str, reason: str = "") -> None:
-        """Takes pictures out of their scene."""
+        """Takes pictures out of their scene. Raises `UserError` if a pattern matches none."""
+        from bglora.project.names import check_pictures
+
+        with closing(self._runner("ingest").view()) as view:
+            check_pictures(view, patterns)
         self.decisions.add_all(("drop", {"drop": pattern, "reason": reason}) for pattern in patterns)
 
     def keep(self, *patterns: str) -> None:
-        """Keeps pictures whatever their scores, or takes a drop back."""
+        """Keeps pictures whatever their scores, or takes a drop back. Raises `UserError` if a pattern matches none."""
+        from bglora.project.names import check_pictures
+
+        with closing(self._runner("ingest").view()) as view:
+            check_pictures(view, patterns)
         self.decisions.add_all(("keep", {"keep": pattern}) for pattern in patterns)
 
     def rename(self, scene: str, title: str) -> None:
         """Gives a scene a title; its id stays."""
+        self._check_scenes(scene)
         self.decisions.add("rename", rename=scene, title=title)
 
     def merge(self, into: str, *scenes: str) -> None:
         """Makes one scene of several."""
+        self._check_scenes(into, *scenes)
         self.decisions.add("merge", merge=list(scenes), into=into)
 
     def split(self, scene: str, *plates: str) -> None:
         """Makes a scene of its own from some plates of a scene."""
+        from bglora.project.names import check_pictures
+
+        self._check_scenes(scene)
+        with closing(self._runner("ingest").view()) as view:
+            check_pictures(view, plates)
         self.decisions.add("split", split=scene, plates=list(plates))
+
+    def _check_scenes(self, *scenes: str) -> None:
+        from bglora.project.names import check_scenes
+
+        with closing(self._runner("cluster").view()) as view:
+            check_scenes(view, scenes)
 
     # Room
 

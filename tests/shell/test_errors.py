@@ -81,6 +81,27 @@ def test_a_mistake_in_a_project(command: Command, words: list[str], what: str, w
     assert cure in told[2]
 
 
+@pytest.mark.parametrize(
+    ("words", "what", "cure"),
+    [
+        (["drop", "walk-s000/9999*"], "No picture is called 'walk-s000/9999*'.", "The nearest is walk-s000/"),
+        (["keep", "walk-s00/000000"], "No picture is called 'walk-s00/000000'.", "The nearest is walk-s000/0"),
+        (["split", "scene-00", "x"], "No picture is called 'x'.", "bglora report"),
+        (["retry", "--stage", "paint"], "There is no stage 'paint'.", "ingest, segment"),
+    ],
+)
+def test_a_decision_about_nothing_is_not_written(
+    command: Command, frames: Path, words: list[str], what: str, cure: str
+) -> None:
+    command("init", "film", "--film", frames)
+    command("-C", "film", "ingest")
+    answer = command("-C", "film", *words)
+    assert answer.code == 2
+    assert answer.told[0] == what
+    assert cure in answer.told[2]
+    assert not Path("film/decisions.toml").exists()
+
+
 def test_all_mistakes_of_a_manifest_are_told_at_once(command: Command) -> None:
     command("init", "film")
     Path("film/project.toml").write_text("[ingest]\nfps = -1\nfsp = 2\n[x]\n[train]\ndim = 'a'\nalpha = 0\n")

@@ -1,0 +1,39 @@
+"""Checks that a decision speaks of something that is there, before it is written down."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
+
+from bglora.engine.stage import View
+from bglora.errors import UserError
+
+
+def check_pictures(view: View, patterns: Iterable[str]) -> None:
+    """Every pattern must match a frame. Before there are frames, anything may be decided."""
+    _check([row.picture for row in view.rows("ingest")], patterns, "picture", "bglora report")
+
+
+def check_scenes(view: View, scenes: Iterable[str]) -> None:
+    """Every scene must be one. Before there are scenes, anything may be decided."""
+    known = {str(scene) for row in view.rows("cluster") if (scene := row.record.get("scene"))}
+    _check(sorted(known), scenes, "scene", "bglora report")
+
+
+def check_stage(stages: Sequence[str], name: str) -> None:
+    """An empty name stands for all stages."""
+    if name and name not in stages:
+        raise UserError(f"There is no stage {name!r}.", where=name, cure=f"The stages are: {', '.join(stages)}.")
+
+
+def _check(known: Sequence[str], patterns: Iterable[str], kind: str, where: str) -> None:
+    if not known:
+        return
+    exact = set(known)
+    for pattern in patterns:
+        if pattern in exact or any(fnmatchcase(name, pattern) for name in known):
+            continue
+        near = difflib.get_close_matches(pattern, known, 1, 0.6)
+        cure = f"The nearest is {near[0]}." if near else f"Names are like {known[0]}; `{where}` shows them all."
+        raise UserError(f"No {kind} is called {pattern!r}.", where=pattern, cure=cure)
