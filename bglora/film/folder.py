@@ -17,9 +17,14 @@ def natural_key(name: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
     return tuple((0, int(piece), "") if piece.isdecimal() else (1, 0, piece) for piece in pieces), name
 
 
+def is_hidden(name: str) -> bool:
+    """True for `.name`, as file managers have it; `..name` is a name of its own."""
+    return name.startswith(".") and not name.startswith("..")
+
+
 def is_picture(path: Path) -> bool:
     """True for a visible file with a picture's suffix."""
-    return path.suffix.lower() in PICTURES and not path.name.startswith(".")
+    return path.suffix.lower() in PICTURES and not is_hidden(path.name)
 
 
 def pictures_in(folder: Path) -> list[Path]:
@@ -33,9 +38,7 @@ def folders_below(folder: Path) -> Iterator[Path]:
     """The folder and all visible folders below it, in natural order, links not followed."""
     yield folder
     with os.scandir(folder) as found:
-        names = [
-            entry.name for entry in found if entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".")
-        ]
+        names = [entry.name for entry in found if entry.is_dir(follow_symlinks=False) and not is_hidden(entry.name)]
     for name in sorted(names, key=natural_key):
         yield from folders_below(folder / name)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from bglora.errors import UserError
-from bglora.film.folder import folders_below, natural_key, pictures_in
+from bglora.film.folder import folders_below, is_hidden, natural_key, pictures_in
 from bglora.film.layers import is_layers
 
 Kind = Literal["video", "folder", "layers"]
@@ -115,7 +115,7 @@ def _inside(folder: Path) -> list[Source]:
             continue
         if pictures_in(below):
             found.append(Source("", below.resolve().name, "folder", below))
-        files = [path for path in below.iterdir() if path.suffix.lower() in VIDEOS and not path.name.startswith(".")]
+        files = [path for path in below.iterdir() if path.suffix.lower() in VIDEOS and not is_hidden(path.name)]
         found += [
             Source("", path.stem, "video", path)
             for path in sorted(files, key=lambda path: natural_key(path.name))

@@ -34,6 +34,7 @@ class Ingest(Stage):
 
     name = "ingest"
     home = "frames"
+    records = "frames/frames.jsonl"
 
     def items(self, view: View) -> Iterable[Item]:
         """One item a source; raises `UserError` if there is none."""
