@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from bglora.report.markup import Html, tag
 
 WIDTH, HEIGHT = 640, 240
-LEFT, RIGHT, TOP, BOTTOM = 52, 14, 14, 34
+LEFT, RIGHT, TOP, BOTTOM = 60, 14, 14, 34
 
 Point = tuple[float, float]
 
@@ -55,14 +55,21 @@ def loss_curve(points: Sequence[Sequence[float | None]], name: str) -> Html:
 
 
 def smoothed(points: Sequence[Point], share: float = 0.1) -> list[Point]:
-    """Exponential moving average, free of the bias of its start; its window is a tenth of the curve."""
+    """Exponential moving average, forward and backward so that it lags behind nowhere; its window is a tenth."""
     keep = 1 - 1 / max(1.0, share * len(points))
+    values = [value for _, value in points]
+    forward, backward = _averaged(values, keep), _averaged(values[::-1], keep)[::-1]
+    return [(step, (a + b) / 2) for (step, _), a, b in zip(points, forward, backward, strict=True)]
+
+
+def _averaged(values: Sequence[float], keep: float) -> list[float]:
+    """Exponential moving average, free of the bias of its start."""
     total = weight = 0.0
     out = []
-    for step, value in points:
+    for value in values:
         total = keep * total + (1 - keep) * value
         weight = keep * weight + (1 - keep)
-        out.append((step, total / weight))
+        out.append(total / weight)
     return out
 
 
@@ -90,7 +97,7 @@ def _axes(low: float, high: float, last: float) -> list[Html]:
         value = low + (high - low) * part / 3
         y = TOP + (1 - part / 3) * (HEIGHT - TOP - BOTTOM)
         marks.append(tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=f"{y:.1f}", y2=f"{y:.1f}", class_="grid"))
-        marks.append(tag("text", f"{value:.3g}", x=LEFT - 8, y=f"{y + 4:.1f}", text_anchor="end"))
+        marks.append(tag("text", f"{value:.2g}", x=LEFT - 8, y=f"{y + 4:.1f}", text_anchor="end"))
     for part in range(3):
         x = LEFT + part / 2 * (WIDTH - LEFT - RIGHT)
         anchor = ("start", "middle", "end")[part]

@@ -99,6 +99,11 @@ def test_smoothing_keeps_a_constant() -> None:
     assert all(value == pytest.approx(2.0) for _, value in smoothed([(step, 2.0) for step in range(50)]))
 
 
+def test_smoothing_does_not_lag_behind_a_slope() -> None:
+    line = [(float(step), 100.0 - step) for step in range(101)]
+    assert smoothed(line)[50][1] == pytest.approx(50.0, abs=0.5)
+
+
 def test_pictures_are_shrunk_never_enlarged(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     Image.new("RGB", (640, 360), (10, 200, 30)).save(path)
