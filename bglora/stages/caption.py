@@ -17,6 +17,7 @@ from typing import Any
 from bglora import backends
 from bglora.engine.stage import Item, Outcome, Row, Stage, Tools, View
 from bglora.errors import UserError
+from bglora.stages.scenes import source_of
 
 READ = (
     "target_size",
@@ -51,7 +52,7 @@ class Caption(Stage):
                 members.setdefault(row.record["scene"], []).append(row.picture)
         settings = view.settings.caption
         own = _own_triggers(settings.triggers)
-        project = view.settings.project.name or view.root.name
+        project = view.settings.project.name or source_of(scenes[0]["plates"][0])
         named = triggers(project, {scene["id"]: scene["title"] for scene in scenes}, own)
         plates = {row.picture: row for row in view.rows("inpaint") if row.status == "made"}
         for scene in scenes:

@@ -22,6 +22,8 @@ THUMB = (64, 36)
 GUESSED, UNTRUSTED = 2, 3
 LETTERED = 24
 """Plates of a scene that are searched for lettering at most, evenly chosen."""
+RARE = 12
+"""One in so many plates may look lettered without being so: windows and books in a row do now and then."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ def _candidates(item: Item, tools: Tools, files: Mapping[str, str], embed: Any) 
 
 
 def _lettered(tools: Tools, files: Mapping[str, str], trained: tuple[str, ...]) -> tuple[str, ...]:
-    """Plates in which a line of letters was found."""
+    """Plates in which a line of letters was found; none if they are so few that they may be false alarms."""
     some = [trained[round(i)] for i in np.linspace(0, len(trained) - 1, min(LETTERED, len(trained)))]
     found = []
     for name in some:
@@ -110,4 +112,4 @@ def _lettered(tools: Tools, files: Mapping[str, str], trained: tuple[str, ...]) 
         height, width = working_size(*gray.shape)
         if find_letters(cv2.resize(gray, (width, height), interpolation=cv2.INTER_AREA)) is not None:
             found.append(name)
-    return tuple(found)
+    return tuple(found) if len(found) > len(some) // RARE else ()
