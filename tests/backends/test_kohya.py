@@ -1,0 +1,106 @@
+"""The training backend `kohya`: what it writes for a job, and what it says is left to do."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from bglora import backends
+from bglora.errors import UserError
+from bglora.settings import Settings
+from bglora.training.job import Recipe, TrainJob, TrainPicture, TrainResult
+from bglora.training.kohya_config import render
+
+OPEN = Recipe(provenance_weights=None)
+
+
+def job(root: Path, **changes: Any) -> TrainJob:
+    picture = TrainPicture("film-s000/000000", root / "a.png", "flm_1, background", root / "p.png")
+    whole = TrainJob(
+        scene="scene-00",
+        title='The "old" pier',
+        trigger="flm_1",
+        base="sdxl.safetensors",
+        pictures=(picture,),
+        held_out=(),
+        dataset=root / "datasets/scene-00",
+        repeats=5,
+        flip=False,
+        keep_tokens=3,
+        created="",
+        recipe=Recipe(),
+    )
+    return replace(whole, **changes)
+
+
+def train(root: Path, one: TrainJob, template: str = "sdxl_24gb") -> tuple[dict[str, Any], TrainResult]:
+    settings = Settings().train.model_copy(update={"kohya_template": template})
+    tools = SimpleNamespace(root=root, scratch=root / "scratch")
+    result = backends.load("train", "kohya", settings).train(one, tools)
+    text = (root / "scratch" / result.outputs[0]).read_text("utf-8")
+    tables = tomllib.loads(text)
+    return {key: value for table in tables.values() for key, value in table.items()}, result
+
+
+def test_a_job_becomes_a_checked_configuration_and_a_command(tmp_path: Path) -> None:
+    options, result = train(tmp_path, job(tmp_path))
+    assert result.outputs == ("loras/scene-00.kohya.toml",)
+    assert options["train_data_dir"] == "datasets/scene-00" and options["output_name"] == "scene-00"
+    assert options["keep_tokens"] == 3 and options["flip_aug"] is False and options["alpha_mask"] is True
+    assert "caption_prefix" not in options and options["metadata_title"] == 'The "old" pier'
+    assert result.record["masks"] == 1
+    assert "accelerate launch" in result.undone and "--config_file loras/scene-00.kohya.toml" in result.undone
+    assert str(tmp_path) not in (tmp_path / "scratch/loras/scene-00.kohya.toml").read_text("utf-8")
+
+
+def test_what_a_person_set_wins_over_the_template_and_defaults_do_not(tmp_path: Path) -> None:
+    plain, _ = train(tmp_path, job(tmp_path), "sdxl_12gb")
+    assert plain["network_dim"] == 32 and plain["resolution"] == "1024,1024"
+    recipe = Recipe(dim=16, alpha=8.0, resolution=768, max_steps=500, lr_scheduler="constant", warmup_steps=10)
+    own, _ = train(tmp_path, job(tmp_path, recipe=recipe), "sdxl_12gb")
+    assert own["network_dim"] == 16 and own["network_alpha"] == 8.0 and own["resolution"] == "768,768"
+    assert own["max_train_steps"] == 500 and "max_train_epochs" not in own
+    assert own["lr_scheduler"] == "constant_with_warmup" and own["lr_warmup_steps"] == 10
+
+
+def test_a_template_of_the_project_overrides_and_its_errors_are_told(tmp_path: Path) -> None:
+    own = tmp_path / "templates/kohya/sdxl_24gb.toml"
+    own.parent.mkdir(parents=True)
+    base = (Path(__file__).parents[2] / "templates/kohya/sdxl_24gb.toml").read_text("utf-8")
+    own.write_text(render(base, {"min_snr_gamma": 5.0}), "utf-8")
+    assert train(tmp_path, job(tmp_path))[0]["min_snr_gamma"] == 5.0
+    own.write_text(render(base, {"cache_text_encoder_outputs": True}), "utf-8")
+    with pytest.raises(UserError) as told:
+        train(tmp_path, job(tmp_path))
+    assert "shuffle_caption" in told.value.what and told.value.where == str(own)
+
+
+def test_mini_and_a_missing_template_are_told_in_three_lines(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="can't train on mini"):
+        train(tmp_path, job(tmp_path, base="mini"))
+    with pytest.raises(UserError) as told:
+        train(tmp_path, job(tmp_path), "sdxl_8gb")
+    assert "sdxl_12gb" in told.value.cure
+
+
+def test_without_provenance_there_are_no_masks(tmp_path: Path) -> None:
+    options, result = train(tmp_path, job(tmp_path, recipe=OPEN))
+    assert "alpha_mask" not in options and result.record["masks"] == 0
+
+
+def test_rendering_keeps_comments_and_places(tmp_path: Path) -> None:
+    text = render("# top\n[a]\nx = 1 # why\ny = 2\n", {"x": 5, "y": None, "new": "z"})
+    assert text.startswith("# top\n[a]\nx = 5 # why\n") and "y =" not in text
+    assert tomllib.loads(text)["bglora"] == {"new": "z"}
+
+
+def test_the_identity_names_the_template_by_content() -> None:
+    settings = Settings().train
+    one = backends.identity("train", "kohya", settings)
+    other = backends.identity("train", "kohya", settings.model_copy(update={"kohya_template": "sdxl_24gb"}))
+    assert one.startswith("kohya/1 sdxl_16gb_stable@") and one != other
