@@ -104,9 +104,9 @@ def _item(view: View, source: Source, limit: int | None) -> Item:
 
         payload["names"] = [path.name for path in pictures_in(source.path)]
         files = [_address(view.root, source.path / name) for name in payload["names"]]
-    elif source.layers is not None:
-        payload["layers"], _ = list_layers(source.layers, numbered=True)
     if source.layers is not None:
+        if source.kind != "layers":
+            payload["layers"], _ = list_layers(source.layers, numbered=True)
         hints["layers"] = _address(view.root, source.layers)
         files += [_address(view.root, source.layers / path) for row in payload["layers"] for path in _paths(row)]
     if limit is not None:

@@ -35,6 +35,7 @@ class Segment(Stage):
 
     name = "segment"
     home = "segmented"
+    records = "segmented.jsonl"
     reads = ("ingest",)
 
     def items(self, view: View) -> Iterable[Item]:

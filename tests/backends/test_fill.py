@@ -1,0 +1,75 @@
+"""What every fill backend must do, and how the embedded one fills."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bglora import backends
+from bglora.settings.plates import InpaintSettings
+from bglora.vision.metrics import psnr_db
+from tests.vision import drawn
+
+ENGINES = ["patch"]
+
+
+def engine(name: str):  # type: ignore[no-untyped-def]
+    return backends.load("fill", name, InpaintSettings())
+
+
+def hole_at(y: int, x: int, height: int, width: int) -> np.ndarray:
+    hole = np.zeros((drawn.HEIGHT, drawn.WIDTH), bool)
+    hole[y : y + height, x : x + width] = True
+    return hole
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_pixels_outside_the_hole_stay_bit_identical_and_the_input_is_untouched(name: str) -> None:
+    frame, hole = drawn.shot(21, 2).frames[0], hole_at(40, 60, 50, 40)
+    before = frame.copy()
+    filled = engine(name).fill(frame, hole, seed=1)
+    assert filled.dtype == np.uint8 and filled.shape == frame.shape
+    assert np.array_equal(filled[~hole], frame[~hole]) and np.array_equal(frame, before)
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_what_lies_in_the_hole_is_not_used(name: str) -> None:
+    frame, hole = drawn.texture(22).astype(np.uint8), hole_at(50, 100, 40, 30)
+    other = frame.copy()
+    other[hole] = (255, 0, 255)
+    assert np.array_equal(engine(name).fill(frame, hole, seed=3), engine(name).fill(other, hole, seed=3))
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_same_seed_same_fill(name: str) -> None:
+    frame, hole = drawn.texture(23).astype(np.uint8), hole_at(30, 30, 40, 40)
+    assert np.array_equal(engine(name).fill(frame, hole, seed=5), engine(name).fill(frame, hole, seed=5))
+
+
+@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize("where", [(0, 0, 30, 30), (100, 200, 44, 56), (0, 100, 144, 20), (70, 90, 1, 1)])
+def test_holes_at_the_border_through_the_picture_and_of_one_pixel(name: str, where: tuple[int, int, int, int]) -> None:
+    frame, hole = drawn.texture(24).astype(np.uint8), hole_at(*where)
+    filled = engine(name).fill(frame, hole, seed=1)
+    assert np.array_equal(filled[~hole], frame[~hole])
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_no_hole_and_nothing_but_hole(name: str) -> None:
+    frame = drawn.texture(25).astype(np.uint8)
+    assert np.array_equal(engine(name).fill(frame, np.zeros(frame.shape[:2], bool), seed=1), frame)
+    assert engine(name).fill(frame, np.ones(frame.shape[:2], bool), seed=1).shape == frame.shape
+
+
+def test_patches_continue_a_pattern_where_diffusion_smears_it() -> None:
+    import cv2
+
+    ys, xs = np.mgrid[0 : drawn.HEIGHT, 0 : drawn.WIDTH]
+    tiles = ((ys // 8 + xs // 8) % 2 * 140 + 50).astype(np.uint8)
+    frame = np.stack([tiles, tiles // 2 + 40, 255 - tiles], 2)
+    hole = hole_at(50, 100, 40, 40)
+    broken = frame.copy()
+    broken[hole] = 0
+    filled = engine("patch").fill(broken, hole, seed=1)
+    smear = cv2.inpaint(broken, hole.astype(np.uint8), 3, cv2.INPAINT_TELEA)
+    assert psnr_db(filled, frame, hole) > psnr_db(smear, frame, hole) + 3

@@ -1,0 +1,178 @@
+"""What every masks backend must do, and what the embedded ones find on drawn shots they were not tuned on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bglora import backends
+from bglora.backends.masks import ShotMasks
+from bglora.settings.plates import SegmentSettings
+from tests.vision import drawn
+
+SETTINGS = SegmentSettings()
+
+
+def find(frames: list[np.ndarray], name: str = "motion", imported: list[Any] | None = None) -> ShotMasks:
+    backend = backends.load("masks", name, SETTINGS)
+    return backend.masks(frames, imported or [None] * len(frames), lambda share: None)
+
+
+def removed(masks: ShotMasks) -> list[np.ndarray]:
+    return [mask > 0 for mask in masks.masks]
+
+
+def objects(masks: ShotMasks) -> list[np.ndarray]:
+    return [mask == 255 for mask in masks.masks]
+
+
+@pytest.mark.parametrize("name", ["motion", "layers"])
+def test_masks_have_the_promised_form_and_say_how_far_they_are(name: str) -> None:
+    shot = drawn.shot(1, 6)
+    imported = [np.where(o, 255, 0).astype(np.uint8) for o in shot.objects]
+    told: list[float] = []
+    masks = backends.load("masks", name, SETTINGS).masks(shot.frames, imported, told.append)
+    assert len(masks.masks) == len(masks.alphas) == len(masks.gains) == len(masks.camera.to_reference) == 6
+    assert all(m.dtype == np.uint8 and m.shape == shot.frames[0].shape[:2] for m in masks.masks)
+    assert {int(v) for m in masks.masks for v in np.unique(m)} <= {0, 128, 255}
+    assert told and told == sorted(told) and told[0] >= 0 and told[-1] <= 1
+
+
+def test_walker_and_shadow_are_found_in_front_of_a_still_background() -> None:
+    shot = drawn.shot(3)
+    masks = find(shot.frames)
+    assert masks.camera.kind == "still" and not masks.unknown
+    assert drawn.recall(removed(masks), shot.objects) > 0.995
+    assert drawn.recall(removed(masks), shot.shadows) > 0.9
+    assert drawn.overlap(objects(masks), shot.objects) > 0.85
+    away = [~drawn.figure(drawn.walk(k, 16), (45, 50)).astype(bool) for k in range(16)]
+    assert drawn.recall(removed(masks), away) < 0.003
+
+
+def test_walker_is_found_while_the_camera_pans() -> None:
+    shot = drawn.shot(4, pan=2.6)
+    masks = find(shot.frames)
+    assert masks.camera.kind == "pan"
+    assert drawn.recall(removed(masks), shot.objects) > 0.98
+    assert drawn.overlap(objects(masks), shot.objects) > 0.75
+
+
+def test_flicker_is_no_character() -> None:
+    shot = drawn.shot(5, flicker=0.12)
+    masks = find(shot.frames)
+    assert drawn.recall(removed(masks), shot.objects) > 0.99
+    nothing = [
+        ~(o | s) & ~drawn.figure(drawn.walk(k, 16), (45, 50)).astype(bool)
+        for k, (o, s) in enumerate(zip(shot.objects, shot.shadows, strict=True))
+    ]
+    assert drawn.recall(removed(masks), nothing) < 0.005
+
+
+def test_nobody_is_found_where_nobody_is() -> None:
+    masks = find(drawn.shot(6, place=lambda k, count: None, noise=2.5).frames)
+    assert not masks.unknown
+    assert not any(mask.any() for mask in masks.masks)
+
+
+def test_shimmering_water_is_no_character() -> None:
+    shot = drawn.shot(7, place=lambda k, count: None, water=True)
+    masks = find(shot.frames)
+    assert np.mean([mask.mean() for mask in removed(masks)]) < 0.01
+
+
+def test_who_stays_in_place_and_moves_a_little_is_found() -> None:
+    shot = drawn.shot(
+        8, 20, place=lambda k, count: (120 + 3 * np.sin(k * 0.9), 80 + 2 * np.cos(k * 0.6)), radius=(20, 32)
+    )
+    masks = find(shot.frames)
+    assert masks.unknown or drawn.recall(removed(masks), shot.objects) > 0.97
+
+
+def test_who_sits_in_the_background_most_of_the_time_makes_the_shot_untrusted() -> None:
+    """Somebody stands for 12 of 16 frames, then walks off: the agreed background shows him."""
+    shot = drawn.shot(
+        9, place=lambda k, count: (110 + 6 * np.sin(k * 2.1) if k < 13 else 110 + 40 * (k - 12), 82), radius=(24, 36)
+    )
+    masks = find(shot.frames)
+    left = 1 - drawn.recall(removed(masks), shot.objects)
+    assert masks.unknown or left < 0.03
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_one_or_two_frames_can_not_tell(count: int) -> None:
+    masks = find(drawn.shot(1, 16).frames[:count])
+    assert "can't be told from the background" in masks.unknown
+    assert not any(mask.any() for mask in masks.masks)
+
+
+def test_same_frames_same_masks() -> None:
+    frames = drawn.shot(10, 8, pan=1.5).frames
+    one, two = find(frames), find(frames)
+    assert all(np.array_equal(a, b) for a, b in zip(one.masks, two.masks, strict=True))
+
+
+def test_layers_are_taken_as_they_are_and_the_camera_is_found_outside_of_them() -> None:
+    shot = drawn.shot(11, 8, pan=2.0)
+    imported = [
+        np.where(o, 255, np.where(s, 128, 0)).astype(np.uint8) for o, s in zip(shot.objects, shot.shadows, strict=True)
+    ]
+    holes = [np.where((m > 0)[..., None], 0, f).astype(np.uint8) for f, m in zip(shot.frames, imported, strict=True)]
+    masks = find(holes, "layers", list(imported))
+    assert all(np.array_equal(a, b) for a, b in zip(masks.masks, imported, strict=True))
+    assert masks.camera.kind == "pan"
+    step = masks.camera.between(2, 3)
+    assert abs(step[0, 2] + 2.0) < 0.1 and abs(step[1, 2]) < 0.1
+
+
+def _entry(tmp_path: Path, picture: np.ndarray) -> Any:
+    from bglora.film.layers import LayerEntry
+    from bglora.film.png import write_png
+
+    write_png(tmp_path / "layer.png", picture)
+    return LayerEntry(0, tmp_path / "layer.png", None, ())
+
+
+def test_a_black_hole_is_told_from_a_dark_corner(tmp_path: Path) -> None:
+    from bglora.stages.layermasks import imported_mask
+
+    picture = drawn.texture(12).astype(np.uint8)
+    fade = np.clip(np.hypot(*np.mgrid[0 : drawn.HEIGHT, 0 : drawn.WIDTH]) / 60 - 0.5, 0, 1)
+    picture = (picture * fade[..., None]).astype(np.uint8)
+    hole = np.zeros(picture.shape[:2], bool)
+    hole[60:110, 140:180] = True
+    picture[hole] = 0
+    mask = imported_mask(_entry(tmp_path, picture), picture, has_film=False) > 0
+    assert mask[hole].all()
+    assert not mask[:20, :20].any()
+
+
+def test_black_in_the_film_itself_is_no_hole(tmp_path: Path) -> None:
+    from bglora.stages.layermasks import imported_mask
+
+    frame = drawn.texture(13).astype(np.uint8)
+    frame[20:50, 20:60] = 0
+    layer = frame.copy()
+    layer[80:120, 100:150] = 0
+    mask = imported_mask(_entry(tmp_path, layer), frame, has_film=True) > 0
+    assert mask[80:120, 100:150].all() and not mask[20:50, 20:60].any()
+
+
+def test_transparent_pixels_are_a_hole(tmp_path: Path) -> None:
+    from bglora.stages.layermasks import imported_mask
+
+    frame = drawn.texture(14).astype(np.uint8)
+    alpha = np.full(frame.shape[:2], 255, np.uint8)
+    alpha[30:60, 40:80] = 0
+    mask = imported_mask(_entry(tmp_path, np.dstack([frame, alpha])), frame, has_film=False)
+    assert np.array_equal(mask > 0, alpha == 0)
+
+
+def test_unknown_backend_is_an_error_that_names_the_known_ones() -> None:
+    from bglora.errors import UserError
+
+    with pytest.raises(UserError, match="no masks backend"):
+        backends.load("masks", "nobody", SimpleNamespace())
