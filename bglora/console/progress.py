@@ -149,7 +149,9 @@ class Bars:
             expand=True,
             refresh_per_second=5,
         )
-        self._task = self._progress.add_task(event.stage, total=1.0, share="0%", count="", left="", text="")
+        self._task = self._progress.add_task(
+            event.stage, total=1.0, share="0%", count=f"0/{event.items}", left="", text=""
+        )
         self._progress.start()
 
     def moved(self, state: StageState) -> None:
