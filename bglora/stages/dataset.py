@@ -69,9 +69,9 @@ def hold_out(names: Sequence[str], share: float) -> tuple[str, ...]:
     shots: dict[str, list[str]] = {}
     for name in names:
         shots.setdefault(name.rpartition("/")[0], []).append(name)
-    fitting = [plates for plates in shots.values() if count / 2 <= len(plates) <= 1.5 * count]
+    fitting: list[list[str]] = [plates for plates in shots.values() if count / 2 <= len(plates) <= 1.5 * count]
     if len(shots) >= 4 and fitting:
-        return tuple(min(fitting, key=lambda plates: (abs(len(plates) - count), plates[0])))
+        return tuple(sorted(fitting, key=lambda plates: (abs(len(plates) - count), plates[0]))[0])
     return tuple(names[(2 * i + 1) * len(names) // (2 * count)] for i in range(count))
 
 

@@ -96,7 +96,7 @@ def summary(
 ) -> dict[str, Any]:
     """The content of scenes.json."""
     titles = {**scenes.titles, **renames}
-    alive = [
+    alive: list[dict[str, Any]] = [
         {"id": name, "title": titles[name], "plates": sorted(scenes.plates[name])}
         for name in sorted(scenes.plates, key=_number)
         if scenes.plates[name]
