@@ -143,7 +143,7 @@ def measured(root: Path, *words: str) -> tuple[float, float, float, str]:
     started = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, "-m", "bglora", "-C", str(root), *words],
-        stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )  # fmt: skip
     assert process.stdout is not None
     text = process.stdout.read()

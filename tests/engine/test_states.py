@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from bglora.engine import checkpoint
-from bglora.engine.events import Event, ItemStarted
-from bglora.engine.ledger import Ledger
-from bglora.engine.runner import Runner, RunRequest
-from tests.engine.toys import Choices, contents, pipeline
+from bglora.engine.events import ItemStarted
+from bglora.engine.runner import RunRequest
+from tests.engine.projects import Project
+from tests.engine.toys import contents
 
 NAMES = st.sampled_from(["a", "b", "c"])
 LINES = st.lists(st.sampled_from(["one", "two", "", "bad", "boom", "three"]), max_size=4)
@@ -26,37 +26,6 @@ MEMORY = Path("/dev/shm")
 
 class Killed(BaseException):
     """As if the process died here: no `except Exception` of the engine may see it."""
-
-
-class Project:
-    """A toy project with what a person decided about it."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        (root / "sources").mkdir(parents=True)
-        self.settings: dict[str, object] = {}
-        self.dropped: set[str] = set()
-        self.events: list[Event] = []
-
-    def runner(self) -> Runner:
-        decisions = Choices(drops=tuple(sorted(self.dropped)))
-        return Runner(self.root, pipeline(), self.settings, decisions, listener=self.events.append, jobs=1)
-
-    def run(self, request: RunRequest | None = None) -> list[tuple[str, str]]:
-        """Runs; returns the items that were started."""
-        self.events.clear()
-        self.runner().run(request)
-        return [(e.stage, e.item) for e in self.events if isinstance(e, ItemStarted)]
-
-    def fingerprints(self) -> dict[tuple[str, str], str]:
-        path = self.root / ".bglora" / "ledger.sqlite"
-        if not path.exists():
-            return {}
-        ledger = Ledger(path)
-        try:
-            return {(s.name, row.item): row.fingerprint for s in pipeline() for row in ledger.items(s.name).values()}
-        finally:
-            ledger.close()
 
 
 class Lives(RuleBasedStateMachine):
@@ -75,7 +44,7 @@ class Lives(RuleBasedStateMachine):
 
     @rule(name=NAMES, lines=LINES)
     def source(self, name: str, lines: list[str]) -> None:
-        (self.project.root / "sources" / f"{name}.txt").write_text("\n".join(lines), encoding="utf-8")
+        self.project.source(name, *lines)
 
     @rule(old=NAMES, new=NAMES)
     def rename(self, old: str, new: str) -> None:
@@ -160,7 +129,7 @@ class Lives(RuleBasedStateMachine):
     def kill_then_run(self) -> None:
         self.kill(7)
         before = self.project.fingerprints()
-        started = self.project.run()
+        started = self.project.started()
         self.clean_since_kill = True
         after = self.project.fingerprints()
         twice = [item for item in started if item in before and before[item] == after.get(item)]
@@ -174,7 +143,7 @@ class Lives(RuleBasedStateMachine):
     def run(self) -> None:
         self.project.run()
         self.clean_since_kill = True
-        assert self.project.run() == [], "a second run redid something"
+        assert self.project.started() == [], "a second run redid something"
         assert self.project.runner().plan().fresh
 
     @rule(only=NAMES)
@@ -210,8 +179,8 @@ class Lives(RuleBasedStateMachine):
         while True:  # an edit of a line can bring pictures to life that were not there before it
             found = set(contents(clean.root))
             edited = [path for path in self.edits if path in found]
-            for path in edited:
-                (clean.root / path).write_text(self.edits[path], encoding="utf-8")
+            for edit in edited:
+                clean.edit(edit, self.edits[edit])
             clean.run()
             if made == set(edited):
                 break
