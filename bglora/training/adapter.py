@@ -31,7 +31,7 @@ class LoraLinear(nn.Module):
         if not (x.is_cuda and torch.is_autocast_enabled("cuda")):  # which casts weights to the input's format itself
             x = x.to(self.down.dtype)
         branch = nn.functional.linear(nn.functional.linear(x, self.down) * self.scale, self.up)
-        return plain + branch.to(plain.dtype)
+        return torch.add(plain, branch.to(plain.dtype))
 
 
 class Adapter:
@@ -41,7 +41,7 @@ class Adapter:
         layers: sd-scripts' name (`lora_unet_input_blocks_4_1_proj_in`) to layer.
     """
 
-    def __init__(self, unet: nn.Module, dim: int, alpha: float, seed: int) -> None:
+    def __init__(self, unet: Any, dim: int, alpha: float, seed: int) -> None:
         self.unet, self.dim, self.alpha = unet, dim, alpha
         self.layers: dict[str, LoraLinear] = {}
         self._paths: dict[str, str] = {}

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -114,9 +115,10 @@ def load_base(name: str, *, download: bool = False) -> Base:
 
 
 def _noise_schedule(scheduler: Any, name: str) -> Any:
-    from diffusers import DDPMScheduler
+    import diffusers
 
-    noise = DDPMScheduler.from_config(scheduler.config, clip_sample=False)
+    schedules: Any = diffusers.DDPMScheduler
+    noise = schedules.from_config(scheduler.config, clip_sample=False)
     if noise.config.prediction_type not in ("epsilon", "v_prediction"):
         raise UserError(
             f"The base predicts {noise.config.prediction_type}; only epsilon and v_prediction can be trained.",
@@ -128,14 +130,10 @@ def _noise_schedule(scheduler: Any, name: str) -> Any:
 
 def _silence_libraries() -> None:
     """Their bars and warnings would tear our own progress display."""
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.set_verbosity_error()  # before diffusers is imported, which makes transformers warn
-    transformers_logging.disable_progress_bar()
-    from diffusers.utils import logging as diffusers_logging
-
-    diffusers_logging.set_verbosity_error()
-    diffusers_logging.disable_progress_bar()
+    for library in ("transformers", "diffusers"):  # in this order: importing diffusers makes transformers warn
+        logging = import_module(f"{library}.utils.logging")
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
 
 
 def _load_hub(name: str, download: bool, dtype: Any) -> Any:
@@ -158,9 +156,10 @@ def _from_folder(where: Path | str, dtype: Any, *, local: bool) -> Any:
     import torch
     from diffusers import StableDiffusionXLPipeline
 
+    pipelines: Any = StableDiffusionXLPipeline
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # newer versions call torch_dtype dtype, older ones don't
-        return StableDiffusionXLPipeline.from_pretrained(
+        return pipelines.from_pretrained(
             where,
             torch_dtype={"default": dtype, "vae": torch.float32},
             local_files_only=local,

@@ -101,7 +101,7 @@ def _encode(base: Base, pixels: np.ndarray, name: str) -> Tensor:
     with torch.no_grad():
         spread: Any = base.vae.encode(values.to(base.device)).latent_dist
         noise = torch.randn(spread.mean.shape, generator=seeded("latents", name))
-        latents = (spread.mean.cpu() + spread.std.cpu() * noise)[0] * base.vae.config.scaling_factor
+        latents: Tensor = (spread.mean.cpu() + spread.std.cpu() * noise)[0] * base.vae.config.scaling_factor
     return latents.float()
 
 

@@ -48,7 +48,8 @@ def wilson(hits: int, total: int) -> Estimate:
 
 def likeness(embeddings: F32, plates: F32) -> F32:
     """Similarity of every picture to the plate that it is most like, (scales, prompts, seeds); plates are (n, D)."""
-    return (embeddings @ plates.T).max(axis=-1)
+    similar: F32 = embeddings @ plates.T
+    return np.asarray(similar.max(axis=-1))
 
 
 def following(embeddings: F32) -> F32:
@@ -68,7 +69,7 @@ def _spread(vectors: F32) -> F32:
         return np.zeros(vectors.shape[:-2])
     similar = vectors @ np.swapaxes(vectors, -1, -2)
     first, second = np.triu_indices(count, 1)
-    return 1.0 - similar[..., first, second].mean(axis=-1)
+    return np.asarray(1.0 - similar[..., first, second].mean(axis=-1))
 
 
 def ratio(values: F32, seed: int = 0) -> list[Estimate]:
@@ -99,4 +100,4 @@ def nearest(pictures: np.ndarray, training: np.ndarray) -> F32:
     """Correlation of each picture's layout with the training picture (or its mirror image) that is nearest, (n,)."""
     own = layouts(pictures)
     known = np.concatenate([layouts(training), layouts(training[:, :, ::-1])])
-    return (own @ known.T).max(axis=1)
+    return np.asarray((own @ known.T).max(axis=1))

@@ -50,9 +50,7 @@ class Training:
         self.plan = Plan([example.bucket for example in self.examples], job.repeats, job.flip, self.recipe)
         self.adapter = Adapter(base.unet, self.recipe.dim, self.recipe.alpha, self.recipe.seed)
         self.parameters = self.adapter.parameters()
-        self.optimizer = torch.optim.AdamW(
-            self.parameters.values(), lr=self.recipe.learning_rate, weight_decay=self.recipe.weight_decay
-        )
+        self.optimizer = self._optimizer()
         self.progress = state.Progress()
 
     def run(self) -> None:
@@ -81,6 +79,12 @@ class Training:
         """The step whose weights `final` gives."""
         best = self.recipe.keep == "best" and self.progress.best_step > 0
         return self.progress.best_step if best else self.progress.step
+
+    def _optimizer(self) -> torch.optim.Optimizer:
+        down = [parameter for name, parameter in self.parameters.items() if "lora_down" in name]
+        up = [parameter for name, parameter in self.parameters.items() if "lora_up" in name]
+        groups = [{"params": down, "ratio": 1.0}, {"params": up, "ratio": self.recipe.loraplus_lr_ratio}]
+        return torch.optim.AdamW(groups, lr=self.recipe.learning_rate, weight_decay=self.recipe.weight_decay)
 
     def _encode(self) -> tuple[Captions, list[Example], list[Example]]:
         job, watch = self.job, self.watch
@@ -129,7 +133,7 @@ class Training:
             picked = [(self.examples[draw.picture], draw.flipped) for draw in draws]
             generator = seeded("noise", self.recipe.seed, step, number)
             loss = self._error(picked, generator).mean()
-            (loss / self.recipe.accumulation).backward()
+            torch.autograd.backward(loss / self.recipe.accumulation)
             total += float(loss.detach())
         mean = total / len(batches)
         if not math.isfinite(mean):
@@ -141,7 +145,7 @@ class Training:
         if self.recipe.max_grad_norm > 0:
             torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), self.recipe.max_grad_norm)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.plan.learning_rate(step)
+            group["lr"] = self.plan.learning_rate(step) * group["ratio"]
         self.optimizer.step()
         return mean
 

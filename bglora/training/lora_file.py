@@ -55,6 +55,7 @@ def describe(job: TrainJob, plan: Plan, base: Base, steps: int) -> dict[str, str
         "ss_unet_lr": recipe.learning_rate,
         "ss_text_encoder_lr": None,
         "ss_optimizer": f"torch.optim.adamw.AdamW(weight_decay={recipe.weight_decay})",
+        "ss_loraplus_lr_ratio": recipe.loraplus_lr_ratio if recipe.loraplus_lr_ratio != 1.0 else None,
         "ss_lr_scheduler": recipe.lr_scheduler,
         "ss_lr_warmup_steps": recipe.warmup_steps,
         "ss_max_grad_norm": recipe.max_grad_norm,

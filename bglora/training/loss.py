@@ -64,5 +64,5 @@ def error(base: Base, batch: Batch) -> Tensor:
             batch.states,
             added_cond_kwargs={"text_embeds": batch.pooled, "time_ids": batch.time_ids},
         ).sample
-    squared = (predicted.float() - target.float()) ** 2
+    squared: Tensor = (predicted.float() - target.float()) ** 2
     return (squared * batch.weights).mean(dim=(1, 2, 3))

@@ -74,8 +74,9 @@ def _count(shape: Shape) -> tuple[int, int]:
     """Parameters of the LoRA, and bytes that the backward pass needs kept."""
     from diffusers import UNet2DConditionModel
 
+    models: Any = UNet2DConditionModel
     with torch.device("meta"):
-        unet = UNet2DConditionModel.from_config(json.loads(shape.unet))
+        unet = models.from_config(json.loads(shape.unet))
     unet.requires_grad_(False)
     unet.set_attn_processor(_FusedAttention())
     adapter = Adapter(unet, shape.dim, 1.0, 0)
@@ -105,7 +106,8 @@ class _FusedAttention:
 
     def __call__(self, attention: Any, states: Any, encoder_hidden_states: Any = None, *_: Any, **__: Any) -> Any:
         context = states if encoder_hidden_states is None else encoder_hidden_states
-        mixed = _KeepsInputs.apply(attention.to_q(states), attention.to_k(context), attention.to_v(context))
+        keep: Any = _KeepsInputs.apply
+        mixed = keep(attention.to_q(states), attention.to_k(context), attention.to_v(context))
         return attention.to_out[1](attention.to_out[0](mixed))
 
 

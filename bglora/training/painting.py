@@ -80,7 +80,7 @@ def _decode(base: Base, latent: torch.Tensor) -> np.ndarray:
     """One picture at a time: the VAE takes more memory than the U-Net. uint8 (H, W, 3)."""
     values = base.vae.decode(latent[None].to(base.vae.dtype) / base.vae.config.scaling_factor).sample[0]
     pixels = ((values.float() + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8)
-    return pixels.permute(1, 2, 0).cpu().numpy()
+    return np.asarray(pixels.permute(1, 2, 0).cpu())
 
 
 @torch.no_grad()

@@ -134,6 +134,8 @@ def values_of(job: TrainJob, root: Path) -> dict[str, Any]:
     if "resolution" in changed:
         values["resolution"] = f"{recipe.resolution},{recipe.resolution}"
         values |= {"min_bucket_reso": recipe.resolution // 2, "max_bucket_reso": recipe.resolution * 2}
+    if "loraplus_lr_ratio" in changed:
+        values["network_args"] = [f"loraplus_lr_ratio={recipe.loraplus_lr_ratio:g}"]
     if "weight_decay" in changed:
         values["optimizer_args"] = [f"weight_decay={recipe.weight_decay}"]
     if {"lr_scheduler", "warmup_steps"} & changed.keys():
