@@ -84,21 +84,24 @@ def _lines(stats: np.ndarray, shape: tuple[int, ...]) -> list[np.ndarray]:
         & (fill > 0.12)
         & (fill < 0.92)
     )
-    fits[0] = False
-    free, bottom = fits.copy(), top + tall
+    fits[0] = False  # what is around all parts
+    labels, bottom = np.flatnonzero(fits), top + tall
+    free = np.ones(len(labels), bool)
+    heights = tall[labels]
+    level = np.abs(bottom[labels] - bottom[labels][:, None]) <= np.maximum(2.0, 0.12 * heights)[:, None]
+    alike = level & (heights >= 0.5 * heights[:, None]) & (heights <= 1.15 * heights[:, None])
     lines: list[np.ndarray] = []
-    for seed in sorted(np.flatnonzero(fits), key=lambda label: -tall[label]):
-        if not free[seed]:
+    for seed in np.argsort(-heights, kind="stable"):
+        if not free[seed] or (alike[seed] & free).sum() < _LETTERS:
             continue
-        height = tall[seed]
-        level = np.abs(bottom - bottom[seed]) <= max(2.0, 0.12 * height)
-        near = np.flatnonzero(free & level & (tall >= 0.5 * height) & (tall <= 1.15 * height))
+        height = heights[seed]
+        near = labels[alike[seed] & free]
         order = near[np.argsort(left[near], kind="stable")]
         gaps = left[order[1:]] - (left[order[:-1]] + wide[order[:-1]])
         group = np.concatenate([[0], np.cumsum(gaps > 2.0 * height)])
-        line = order[group == group[int(np.flatnonzero(order == seed)[0])]]
+        line = order[group == group[int(np.flatnonzero(order == labels[seed])[0])]]
         if len(line) >= _LETTERS:
-            free[line] = False
+            free[np.isin(labels, line)] = False
             lines.append(line)
     return lines
 

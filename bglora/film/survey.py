@@ -153,11 +153,12 @@ class Survey:
 
 
 def _light(picture: np.ndarray) -> Light:
+    import cv2
     import numpy as np
 
     if not picture.size:
         return Light(0, 0, 0, 0)
-    counts = np.bincount(picture.ravel(), minlength=256)
+    counts = cv2.calcHist([picture], [0], None, [256], [0, 256]).ravel().astype(np.float64)
     levels, total = np.arange(256), picture.size
     mean = float(counts @ levels) / total
     variance = float(counts @ np.square(levels)) / total - mean * mean

@@ -19,7 +19,7 @@ _EVERY = 12  # frames from one look to the next
 _MEMORY = 60  # frames that letters are followed back
 _THERE = 0.3  # share of the strength when found; less is not these letters
 _GONE = 0.12  # share of the greatest strength at which letters have faded out
-_SEEN = 0.3  # share of the looks that must see letters while they are followed
+_SEEN = 0.2  # share of the looks that must see letters while they are followed
 
 
 class TitleWatch:
