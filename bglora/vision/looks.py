@@ -93,7 +93,7 @@ def view_words(look: Look) -> str:
 
 def shape_words(look: Look) -> str:
     """What outlines are like; empty where they are neither."""
-    return "straight built lines" if look.straight >= 0.1 else "soft organic shapes" if look.straight < 0.02 else ""
+    return "long straight lines" if look.straight >= 0.1 else "rounded shapes" if look.straight < 0.02 else ""
 
 
 def color_words(look: Look) -> str:

@@ -2,9 +2,9 @@
 
     {trigger}, {prefix}, {scene_type}, {architecture}, {lighting}, {atmosphere}, no characters, empty scene
 
-In the mode `place`, light, colors and view are named, and shapes only where they differ within the scene: what never
-changes is left to the trigger. In the mode `style`, what is there is named (view, shapes, colors above and below), and
-light and tone are left out: they are the style's.
+In the mode `place`, view, light and colors are named; what is built there never changes and is left to the trigger. In
+the mode `style`, what is there is named (view, shapes, colors above and below), and light and tone are left out: they
+are the style's.
 """
 
 from __future__ import annotations
@@ -66,16 +66,14 @@ class Template:
         """
         from bglora.vision import looks
 
-        measured = [looks.measure(picture) for picture in pictures]
-        shapes = [looks.shape_words(look) for look in measured]
         found = []
-        for look, shape in zip(measured, shapes, strict=True):
+        for picture in pictures:
+            look = looks.measure(picture)
             fields = dict.fromkeys(FIELDS, "") | {"scene_type": looks.view_words(look)}
             if self.mode == "style":
-                fields |= {"architecture": shape, "atmosphere": looks.content_words(look)}
+                fields |= {"architecture": looks.shape_words(look), "atmosphere": looks.content_words(look)}
             else:
                 fields |= {"lighting": looks.light_words(look), "atmosphere": looks.color_words(look)}
-                fields["architecture"] = shape if len(set(shapes)) > 1 else ""
             found.append(Caption(fields, self._checked(trigger, fields)))
         return found
 
