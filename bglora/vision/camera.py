@@ -179,7 +179,7 @@ def _alike(a: U8, b: U8) -> bool:
     return float(np.median(cv2.absdiff(a, b))) <= 2.0
 
 
-def _overlap(pose: NDArray[np.float64], shape: tuple[int, ...]) -> float:
+def _overlap(pose: np.ndarray, shape: tuple[int, ...]) -> float:
     """Share of the picture that the homography leaves inside the picture."""
     height, width = shape
     xs, ys = np.meshgrid(np.linspace(0, width, 9), np.linspace(0, height, 9))

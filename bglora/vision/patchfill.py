@@ -15,6 +15,8 @@ RADIUS = 3
 MIN_SIDE = 24
 ROUNDS = (6, 4, 3, 2, 2, 2, 2)
 """Rounds of search and vote by level, coarsest first."""
+NEARNESS = 400.0
+"""Squared grey levels per value by which a patch from the other end of the picture is worse than one from beside."""
 CONTEXT = 3.0
 """Patches are looked for within this many hole diameters around the hole."""
 
@@ -44,7 +46,7 @@ def fill_hole(frame: U8, hole: Bool, seed: int, radius: int = RADIUS) -> U8:
 def _context(hole: Bool) -> tuple[slice, slice]:
     ys, xs = np.nonzero(hole)
     height, width = hole.shape
-    reach = int(CONTEXT * max(16, min(np.ptp(ys), np.ptp(xs)) + 1))
+    reach = int(CONTEXT * max(16, min(int(np.ptp(ys)), int(np.ptp(xs))) + 1))
     y0, y1 = max(0, ys.min() - reach), min(height, ys.max() + reach + 1)
     x0, x1 = max(0, xs.min() - reach), min(width, xs.max() + reach + 1)
     return slice(y0, y1), slice(x0, x1)
@@ -108,15 +110,26 @@ class _Level:
         self.index[self.ty, self.tx] = np.arange(len(self.ty))
         k = np.arange(-radius, radius + 1)
         self.oy, self.ox = (a.ravel() for a in np.meshgrid(k, k, indexing="ij"))
-        pick = rng.integers(0, len(self.sy), len(self.ty))
-        self.by, self.bx = self.sy[pick], self.sx[pick]
+        self.by, self.bx = self._nearest()
         if field is not None:
             y, x = self.ty + field[self.ty, self.tx, 0], self.tx + field[self.ty, self.tx, 1]
             y, x = np.clip(y, 0, self.height - 1), np.clip(x, 0, self.width - 1)
             good = source[y, x]
             self.by, self.bx = np.where(good, y, self.by), np.where(good, x, self.bx)
+        self.reach = float(np.hypot(self.height, self.width))
+        self.pull = NEARNESS * 3 * (2 * radius + 1) ** 2
         distance = cv2.distanceTransform(hole.astype(np.uint8), cv2.DIST_L2, 3)
         self.trust = (1.3 ** -np.minimum(distance, 30)).astype(np.float32)
+
+    def _nearest(self) -> tuple[np.ndarray, np.ndarray]:
+        """The nearest source of each target pixel: a start that continues what is beside the hole."""
+        _, labels = cv2.distanceTransformWithLabels(
+            (~self.source).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
+        )
+        where = np.zeros(int(labels.max()) + 1, np.int64)
+        where[labels[self.sy, self.sx]] = np.arange(len(self.sy))
+        pick = where[labels[self.ty, self.tx]]
+        return self.sy[pick], self.sx[pick]
 
     def solve(self, rounds: int) -> tuple[F32, np.ndarray]:
         for _ in range(rounds):
@@ -139,7 +152,8 @@ class _Level:
     def _distance(self, which: np.ndarray, y: np.ndarray, x: np.ndarray) -> F32:
         other = self.flat[(y * self.stride + x)[:, None] + self.shift]
         other -= self.patches[which]
-        return np.einsum("pkc,pkc->p", other, other)
+        away = np.hypot(y - self.ty[which], x - self.tx[which]) / self.reach
+        return np.asarray(np.einsum("pkc,pkc->p", other, other) + self.pull * away * away, np.float32)
 
     def _try(self, which: np.ndarray, y: np.ndarray, x: np.ndarray) -> None:
         inside = (y >= 0) & (x >= 0) & (y < self.height) & (x < self.width)

@@ -132,7 +132,7 @@ def withheld(hole: Bool) -> Bool:
     """Pixels outside the hole in the shape of the hole: the hole moved to where most of it lies on known picture."""
     height, width = hole.shape
     ys, xs = np.nonzero(hole)
-    h, w = int(np.ptp(ys)) + 1, int(np.ptp(xs)) + 1
+    h, w = int(np.ptp(ys)) + 6, int(np.ptp(xs)) + 6
     best, found = np.zeros_like(hole), -1
     near = grow(hole, 2)
     for dy, dx in ((0, w), (0, -w), (h, 0), (-h, 0), (0, w // 2), (0, -w // 2), (h // 2, 0), (-h // 2, 0)):
