@@ -79,9 +79,9 @@ class Ingestion:
         survey = self._survey
         if len(survey) == len(survey.failed):
             raise UserError(
-                "Not one frame can be decoded.",
+                "Not one whole frame can be decoded.",
                 where=str(self.path),
-                cure="replace the file, or take it off [sources] films",
+                cure="replace the file by a whole copy, or take it off [sources] films",
             )
         crop = self._bars.bars() if self._crop_bars and not survey.breaks else (0, 0, 0, 0)
         facts["video"]["crop"] = list(crop)
@@ -158,7 +158,7 @@ class Ingestion:
 
         with VideoFile(self.path) as video:
             facts = self._survey_frames(video)
-            if not video.losses:
+            if not video.harmed:
                 return facts
         self._survey, self._bars = Survey(), BarWatch()
         with VideoFile(self.path, threads=1) as video:  # damaged: again, with a result that does not depend on timing
@@ -180,10 +180,12 @@ class Ingestion:
             if number % BARS_EVERY == 0:
                 self._bars.add(video.grey(frame, video.size))
             self._progress(number + 1, max(total, number + 1) * 1.2, "looking at frames")
-        if any(later[1] <= earlier[1] for earlier, later in zip(index, index[1:], strict=False)) or video.losses:
+        if any(later[1] <= earlier[1] for earlier, later in zip(index, index[1:], strict=False)) or video.harmed:
             index = []
+        self._survey.failed.update(video.damaged)
+        video.note_gaps(self._survey.times)
         video.note_early_end(len(self._survey))
-        return {"kind": "video", "index": index, "video": _video_facts(video)}
+        return {"kind": "video", "index": index, "failed": sorted(video.damaged), "video": _video_facts(video)}
 
     def _survey_folder(self) -> dict[str, Any]:
         import cv2

@@ -7,7 +7,7 @@
     bytes   size of the file, or of all pictures together: a source that changed is noticed
     count   number of frames
     names   folder, layers: pictures relative to `path`, the frame number is the place in this list
-    failed  folder, layers: numbers of pictures that cannot be read; they are skipped
+    failed  numbers of pictures that cannot be read, or of damaged frames; they are skipped
     index   video: [number, pts] of key frames that decoding may start from; empty where the file can't be searched
     video   {"size": [height, width] before cropping, "crop": [top, bottom, left, right], "lost": […], …}
 """
@@ -35,6 +35,8 @@ class FrameReader(ABC):
         self.path = path
         self.count = int(remark["count"])
         """Frames of the source."""
+        self.failed = frozenset(remark.get("failed", ()))
+        """Numbers of frames that are left out because they cannot be read or are damaged."""
         self.crop = tuple(remark["video"]["crop"])
         """Rows and columns cut off: (top, bottom, left, right)."""
 
@@ -89,7 +91,7 @@ class VideoReader(FrameReader):
             self._video = None
 
     def pick(self, numbers: Iterable[int]) -> Iterator[tuple[int, np.ndarray]]:
-        wanted = list(numbers)
+        wanted = [number for number in numbers if number not in self.failed]
         place = 0
         while place < len(wanted):
             for number, picture in self._run(wanted[place], wanted[place:]):
@@ -161,7 +163,6 @@ class FolderReader(FrameReader):
     def __init__(self, path: Path, remark: Mapping[str, Any]) -> None:
         super().__init__(path, remark)
         self._names: list[str] = list(remark["names"])
-        self._failed = frozenset(remark.get("failed", ()))
         if not path.is_dir():
             raise UserError(
                 "The folder of frames is not where it was.", where=str(path), cure="put it back, or run: bglora ingest"
@@ -174,7 +175,7 @@ class FolderReader(FrameReader):
         from bglora.film.png import read_picture
 
         for number in numbers:
-            if number in self._failed:
+            if number in self.failed:
                 continue
             path = self.path / self._names[number]
             if not path.is_file():

@@ -7,7 +7,7 @@ rounding and full chroma interpolation to stay within 2 grey levels of the defin
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -22,6 +22,7 @@ from bglora.film.orientation import Orientation, orientation
 if TYPE_CHECKING:
     import numpy as np
 
+_LONGEST_DOUBT = 250  # frames; encoders set a key frame at least that often
 _MATRICES = {1: "bt709", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}
 _SWS = {"bt709": 1, "fcc": 4, "bt601": 5, "smpte240m": 7, "bt2020": 9}
 _EXACT = (
@@ -46,15 +47,16 @@ class Colors:
 
 @dataclass
 class Loss:
-    """What could not be decoded: packets between two frames, or the end of the file."""
+    """What could not be decoded: packets between two frames, parts of a frame, or the end of the file."""
 
     after: int
-    """Number of the last frame before the damage; -1 at the start."""
+    """Number of the last frame that was given when it happened, or of the damaged frame itself; -1 at the start."""
     why: str
-    packets: int = 1
+    times: int = 1
+    """How often in a row."""
 
     def to_json(self) -> dict[str, Any]:
-        return {"after": self.after, "why": self.why, "packets": self.packets}
+        return {"after": self.after, "why": self.why, "times": self.times}
 
 
 @dataclass
@@ -69,6 +71,8 @@ class VideoFile:
     threads: int = 0
     """0: as many as FFmpeg likes. 1 also makes the result of damaged data independent of timing."""
     losses: list[Loss] = field(default_factory=list)
+    damaged: list[int] = field(default_factory=list)
+    """Numbers of frames that the decoder made up in part, and of those that build on them."""
 
     def __post_init__(self) -> None:
         if not self.path.is_file():
@@ -90,6 +94,9 @@ class VideoFile:
         context.thread_count = self.threads
         self._reformat, self._shrink = VideoReformatter(), VideoReformatter()
         self._first: av.VideoFrame | None = None
+        self._number, self._doubtful = -1, 0
+        self.harmed = False
+        """True once some data could not be decoded: then timing and seeking cannot be relied on."""
         self.colors = Colors("bt601", "limited", "none")
         self.orientation = Orientation()
         self.coded_size = (context.height, context.width)
@@ -155,6 +162,7 @@ class VideoFile:
             if self._first is None:
                 self._learn(frame)
             self._number = number
+            self._watch(frame)
             yield number, frame
             number += 1
 
@@ -198,7 +206,6 @@ class VideoFile:
         self.orientation = orientation(frame)
 
     def _raw_frames(self) -> Iterator[av.VideoFrame]:
-        self._number = -1
         packets = self._container.demux(self._stream)
         while True:
             try:
@@ -206,16 +213,38 @@ class VideoFile:
             except StopIteration:
                 return
             except (av.error.FFmpegError, OSError) as error:
-                self._lose(_reason(error))
+                self._harm(_reason(error))
                 return
             try:
                 frames = packet.decode()
             except av.error.EOFError:
                 return
             except (av.error.FFmpegError, OSError) as error:
-                self._lose(_reason(error))
+                self._harm(_reason(error))
                 continue
             yield from frames
+
+    def _watch(self, frame: av.VideoFrame) -> None:
+        """After damage, frames are doubtful up to the next key frame that is whole."""
+        if frame.is_corrupt:
+            self._harm("the data of this frame and those that build on it is damaged")
+        elif frame.key_frame:
+            self._doubtful = 0
+        if self._doubtful:
+            self._doubtful -= 1
+            self.damaged.append(self._number)
+
+    def note_gaps(self, times: Sequence[float]) -> None:
+        """Notes a loss where the time stamps (s) of a film of constant rate skip frames."""
+        import numpy as np
+
+        steps = np.diff(np.asarray(times))
+        usual = float(np.median(steps)) if len(steps) else 0.0
+        if usual <= 0 or (np.abs(steps - usual) <= 0.2 * usual).mean() < 0.9:
+            return
+        for place in np.flatnonzero(steps > 2.5 * usual):
+            self._number = int(place)
+            self._lose(f"the time stamps skip about {round(float(steps[place]) / usual) - 1} frames")
 
     def note_early_end(self, count: int) -> None:
         """Notes a loss if a file that was read to its end has clearly fewer frames than its container announces."""
@@ -224,9 +253,13 @@ class VideoFile:
             self._number = count - 1
             self._lose(f"the file ends early: {count} of {announced} frames are there")
 
+    def _harm(self, why: str) -> None:
+        self._lose(why)
+        self.harmed, self._doubtful = True, _LONGEST_DOUBT
+
     def _lose(self, why: str) -> None:
         if self.losses and self.losses[-1].after == self._number and self.losses[-1].why == why:
-            self.losses[-1].packets += 1
+            self.losses[-1].times += 1
         else:
             self.losses.append(Loss(self._number, why))
 

@@ -6,11 +6,11 @@ One item a source. Its remark describes the source for every later stage:
      "titles": the name as the user gave it,
      "path": of the file or folder, relative to the project or absolute,
      "bytes": its size, "digest": SHA-256 of its content,
-     "count": frames, "names": [pictures of a folder, by frame number], "failed": [pictures that cannot be read],
+     "count": frames, "names": [pictures of a folder, by frame number], "failed": [numbers of frames that cannot be read],
      "index": [[number, pts] of key frames],                         see film/reader.py
      "layers": {"root", "frames": [{"frame", "background", "mask", "characters"}]} or absent, see film/layers.py
      "video": {"fps", "size": [height, width] before cropping, "crop": [top, bottom, left, right], "codec",
-               "matrix", "range", "tagged", "count", "lost": [{"after", "why", "packets"}], …},
+               "matrix", "range", "tagged", "count", "lost": [{"after", "why", "times"}], …},
      "shots": [{"name", "source", "first", "last", "begins_by", "left_out": [{"first", "last", "why"}]}]}
 """
 

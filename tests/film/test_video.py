@@ -147,6 +147,35 @@ def test_damaged_middle_is_skipped_and_the_same_every_time(tmp_path: Path) -> No
         assert all(a[0] == b[0] and (a[1] == b[1]).all() for a, b in pairs)
 
 
+def test_damaged_frames_are_noted_and_left_out(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    noisy = [np.clip(p + rng.integers(-30, 30, p.shape), 0, 255).astype(np.uint8) for p in scenes(48, 288, 512)]
+    path = write_film(tmp_path / "whole.mp4", noisy, options={"g": "12", "crf": "20"})
+    whole, content = decoded(path), bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 3000] = rng.integers(0, 255, 3000, np.uint8).tobytes()
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(bytes(content))
+    facts = facts_of(broken)
+    assert 40 < facts["count"] <= 48
+    assert facts["failed"]
+    assert facts["video"]["lost"]
+    with VideoReader(broken, facts) as reader:
+        given = list(reader.frames(0, facts["count"] - 1))
+    good = [number for number in range(facts["count"]) if number not in facts["failed"]]
+    assert [number for number, _ in given] == good
+    sound = {picture.tobytes() for picture in whole}
+    assert all(picture.tobytes() in sound for _, picture in given)
+
+
+def test_skipped_time_stamps_are_said(tmp_path: Path) -> None:
+    times = [40 * n for n in range(20)] + [40 * n for n in range(29, 50)]
+    path = write_film(tmp_path / "gap.mkv", scenes(len(times)), times=times)
+    (loss,) = facts_of(path)["video"]["lost"]
+    assert loss["after"] == 19
+    assert "9 frames" in loss["why"]
+
+
 def test_sound_alone_is_no_film(tmp_path: Path) -> None:
     path = tmp_path / "sound.mp4"
     with av.open(str(path), "w") as container:
