@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -12,34 +13,38 @@ if TYPE_CHECKING:
     from bglora.project import Project
 
 FAILURES = 5
-"""Failures shown; the others are counted."""
+"""Kinds of failures shown; the others are counted."""
 
 
 def close_run(session: Session, project: Project, result: RunResult) -> int:
     """Prints the summary and returns the exit code."""
-    session.console.close()
+    console = session.console
+    console.close()
     worked = [one.stage for one in result.stages if one.items]
-    if worked:
-        for sentence in project.decided(*worked):
-            session.console.emit("decided", sentence.to_json())
-            session.console.say(f"{sentence.text} {sentence.change}")
-    elif not result.failures:
-        session.console.say("Nothing to do: everything is done and up to date.")
+    sentences = project.decided(*worked) if worked else []
+    for one in sentences:
+        console.emit("decided", one.to_json())
+    console.facts([(one.stage, one.text, one.change) for one in sentences])
+    if not worked and not result.failures:
+        console.say("Nothing to do: everything is done and up to date.")
     _tell_failures(session, result)
-    session.console.emit("result", {**asdict(result), "exit_code": result.exit_code})
+    console.emit("result", {**asdict(result), "exit_code": result.exit_code})
     return result.exit_code
 
 
 def _tell_failures(session: Session, result: RunResult) -> None:
-    """An item with its reason on one line, however many of its pictures failed because of it."""
-    from collections import Counter
-
+    """One line for each kind of failure, however many items and pictures it hit."""
     from bglora.console.words import counted
 
-    alike = Counter((one.stage, one.item, one.reason) for one in result.failures)
-    for (stage, item, reason), count in list(alike.items())[:FAILURES]:
-        session.console.result(f"failed: {stage} {item}, {counted(count, 'picture')}: {reason}")
-    if alike:
-        rest = sum(list(alike.values())[FAILURES:])
+    kinds: dict[tuple[str, str], list[str]] = {}
+    for one in result.failures:
+        reason = re.sub(r" \([^()]*\)$", "", one.reason)  # the place differs from item to item
+        kinds.setdefault((one.stage, reason), []).append(one.item)
+    for (stage, reason), items in list(kinds.items())[:FAILURES]:
+        names = list(dict.fromkeys(items))
+        of = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
+        session.console.result(f"failed: {stage} {of}, {counted(len(items), 'picture')}: {reason}")
+    if kinds:
+        rest = sum(len(items) for items in list(kinds.values())[FAILURES:])
         more = f"{counted(rest, 'more picture')} failed. " if rest else ""
         session.console.result(f"{more}All reasons: bglora status. Try again: bglora retry, then bglora run --all.")

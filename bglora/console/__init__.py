@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import traceback
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,6 +57,25 @@ class Console:
         """A remark on the way; `--quiet` leaves it out."""
         if not self.quiet:
             self._print(self._human, text, style)
+
+    def facts(self, rows: Sequence[tuple[str, str, str]]) -> None:
+        """Names with a sentence and, less loud, what follows from it; `--quiet` leaves them out."""
+        if self.quiet or not rows:
+            return
+        if not self._human.is_terminal:
+            for name, text, more in rows:
+                self.say(f"{name}: {text} {more}".strip())
+            return
+        from rich.table import Table
+        from rich.text import Text
+
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        grid.add_column(no_wrap=True, style="bold")
+        grid.add_column(overflow="fold")
+        for name, text, more in rows:
+            grid.add_row(safe(name), Text.assemble(safe(text), (f"\n{safe(more)}" if more else "", "dim")))
+        self._human.print("")
+        self._human.print(grid)
 
     def raw(self, text: str) -> None:
         """A value for scripts, exactly as it is, on stdout."""

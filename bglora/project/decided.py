@@ -80,14 +80,16 @@ def _cluster(view: View, rows: Sequence[Row]) -> Decided:
     scenes = Counter(str(row.record.get("scene")) for row in _made(rows))
     listed = ", ".join(f"{scene} {count}" for scene, count in sorted(scenes.items()))
     noise = len(rows) - len(_made(rows))
-    text = f"{len(scenes)} scenes ({listed}); {noise} plates belong to none." if scenes else "No scene was found."
+    none = f"; {noise} plates belong to none" if noise else ""
+    text = f"{len(scenes)} scenes ({listed}){none}." if scenes else "No scene was found."
     return Decided("cluster", text, "Otherwise: bglora rename, merge, split; cluster.min_cluster_size.")
 
 
 def _caption(view: View, rows: Sequence[Row]) -> Decided:
     held = sum(bool(row.record.get("held_out")) for row in rows)
     sets = len({row.item for row in rows})
-    text = f"{len(_made(rows))} pictures in {sets} data sets, {held} held out to check the training."
+    apart = f", {held} held out to check the training" if held else ""
+    text = f"{len(_made(rows))} pictures in {sets} data sets{apart}."
     return Decided("caption", text, "More: caption.target_size; captions are .txt files, edit them freely.")
 
 

@@ -73,13 +73,19 @@ def make(
 
 
 def make_demo(folder: str | Path) -> Path:
-    """The folder of a project on the sample film, made if it is not there. The film is copied into it."""
+    """The folder of a project on the sample film, made if it is not there. The film is copied into it.
+
+    Every frame is kept: the film is only twelve seconds long, and a place wants more than one picture.
+    """
     from bglora.assets import asset
+    from bglora.settings.edit import set_value
 
     place = Path(folder).expanduser()
     if (place / MANIFEST).is_file():
         return place
     root = make(place, (), (), "cpu", "Harbor", date(2026, 1, 1))
+    set_value(root, "ingest.fps", "0")
+    set_value(root, "ingest.max_per_shot", "0")
     shutil.copyfile(asset("harbor.mp4"), root / "sources" / "harbor.mp4")
     return root
 

@@ -155,13 +155,11 @@ def test_a_new_preset_moves_what_nobody_changed(root: Path) -> None:
 def test_a_template_has_every_key_with_a_comment(preset: str) -> None:
     values = preset_values(preset)
     assert {table: set(keys) for table, keys in fields().items()} == {t: set(v) for t, v in values.items()}
-    lines = preset_text(preset).splitlines()
-    bare = [
-        line
-        for before, line in zip(["", *lines], lines, strict=False)
-        if line and line[0].isalpha() and not before.startswith("#") and "#" not in line
-    ]
-    assert bare == []
+    since_comment = 0
+    for line in preset_text(preset).splitlines():
+        is_key = bool(line) and line[0].isalpha()
+        since_comment = 0 if line.startswith("#") else since_comment + is_key
+        assert since_comment <= 2, line  # one comment may speak of two keys that belong together
 
 
 @pytest.mark.parametrize("preset", PRESETS)
