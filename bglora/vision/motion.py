@@ -77,6 +77,15 @@ def _ghosts(found: Sequence[Foreground]) -> float:
     return model / (real + model) if real + model >= FEWEST_OUTLINE else 0.0
 
 
+def _with_figure(before: Foreground, area: Bool, cut: Bool, often: Bool) -> Foreground:
+    """Masks with a figure `cut` in place of the scraps in its area, and a rim around it that goes as well."""
+    near = grow(cut | area, 6)
+    objects = (before.objects & ~near) | cut
+    rim = grow(cut | often, 2) & ~cut
+    alpha = np.where(near, np.where(cut, np.uint8(255), np.uint8(0)), before.alpha)
+    return Foreground(objects, ((before.effects & ~near) | rim) & ~objects, alpha, before.outline)
+
+
 class MotionModel:
     """The frames of a shot with camera and exposure, and the passes that turn them into masks.
 
@@ -160,19 +169,21 @@ class MotionModel:
         """The masks with characters who stay in place; what the passes saw of them are scraps and is replaced."""
         areas = [a.area for a in idle_areas(self.level, [f.objects | f.effects for f in found], self.camera)]
         for area in areas:
-            for k, before in enumerate(found):
-                here = area
-                if not self.still:
-                    here = warp_mask(area, self.camera.between(self.camera.reference, k))
-                if not here.any():
-                    continue
-                cut = outline(self.level[k], here)
-                near = grow(cut | here, 6)
-                objects = (before.objects & ~near) | cut
-                rim = grow(cut, 2) & ~cut
-                alpha = np.where(near, np.where(cut, np.uint8(255), np.uint8(0)), before.alpha)
-                found[k] = Foreground(objects, ((before.effects & ~near) | rim) & ~objects, alpha, before.outline)
+            places = [area if self.still else self._carried(area, self.camera.reference, k) for k in range(len(found))]
+            cuts = [outline(self.level[k], here) if here.any() else here for k, here in enumerate(places)]
+            for k, cut in enumerate(cuts):
+                if places[k].any():
+                    found[k] = _with_figure(found[k], places[k], cut, self._often(cuts, k))
         return found
+
+    def _carried(self, mask: Bool, source: int, target: int) -> Bool:
+        return warp_mask(mask, self.camera.between(source, target))
+
+    def _often(self, cuts: Sequence[Bool], target: int) -> Bool:
+        """Where the figure is in a quarter of the frames: the few samples without it there are its own edges."""
+        near = spread(len(cuts), SOURCES)
+        seen = [cuts[k] if self.still or k == target else self._carried(cuts[k], k, target) for k in near]
+        return np.asarray(np.mean(seen, axis=0) >= 0.25)
 
     def _background(self, stack: Stack, target: int, masks: Sequence[Bool]) -> Background:
         if not masks:

@@ -45,8 +45,10 @@ def test_restless_background_comes_from_one_moment_not_from_a_mean() -> None:
 
 
 def test_withheld_pixels_lie_beside_the_hole() -> None:
-    probe = withheld(HOLE)
-    assert probe.sum() == HOLE.sum() and not (probe & HOLE).any()
+    hole = np.zeros((60, 90), bool)
+    hole[20:40, 30:50] = True
+    probe = withheld(hole)
+    assert probe.sum() == hole.sum() and not (probe & hole).any()
 
 
 def test_a_fill_is_made_once_and_carried_through_the_shot_at_each_exposure() -> None:
