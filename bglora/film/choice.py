@@ -7,7 +7,7 @@ taken that show something which the ones taken so far do not, the most telling f
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -50,15 +50,17 @@ class Choice:
         return replace(shot, left_out=tuple(sorted(parts, key=lambda part: part.first)))
 
 
-def choose(shot: Shot, survey: Survey, rule: Rule) -> Choice:
+def choose(shot: Shot, survey: Survey, rule: Rule, layered: Collection[int] = ()) -> Choice:
     """Chooses frames of a shot; those in `shot.left_out` and those that could not be read never.
 
     With `rule.fps` 0 every other frame is kept, also blurred and equal ones, and `max_per_shot` alone limits them.
+    Otherwise frames that an earlier segmentation left layers of (`layered`) are the only candidates of their shot.
     """
     out = {number for part in shot.left_out for number in range(part.first, part.last + 1)} | survey.failed
     usable = [number for number in range(shot.first, shot.last + 1) if number not in out]
     if rule.fps == 0 or not usable:
         return Choice(tuple(_spread(usable, rule.max_per_shot)))
+    usable = [number for number in usable if number in layered] or usable
     candidates = _sharpest_of_stretches(usable, survey, rule.fps)
     limit = min(rule.blur_threshold, _SOFT * float(np.percentile([survey.sharpness[n] for n in usable], 90)))
     sharp = [number for number in candidates if survey.sharpness[number] >= limit]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,14 @@ class Ingestion:
     """`survey` once, then `write`."""
 
     def __init__(
-        self, name: str, path: Path, names: Sequence[str] | None, rule: Rule, crop_bars: bool, progress: Progress
+        self,
+        name: str,
+        path: Path,
+        names: Sequence[str] | None,
+        rule: Rule,
+        crop_bars: bool,
+        progress: Progress,
+        layered: Collection[int] = (),
     ) -> None:
         """
         Args:
@@ -59,9 +66,11 @@ class Ingestion:
             rule: which frames are kept.
             crop_bars: find letterbox bars and crop them.
             progress: told (done, total, text) as the work goes on.
+            layered: numbers of frames that an earlier segmentation left layers of; they are kept rather than others.
         """
         self.name, self.path, self.names = name, path, names
         self._rule, self._crop_bars, self._progress = rule, crop_bars, progress
+        self._layered = frozenset(layered)
         self._survey, self._bars = Survey(), BarWatch()
         self._shots: list[Shot] = []
         self._choices: list[Choice] = []
@@ -87,7 +96,7 @@ class Ingestion:
         facts["video"]["crop"] = list(crop)
         facts["count"] = facts["video"]["count"] = len(survey)
         shots = find_shots(survey)
-        self._choices = [choose(shot, survey, self._rule) for shot in shots]
+        self._choices = [choose(shot, survey, self._rule, self._layered) for shot in shots]
         self._shots = [choice.noted_in(shot) for shot, choice in zip(shots, self._choices, strict=True)]
         facts["shots"] = [
             {

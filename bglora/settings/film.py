@@ -14,6 +14,8 @@ class IngestSettings(Table):
     min_per_shot: int = Field(1, ge=1, description="Frames kept of a shot at least.")
     max_per_shot: int = Field(8, ge=0, description="Frames kept of a shot at most. 0: no limit.")
     blur_threshold: float = Field(
-        80.0, ge=0, description="Variance of the Laplacian at the working size; less is blurred."
+        80.0,
+        ge=0,
+        description="Variance of the Laplacian at about 512 x 288; less is blurred, unless the whole shot is as soft.",
     )
     crop_bars: bool = Field(True, description="Find black letterbox bars and crop them.")

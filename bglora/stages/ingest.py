@@ -6,7 +6,7 @@ One item a source. Its remark describes the source for every later stage:
      "titles": the name as the user gave it,
      "path": of the file or folder, relative to the project or absolute,
      "bytes": its size, "digest": SHA-256 of its content,
-     "count": frames, "names": [pictures of a folder, by frame number], "failed": [numbers of frames that cannot be read],
+     "count": frames, "names": [pictures of a folder, by frame number], "failed": [numbers that cannot be read],
      "index": [[number, pts] of key frames],                         see film/reader.py
      "layers": {"root", "frames": [{"frame", "background", "mask", "characters"}]} or absent, see film/layers.py
      "video": {"fps", "size": [height, width] before cropping, "crop": [top, bottom, left, right], "codec",
@@ -49,8 +49,12 @@ class Ingest(Stage):
 
         settings = {key.removeprefix("ingest."): value for key, value in item.settings.items()}
         crop_bars = settings.pop("crop_bars")
+        if item.payload["kind"] == "layers":  # somebody chose these pictures already: all of them, as they came
+            settings |= {"fps": 0, "max_per_shot": 0}
+            crop_bars = False
         path, names = tools.root / item.hints["path"], item.payload.get("names")
-        ingestion = Ingestion(item.name, path, names, Rule(**settings), crop_bars, tools.progress)
+        layered = [row["frame"] for row in item.payload.get("layers", ())]
+        ingestion = Ingestion(item.name, path, names, Rule(**settings), crop_bars, tools.progress, layered)
         remark = {"titles": item.payload["title"], "path": item.hints["path"], **_content(path, names)}
         remark |= {**ingestion.survey(), "kind": item.payload["kind"]}
         if "layers" in item.payload:

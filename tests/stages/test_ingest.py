@@ -165,7 +165,7 @@ def test_layers_alone_keep_their_names_and_their_holes(project: Project, tmp_pat
         picture = np.dstack([scene(place), np.full((96, 160), 255, np.uint8)])
         picture[20:50, 30:60] = 0
         write_png(tmp_path / "old" / "background" / f"{name}.png", picture)
-    project.run(layers=[str(tmp_path / "old")])
+    project.run(layers=[str(tmp_path / "old")], fps=2, max_per_shot=1)
     assert project.shots["names"]["old"] == ["background/quay 2.png", "background/quay 10.png"]
     assert len(project.frames()) == 2
     shown = read_picture(project.root / "frames" / f"{project.frames()[0]}.png")
@@ -182,3 +182,6 @@ def test_layers_of_a_film_are_listed_by_frame(project: Project, tmp_path: Path) 
     remark = remark_of(project, "pier")
     assert remark["layers"]["frames"][0]["background"] == "pier-s001/000020.png"
     assert remark["layers"]["frames"][0]["frame"] == 20
+    project.run([str(tmp_path / "pier.mp4")], layers=[str(tmp_path / "old")], fps=2)
+    assert "pier-s001/000020" in project.frames()
+    assert len(project.frames()) == 2
