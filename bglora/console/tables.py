@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -44,7 +45,7 @@ def status_lines(stages: Sequence[StageStatus]) -> Iterator[RenderableType]:
         table.add_row(
             Text(one.stage, style="bold"),
             _count(one.made, "green"),
-            _count(one.todo),
+            _count(one.todo) if one.todo or not one.waits_for else Text("?", style="dim"),
             _count(one.failed, "red"),
             _count(one.dropped, "yellow"),
             duration(one.seconds_spent) if one.seconds_spent else "·",
@@ -77,17 +78,24 @@ def plan_lines(plan: Plan, *, verbose: bool = False) -> Iterator[RenderableType]
         if verbose:
             for verdict in one.todo:
                 yield Text(f"  {safe(verdict.item.name)}: {safe('; '.join(verdict.reasons))}", style="dim")
-    seconds = plan.seconds
-    known = [one.bytes for one in plan.stages if one.bytes]
-    estimate = f"about {duration(seconds)}" if seconds is not None else "time not known yet: no earlier run to go by"
-    if known:
-        estimate += f", about {size(sum(known))} on disk"
-    yield Text(f"\nAll together: {estimate}.")
+    yield Text(f"\nAll together: {_estimate(plan)}.")
+
+
+def _estimate(plan: Plan) -> str:
+    """Time and disk, as far as earlier runs let them be known."""
+    work = [one for one in plan.stages if one.todo]
+    known = sum(one.seconds for one in work if one.seconds)
+    open_ = {one.stage for one in work if one.seconds is None} | {one.stage for one in plan.stages if one.waits_for}
+    time = f"about {duration(known)}" if known else "time not known yet"
+    if open_:
+        time += f", and {counted(len(open_), 'stage')} without an earlier run to go by"
+    bytes_ = sum(one.bytes for one in plan.stages if one.bytes)
+    return f"{time}; about {size(bytes_)} on disk" if bytes_ else time
 
 
 def _what(stage: StagePlan) -> str:
     if stage.note:
-        return safe(stage.note)
+        return f"comes after {', '.join(stage.waits_for)}" if stage.waits_for else safe(stage.note)
     parts = []
     if stage.todo:
         pictures = stage.pictures
@@ -128,7 +136,7 @@ def settings_lines(table: str, rows: Sequence[tuple[str, Any, str, str]]) -> Ite
     for key, value, origin, about in rows:
         shown = json.dumps(value, ensure_ascii=False)
         yield Text.assemble((f"{key} = {safe(shown)}", "green"), (f"   {safe(origin)}", "dim"))
-        yield Text(f"    {about}")
+        yield Padding(Text(about), (0, 0, 0, 4))
     yield Text("")
 
 
