@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -89,16 +88,24 @@ def _digest_blocks(file: Path, digest: Any, block: int = 1 << 16) -> None:
             digest.update(stream.read(block))
 
 
-@lru_cache(maxsize=1)
-def load_base(name: str, *, download: bool = False) -> Base:
-    """Loads a base: fp32 on a CPU, bf16 (VAE fp32) on a GPU.
+_loaded: dict[str, Base] = {}
+"""The base loaded last, by name: train, test and compose of one process share it."""
 
-    The last one stays loaded: train, test and compose share it.
+
+def load_base(name: str, *, download: bool = False) -> Base:
+    """Loads a base: fp32 on a CPU, bf16 (VAE fp32) on a GPU. The last one stays loaded.
 
     Raises:
         UserError: nothing is there, or it is not an SDXL-class model.
         MachineError: a hub name that is not on this machine while downloads are not allowed.
     """
+    if name not in _loaded:
+        _loaded.clear()
+        _loaded[name] = _load(name, download)
+    return _loaded[name]
+
+
+def _load(name: str, download: bool) -> Base:
     import torch
 
     _silence_libraries()

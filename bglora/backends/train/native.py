@@ -34,7 +34,7 @@ class Native:
         """
         from bglora.training.base import exact, load_base
 
-        base = tools.once(f"base:{job.base}", lambda: load_base(job.base, download=job.download))
+        base = load_base(job.base, download=job.download)
         with exact(job.recipe.threads):
             return _train(job, tools, base)
 
