@@ -29,6 +29,8 @@ BASELINE = 3
 CELL_PX = 0.8
 PARALLAX_SHARE = 0.35
 """Share of grid cells whose median residual after the homography exceeds `CELL_PX`: no homography explains the view."""
+SIMPLE_ENOUGH, SPREAD_CELLS = 0.95, 10
+"""A similarity with this share of a homography's inliers is taken instead; a homography needs so many cells."""
 LOST_SHARE, FOLLOWED_SHARE = 0.55, 0.5
 """Parallax with more outlying cells or fewer corners that can be followed: near things and moving ones look alike."""
 
@@ -145,13 +147,12 @@ def _register(pictures: list[U8], usable: list[U8 | None]) -> _Walk:
             guess = np.linalg.inv(walk.poses[key]) @ chained
             near = _overlap(guess, pictures[k].shape) > 0.25
             direct = _track(pictures[key], pictures[k], np.linalg.inv(guess), usable[key]) if near else None
-            if direct is None:
-                key = k
+            straight = chained if direct is None else walk.poses[key] @ np.linalg.inv(direct.forward)
+            if direct is None or _worse(pictures[before], pictures[k], walk.poses[before], straight, chained):
+                key, straight, direct = k, chained, None
                 walk.drifted += 1
-            else:
-                chained = walk.poses[key] @ np.linalg.inv(direct.forward)
             walk.moved[k] = direct.moved if direct is not None else float("inf")
-            walk.poses[k] = chained / chained[2, 2]
+            walk.poses[k] = straight / straight[2, 2]
             before = k
     return walk
 
@@ -173,6 +174,20 @@ def _parallax(pictures: list[U8], usable: list[U8 | None], poses: list[NDArray[n
         return 0.0, 1.0
     outlying, followed = np.median(shares, axis=0)
     return float(outlying), float(followed)
+
+
+def _worse(before: U8, now: U8, pose: np.ndarray, one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether `now` matches the frame before it clearly worse under pose `one` than under pose `other`."""
+    errors = []
+    for candidate in (one, other):
+        back = np.linalg.inv(pose) @ candidate
+        size = (before.shape[1], before.shape[0])
+        moved = cv2.warpPerspective(now, back, size, flags=cv2.INTER_LINEAR)
+        inside = cv2.warpPerspective(np.ones_like(now), back, size, flags=cv2.INTER_NEAREST) > 0
+        if inside.mean() < 0.2:
+            return candidate is one
+        errors.append(float(cv2.absdiff(moved, before)[inside].mean()))
+    return errors[0] > 1.15 * errors[1] + 0.5
 
 
 def _alike(a: U8, b: U8) -> bool:
@@ -226,11 +241,11 @@ def _track(a: U8, b: U8, guess: NDArray[np.float64], usable: U8 | None) -> _Step
     p, q = track_points(a, b, guess, None, points)
     if len(p) < 12:
         return None
-    h = _homography(p, q)
+    h = _homography(p, q, a.shape)
     if h is None:
         return None
     residual = np.linalg.norm(cv2.perspectiveTransform(p[None].astype(np.float64), h)[0] - q, axis=1)
-    cell = (p[:, 1] * GRID[0] // height).astype(int) * GRID[1] + (p[:, 0] * GRID[1] // width).astype(int)
+    cell = _cells(p, a.shape)
     known = [cell == c for c in np.unique(cell) if (cell == c).sum() >= 3]
     if not known:
         return None
@@ -239,15 +254,34 @@ def _track(a: U8, b: U8, guess: NDArray[np.float64], usable: U8 | None) -> _Step
     return _Step(h, outlying, moved, min(1.0, len(p) / max(1, int(inside.sum()))))
 
 
-def _homography(p: NDArray[np.float32], q: NDArray[np.float32]) -> NDArray[np.float64] | None:
+def _homography(p: NDArray[np.float32], q: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float64] | None:
+    """The motion from points `p` to `q`: a homography by MAGSAC++, or a similarity where that explains as much.
+
+    Eight numbers from points in one part of the picture say anything about the rest of it; four don't go far astray.
+    """
     cv2.setRNGSeed(7)
     try:
         h, inliers = cv2.findHomography(p, q, cv2.USAC_MAGSAC, 1.0, maxIters=2000, confidence=0.999)
     except cv2.error:
-        return None  # USAC raises an assertion where all its samples were degenerate
-    if h is None or inliers is None or inliers.sum() < 10:
+        h, inliers = None, None  # USAC raises an assertion where all its samples were degenerate
+    simple, fitting = cv2.estimateAffinePartial2D(p, q, method=cv2.RANSAC, ransacReprojThreshold=1.0, maxIters=2000)
+    most = 0 if h is None or inliers is None else int(inliers.sum())
+    few = 0 if simple is None else int(fitting.sum())
+    if max(most, few) < 10:
         return None
-    return np.asarray(h, np.float64)
+    spread_out = most > 0 and len(np.unique(_cells(p[inliers.ravel() > 0], shape))) >= SPREAD_CELLS
+    if few >= SIMPLE_ENOUGH * most or (few >= 10 and not spread_out):
+        return np.asarray(np.vstack([simple, [0.0, 0.0, 1.0]]), np.float64)
+    return np.asarray(h, np.float64) if most >= 10 else None
+
+
+def _cells(points: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.int64]:
+    """The grid cell of each point (N, 2)."""
+    height, width = shape
+    rows, columns = GRID
+    return (points[:, 1] * rows // height).astype(np.int64) * columns + (points[:, 0] * columns // width).astype(
+        np.int64
+    )
 
 
 def track_points(
