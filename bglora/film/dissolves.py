@@ -15,6 +15,8 @@ _REACHES = (3, 4, 6, 8, 11, 15, 21, 29, 40)  # frames on either side that are tr
 _DIFFERENT = 10.0  # grey levels (root mean square) between A and B at least
 _ALIKE = 0.6  # correlation of A and B at most
 _LEFT_OVER = 0.35  # of a (1 - a) |B - A|^2
+_LONGEST = 210  # frames of a dissolve at most: 2.6 times the widest reach to either side
+_STRETCH = 1500  # frames that are looked at together: 50 MB
 _EDGE = 0.06  # share of the mixture from which a frame counts as mixed
 
 
@@ -33,7 +35,24 @@ def find_dissolves(thumbs: np.ndarray, first: int, last: int) -> list[Dissolve]:
     Args:
         thumbs: uint8 (N, h, w) luma of all frames of the source.
     """
-    part = thumbs[first : last + 1].astype(np.float32).reshape(last + 1 - first, -1)
+    found: list[Dissolve] = []
+    for start in range(first, last + 1, _STRETCH - 2 * _LONGEST):
+        end = min(last, start + _STRETCH - 1)
+        part = thumbs[start : end + 1].astype(np.float32).reshape(end + 1 - start, -1)
+        for one in _within(part):
+            # What ends near the end of a stretch lies whole in the next one.
+            whole = end == last or one.last < len(part) - _LONGEST
+            if whole and not any(
+                one.first + start <= other.last and other.first <= one.last + start for other in found
+            ):
+                found.append(Dissolve(start + one.first, start + one.middle, start + one.last))
+        if end == last:
+            break
+    return sorted(found, key=lambda one: one.first)
+
+
+def _within(part: np.ndarray) -> list[Dissolve]:
+    """Dissolves of pictures (n, pixels), the clearest first, apart from each other."""
     best: dict[int, tuple[float, int]] = {}
     for reach in _REACHES:
         for middle, quality in _candidates(part, reach):
@@ -44,10 +63,7 @@ def find_dissolves(thumbs: np.ndarray, first: int, last: int) -> list[Dissolve]:
         dissolve = _extent(part, middle, reach)
         if dissolve and all(dissolve.last < other.first or dissolve.first > other.last for other in found):
             found.append(dissolve)
-    return [
-        Dissolve(first + one.first, first + one.middle, first + one.last)
-        for one in sorted(found, key=lambda one: one.first)
-    ]
+    return found
 
 
 def _candidates(part: np.ndarray, reach: int) -> list[tuple[int, float]]:

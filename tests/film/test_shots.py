@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from bglora.film.choice import Rule
+from bglora.film.dissolves import find_dissolves
 from bglora.film.ingestion import Ingestion
 from bglora.film.shots import Shot, find_shots
 from bglora.film.survey import Survey
@@ -126,6 +127,20 @@ def test_dissolve_parts_two_shots_in_its_middle() -> None:
     found = left_out(shots, "dissolve")
     assert len(found & set(range(30, 50))) >= 18
     assert len(found - set(range(29, 51))) == 0
+
+
+def test_dissolves_of_a_long_shot_are_found_wherever_they_lie() -> None:
+    rng = np.random.default_rng(2)
+    views = [rng.integers(0, 255, (27, 48)).astype(np.float32) for _ in range(3)]
+    thumbs = np.stack([views[0]] * 4000)
+    for place, first in enumerate([1080, 1480, 2570], start=0):
+        share = np.linspace(0, 1, 32)[1:-1, None, None]
+        one, other = views[place % 3], views[(place + 1) % 3]
+        thumbs[first : first + 30] = (1 - share) * one + share * other
+        thumbs[first + 30 :] = other
+    found = find_dissolves(np.round(thumbs).astype(np.uint8), 0, 3999)
+    assert [one.first for one in found] == pytest.approx([1080, 1480, 2570], abs=2)
+    assert [one.last for one in found] == pytest.approx([1109, 1509, 2599], abs=2)
 
 
 @pytest.mark.parametrize(("level", "why"), [(2.0, "black"), (240.0, "fade")])
