@@ -18,15 +18,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from bglora.engine.files import digest_bytes, digest_file
-from bglora.engine.stage import Item, Outcome, Stage, Tools, View
+from bglora.engine.stage import Item, Outcome, Stage, Stopped, Tools, View
 from bglora.engine.view import spread
 from bglora.film.layers import list_layers
 from bglora.film.sources import Source, find_sources
+
+_PATIENCE = 24  # frames from one look at whether the run has to stop to the next
 
 
 class Ingest(Stage):
@@ -54,7 +56,7 @@ class Ingest(Stage):
             crop_bars = False
         path, names = tools.root / item.hints["path"], item.payload.get("names")
         layered = [row["frame"] for row in item.payload.get("layers", ())]
-        ingestion = Ingestion(item.name, path, names, Rule(**settings), crop_bars, tools.progress, layered)
+        ingestion = Ingestion(item.name, path, names, Rule(**settings), crop_bars, _telling(item.name, tools), layered)
         remark = {"titles": item.payload["title"], "path": item.hints["path"], **_content(path, names)}
         remark |= {**ingestion.survey(), "kind": item.payload["kind"]}
         if "layers" in item.payload:
@@ -122,6 +124,17 @@ def _item(view: View, source: Source, limit: int | None) -> Item:
         payload=payload,
         hints=hints,
     )
+
+
+def _telling(source: str, tools: Tools) -> Callable[[float, float, str], None]:
+    """Passes progress on, and stops a long film between two frames when the run has to stop."""
+
+    def tell(done: float, total: float, text: str) -> None:
+        if int(done) % _PATIENCE == 0 and tools.stopping():
+            raise Stopped(source)
+        tools.progress(done, total, text)
+
+    return tell
 
 
 def _shares(limit: int | None, count: int) -> list[int | None]:

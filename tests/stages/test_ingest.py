@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bglora.engine.events import Event, ItemProgress
 from bglora.engine.runner import Runner, RunRequest, RunResult
+from bglora.engine.stopping import Stopping
 from bglora.engine.view import LedgerView
-from bglora.errors import UserError
+from bglora.errors import Interrupted, UserError
 from bglora.film import open_source
 from bglora.film.png import read_picture, write_png
 from bglora.settings import Settings
@@ -158,6 +160,25 @@ def test_limit_spreads_the_pictures_over_the_shots(project: Project, tmp_path: P
     frames = project.frames()
     assert len(frames) == 4
     assert {frame.split("/")[0] for frame in frames} == {"pier-s000", "pier-s001"}
+
+
+def test_a_long_film_stops_between_frames_and_the_same_command_goes_on(project: Project, tmp_path: Path) -> None:
+    write_film(tmp_path / "pier.mp4", scenes(60))
+    settings = Settings.model_validate({"sources": {"films": [str(tmp_path / "pier.mp4")]}, "ingest": EVERY})
+    stopping = Stopping(None)
+    seen: list[ItemProgress] = []
+
+    def hear(event: Event) -> None:
+        if isinstance(event, ItemProgress):
+            seen.append(event)
+            stopping.interrupted = True
+
+    with pytest.raises(Interrupted):
+        Runner(project.root, [Ingest()], settings, jobs=1, listener=hear).run(stopping=stopping)
+    assert seen
+    assert not project.frames()
+    project.run([str(tmp_path / "pier.mp4")])
+    assert len(project.frames()) == 60
 
 
 def test_layers_alone_keep_their_names_and_their_holes(project: Project, tmp_path: Path) -> None:
