@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bglora.cli.app import app
 from bglora.cli.options import CURRENT, Options, Session, begin
-from bglora.errors import EXIT_ITEMS_FAILED, EXIT_OK, BgloraError, UserError
+from bglora.errors import EXIT_ITEMS_FAILED, EXIT_OK, BgloraError, MachineError, UserError
 
 __all__ = ["app", "main"]
 
@@ -32,6 +32,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         _leave_pipe()
         return EXIT_OK
+    except ModuleNotFoundError as error:
+        name = (error.name or "").partition(".")[0]
+        return _told(_missing(name), words) if name and name != "bglora" else _crashed(error, words)
     except Exception as error:
         if hasattr(error, "format_message"):  # typer's errors of usage; their class differs between its versions
             return _told(_usage(error), words)
@@ -41,6 +44,16 @@ def run(arguments: Sequence[str] | None = None) -> int:
 def _told(error: BgloraError, words: list[str]) -> int:
     _session(words).console.error(error)
     return error.exit_code
+
+
+def _missing(package: str) -> MachineError:
+    from bglora.backends import DISTRIBUTIONS
+
+    return MachineError(
+        f"The Python package {package} is not here.",
+        where=sys.executable,
+        cure=f"python -m pip install {DISTRIBUTIONS.get(package, package)}; `bglora doctor` looks at everything.",
+    )
 
 
 def _usage(error: Exception) -> UserError:

@@ -133,6 +133,19 @@ def test_an_error_that_nobody_foresaw_has_three_lines_too(
     assert "ZeroDivisionError" in Path(answer.told[1]).read_text(encoding="utf-8")
 
 
+def test_a_missing_package_is_told_with_its_command(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    command("init", "film")
+
+    def lacking(self: object) -> None:
+        raise ModuleNotFoundError("No module named 'cv2.gapi'", name="cv2.gapi")
+
+    monkeypatch.setattr("bglora.project.Project.status", lacking)
+    answer = command("-C", "film", "status")
+    assert answer.code == 3
+    assert answer.told[0] == "The Python package cv2 is not here."
+    assert "pip install opencv-contrib-python-headless" in answer.told[2]
+
+
 def test_ctrl_c_while_looking_ends_with_130(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     command("init", "film")
 
