@@ -124,7 +124,7 @@ def _own_triggers(own: Mapping[str, str]) -> dict[str, str]:
             raise UserError(
                 f"The trigger {trigger!r} {wrong}: a trigger is one tag of its own.",
                 where=f"project.toml: caption.triggers, {scene}",
-                cure=f'bglora set caption.triggers.{scene} "one_word"',
+                cure=f"""bglora set caption.triggers '{{ "{scene}" = "one_word" }}'""",
             )
         seen[clean.casefold()] = scene
     return {scene: trigger.strip() for scene, trigger in own.items()}

@@ -28,7 +28,7 @@ DENSE = 0.1
 CONFIRMED = 1.6
 DOUBT = 0.6
 """Pairs of runs from `threshold - DOUBT` on are looked at for matched geometry."""
-MAX_PAIRS = 200
+MAX_PAIRS = 120
 FARTHEST = 3.0
 WIDE = 1000
 """From so many plates on, descriptors are reduced to COMPONENTS principal components before HDBSCAN."""
