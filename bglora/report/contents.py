@@ -73,9 +73,6 @@ class Place:
     def captions(self) -> Counter[str]:
         return Counter(str(row.record.get("caption", "")) for row in self.dataset if row.status == "made")
 
-    def caption_of(self, picture: str) -> str:
-        return next((str(row.record.get("caption", "")) for row in self.dataset if row.picture == picture), "")
-
 
 @dataclass(frozen=True)
 class Contents:

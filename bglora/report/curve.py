@@ -55,21 +55,24 @@ def loss_curve(points: Sequence[Sequence[float | None]], name: str) -> Html:
 
 
 def smoothed(points: Sequence[Point], share: float = 0.1) -> list[Point]:
-    """Exponential moving average, forward and backward so that it lags behind nowhere; its window is a tenth."""
+    """Exponentially weighted average over both sides, so that it lags behind nowhere; its window is a tenth."""
     keep = 1 - 1 / max(1.0, share * len(points))
     values = [value for _, value in points]
-    forward, backward = _averaged(values, keep), _averaged(values[::-1], keep)[::-1]
-    return [(step, (a + b) / 2) for (step, _), a, b in zip(points, forward, backward, strict=True)]
+    before, weights = _summed(values, keep), _summed([1.0] * len(values), keep)
+    after = _summed(values[::-1], keep)[::-1]
+    return [
+        (step, (a + b - value) / (w + v - 1))  # the point itself is in both sums
+        for (step, value), a, b, w, v in zip(points, before, after, weights, weights[::-1], strict=True)
+    ]
 
 
-def _averaged(values: Sequence[float], keep: float) -> list[float]:
-    """Exponential moving average, free of the bias of its start."""
-    total = weight = 0.0
+def _summed(values: Sequence[float], keep: float) -> list[float]:
+    """Of each value and those before it the sum, faded by `keep` at each step."""
+    total = 0.0
     out = []
     for value in values:
-        total = keep * total + (1 - keep) * value
-        weight = keep * weight + (1 - keep)
-        out.append(total / weight)
+        total = keep * total + value
+        out.append(total)
     return out
 
 

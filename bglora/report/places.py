@@ -63,7 +63,7 @@ def places_section(root: Path, places: list[Place], noise: list[Row], notice: st
     return tag(
         "section",
         tag("h2", "Places", id="places-title"),
-        tag("p", notice, class_="notice") if notice else None,
+        tag("p", f"{notice[:1].upper()}{notice[1:].rstrip('.')}.", class_="notice") if notice else None,
         [_place(root, place, each) for place in places],
         _noise(noise),
         id="places",
@@ -96,12 +96,13 @@ def _counts(place: Place) -> list[str]:
 
 def _contact_sheet(root: Path, place: Place, thumbs: int) -> Html:
     made = [row for row in place.plates if row.status == "made" and plate_path(row)]
-    chosen = spread(made, thumbs)
+    told = {row.picture: row for row in place.dataset}
+    alike = shared_tags(list(place.captions))
     figures = []
-    for row in chosen:
+    for row in chosen_plates(made, told, thumbs):
         shown = picture(photo(root / plate_path(row), THUMB_WIDTH), f"Plate {row.picture}")
-        caption = place.caption_of(row.picture)
-        figures.append(figure(shown, [tag("b", row.picture), tag("span", caption, class_="said") if caption else None]))
+        words = _own_words(told.get(row.picture), alike)
+        figures.append(figure(shown, [tag("b", row.picture), tag("span", words, class_="said") if words else None]))
     return tag(
         "div",
         figures,
@@ -111,6 +112,45 @@ def _contact_sheet(root: Path, place: Place, thumbs: int) -> Html:
         aria_label=f"Contact sheet of {place.title}",
         data_gallery=True,
     )
+
+
+def chosen_plates(plates: Sequence[Row], told: Mapping[str, Row], limit: int) -> list[Row]:
+    """At most `limit` plates in the film's order: those in the dataset first, the rest evenly from the others."""
+    inside = [row for row in plates if row.picture in told and told[row.picture].status == "made"]
+    first = spread(inside, limit)
+    names = {row.picture for row in inside}
+    rest = [row for row in plates if row.picture not in names]
+    room = limit - len(first)
+    names = {row.picture for row in (*first, *(spread(rest, room) if room > 1 else rest[:room]))}
+    return [row for row in plates if row.picture in names]
+
+
+def shared_tags(captions: Sequence[str]) -> tuple[int, int]:
+    """How many tags all captions have in common at the start and at the end; none where there is one caption only."""
+    split = [caption.split(", ") for caption in captions]
+    if len(split) < 2:
+        return 0, 0
+    start = _shared(split)
+    return start, _shared([tags[start:][::-1] for tags in split])
+
+
+def _shared(lists: Sequence[Sequence[str]]) -> int:
+    count = 0
+    for tags in zip(*lists, strict=False):
+        if len(set(tags)) > 1:
+            break
+        count += 1
+    return count
+
+
+def _own_words(row: Row | None, alike: tuple[int, int]) -> str:
+    """What a plate's caption says that the others' don't; why it is not in the dataset if it isn't."""
+    if row is None:
+        return ""
+    if row.status != "made":
+        return row.reason
+    tags = str(row.record.get("caption", "")).split(", ")
+    return ", ".join(tags[alike[0] : len(tags) - alike[1]])
 
 
 def spread(rows: Sequence[Row], limit: int) -> list[Row]:
@@ -175,7 +215,10 @@ def _training(root: Path, place: Place) -> Html | None:
             ("file", code(lora) if lora else None),
             ("size", file_size(size) if size is not None else ""),
             ("base", str(record.get("base") or "")),
-            ("dim / alpha", f"{record.get('dim')} / {record.get('alpha')}" if record.get("dim") else ""),
+            (
+                "dim / alpha",
+                f"{number(record.get('dim'))} / {number(record.get('alpha'))}" if record.get("dim") else "",
+            ),
             ("optimizer steps", str(record.get("steps") or "")),
             ("pictures seen", str(record.get("pictures_seen") or "")),
             ("validation loss", number(record.get("validation"))),

@@ -185,6 +185,8 @@ def _mask(root: Path, sample: Sample, frame_path: Path | None) -> Html:
 
 def _plate(root: Path, sample: Sample) -> Html:
     row = sample.plate
+    if row is None and sample.mask is not None and sample.mask.status != "made":
+        return card(sample.mask.status, "no plate without a mask")
     if row is None:
         return card("waiting", ["no plate yet: ", code("bglora inpaint")])
     path = _output(root, row, "plates/")

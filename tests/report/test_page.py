@@ -183,6 +183,17 @@ def test_a_project_with_frames_only_waits_for_masks_and_plates(tmp_path: Path) -
     assert "Next is segment. The rest of the way: bglora run --all" in text
 
 
+def test_a_shot_whose_masks_were_dropped_says_that_it_gets_no_plates(tmp_path: Path) -> None:
+    view = full_project(tmp_path)
+    view.tables["segment"] = [
+        Row(row.item, row.picture, "dropped", "parallax", (), {}) if row.item == "harbor-s001" else row
+        for row in view.rows("segment")
+    ]
+    view.tables["inpaint"] = [row for row in view.rows("inpaint") if row.item != "harbor-s001"]
+    text = Elements(build_report(tmp_path, view, view.status()).read_text("utf-8")).text
+    assert text.count("dropped: parallax") == 4 and text.count("no plate without a mask") == 4
+
+
 def test_failures_name_the_command_that_tries_again(page: str) -> None:
     words = "1 picture failed in ingest. When the cause is mended: bglora retry --stage ingest and bglora run --all"
     assert words in Elements(page).text

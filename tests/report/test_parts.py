@@ -17,7 +17,7 @@ from bglora.report.contents import Sample, Shot, _trim, choose_samples
 from bglora.report.curve import loss_curve, smoothed
 from bglora.report.markup import Html, count, duration, percent, tag
 from bglora.report.pictures import OBJECT_COLOR, Picture, Unreadable, mask_over, photo, provenance_layer
-from bglora.report.places import hero_columns, spread
+from bglora.report.places import chosen_plates, hero_columns, shared_tags, spread
 from bglora.report.shots import left_out_in_words
 
 
@@ -150,3 +150,19 @@ def test_frames_left_out_are_told_by_their_reason() -> None:
         "Frames 0–11 left out: fade.",
         "Frame 50 left out: title.",
     ]
+
+
+def test_captions_are_told_by_what_differs() -> None:
+    assert shared_tags(["t, bg, day, quay, empty", "t, bg, night, quay, empty"]) == (2, 2)
+    assert shared_tags(["t, bg", "t, bg, day"]) == (2, 0)
+    assert shared_tags(["t, bg"]) == (0, 0)
+
+
+def test_the_contact_sheet_shows_the_dataset_first_and_then_others_in_order() -> None:
+    plates = [Row("a", f"{number:02d}", "made", "", (), {}) for number in range(30)]
+    told = {
+        f"{n:02d}": Row("s", f"{n:02d}", "made" if n % 7 == 0 else "dropped", "much alike", (), {}) for n in range(30)
+    }
+    shown = [row.picture for row in chosen_plates(plates, told, 8)]
+    assert {"00", "07", "14", "21", "28"} <= set(shown)
+    assert len(shown) == 8 and shown == sorted(shown)
