@@ -342,10 +342,14 @@ class Ledger:
 
 
 def _connect_readonly(path: Path) -> sqlite3.Connection:
+    """A connection that changes nothing. Able to write if possible, so that closing it leaves no log behind."""
     uri = path.resolve().as_uri()
-    try:
-        db = sqlite3.connect(f"{uri}?mode=ro", uri=True, isolation_level=None, timeout=30)
-        db.execute("SELECT 1 FROM sqlite_master").fetchall()
-        return db
-    except sqlite3.OperationalError:  # a write-ahead log can't be opened on a read-only disk; nobody writes there
-        return sqlite3.connect(f"{uri}?mode=ro&immutable=1", uri=True, isolation_level=None)
+    for mode in ("mode=rw", "mode=ro"):
+        db = sqlite3.connect(f"{uri}?{mode}", uri=True, isolation_level=None, timeout=30)
+        try:
+            db.execute("PRAGMA query_only=ON")
+            db.execute("SELECT 1 FROM sqlite_master").fetchall()
+            return db
+        except sqlite3.OperationalError:  # a write-ahead log can't be opened on a read-only disk; nobody writes there
+            db.close()
+    return sqlite3.connect(f"{uri}?mode=ro&immutable=1", uri=True, isolation_level=None)
