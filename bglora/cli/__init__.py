@@ -35,6 +35,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         name = (error.name or "").partition(".")[0]
         return _told(_missing(name), words) if name and name != "bglora" else _crashed(error, words)
+    except OSError as error:
+        return _told(_refused(error), words) if error.filename else _crashed(error, words)
     except Exception as error:
         if hasattr(error, "format_message"):  # typer's errors of usage; their class differs between its versions
             return _told(_usage(error), words)
@@ -44,6 +46,14 @@ def run(arguments: Sequence[str] | None = None) -> int:
 def _told(error: BgloraError, words: list[str]) -> int:
     _session(words).console.error(error)
     return error.exit_code
+
+
+def _refused(error: OSError) -> UserError:
+    return UserError(
+        f"The system refuses: {error.strerror}.",
+        where=str(error.filename),
+        cure="Check that this path is there, that you may use it, and that its disk has room.",
+    )
 
 
 def _missing(package: str) -> MachineError:

@@ -139,10 +139,10 @@ class Bars:
 
         self._progress = Progress(
             text("{task.description}", 8, style="bold"),
-            BarColumn(bar_width=16),
+            BarColumn(bar_width=14),
             text("{task.fields[share]}", 4, "right"),
             text("{task.fields[count]}", 2 * len(str(event.items)) + 1, "right"),
-            text("{task.fields[left]}", 15, "right", "cyan"),
+            text("{task.fields[left]}", 16, "right", "cyan"),
             text("{task.fields[text]}", None, style="dim"),
             console=self._console,
             transient=True,
