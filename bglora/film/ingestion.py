@@ -244,6 +244,7 @@ def _video_facts(video: Any) -> dict[str, Any]:
         "turned": video.orientation.turns * 90,
         "mirrored": video.orientation.mirrored,
         "pixel_aspect": round(video.pixel_aspect, 4),
+        "interlaced": video.interlaced,
         "streams": video.streams,
         "announced": video.announced,
         "lost": [loss.to_json() for loss in video.losses],

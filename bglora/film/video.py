@@ -92,13 +92,15 @@ class VideoFile:
         context = self._stream.codec_context
         context.thread_type = "AUTO" if self.threads != 1 else "NONE"
         context.thread_count = self.threads
-        self._reformat, self._shrink = VideoReformatter(), VideoReformatter()
+        self._reformat = VideoReformatter()
+        self._shrink: dict[tuple[int, int], VideoReformatter] = {}  # each keeps the scaler for its size
         self._first: av.VideoFrame | None = None
         self._number, self._doubtful = -1, 0
         self.harmed = False
         """True once some data could not be decoded: then timing and seeking cannot be relied on."""
         self.colors = Colors("bt601", "limited", "none")
         self.orientation = Orientation()
+        self.interlaced = False
         self.coded_size = (context.height, context.width)
 
     def close(self) -> None:
@@ -182,7 +184,8 @@ class VideoFile:
 
         height, width = self.orientation.size(size)  # turned by 90 degrees the coded picture has the sides swapped
         conversion = {key: value for key, value in self._conversion().items() if "range" in key}
-        shrunk = self._shrink.reformat(
+        shrink = self._shrink.setdefault(size, VideoReformatter())
+        shrunk = shrink.reformat(
             frame, width=width, height=height, format="gray", interpolation=Interpolation.AREA, threads=1, **conversion
         )
         return np.ascontiguousarray(self.orientation.apply(shrunk.to_ndarray()))
@@ -204,6 +207,7 @@ class VideoFile:
         self.coded_size = (frame.height, frame.width)
         self.colors = _colors(frame)
         self.orientation = orientation(frame)
+        self.interlaced = bool(frame.interlaced_frame)
 
     def _raw_frames(self) -> Iterator[av.VideoFrame]:
         packets = self._container.demux(self._stream)

@@ -62,6 +62,34 @@ def test_ten_bit_film(tmp_path: Path) -> None:
     assert np.abs(decoded(path)[1].astype(int) - pictures[1]).mean() < 6
 
 
+@pytest.mark.parametrize(
+    ("name", "codec", "pix_fmt", "matrix", "color_range"),
+    [
+        ("a.gif", "gif", "rgb8", "rgb", "full"),
+        ("a.avi", "mjpeg", "yuvj420p", "bt601", "full"),
+        ("a.mkv", "ffv1", "gray", "bt601", "full"),
+        ("b.mkv", "ffv1", "bgr0", "rgb", "full"),
+        ("a.mov", "prores_ks", "yuv422p10le", "bt601", "limited"),
+        ("a.mpg", "mpeg2video", "yuv420p", "bt601", "limited"),
+        ("a.webm", "libvpx", "yuv420p", "bt601", "limited"),
+    ],
+)
+def test_other_codecs_and_pixel_formats(
+    tmp_path: Path, name: str, codec: str, pix_fmt: str, matrix: str, color_range: str
+) -> None:
+    pictures = scenes(4)
+    path = write_film(tmp_path / name, pictures, codec=codec, pix_fmt=pix_fmt, options={"b": "4000000"})
+    got = decoded(path)
+    assert len(got) == 4
+    expected = pictures[2].astype(float)
+    if pix_fmt == "gray":
+        expected = expected @ [0.299, 0.587, 0.114]
+        expected = np.repeat(expected[..., None], 3, axis=2)
+    assert np.abs(got[2] - expected).mean() < (20 if codec == "gif" else 6)  # a GIF has 256 colors
+    facts = facts_of(path)["video"]
+    assert (facts["matrix"], facts["range"]) == (matrix, color_range)
+
+
 def test_variable_rate_keeps_numbers_and_times(tmp_path: Path) -> None:
     times = [0, 40, 80, 500, 540, 1500, 1520, 1560]
     pictures = scenes(len(times))
