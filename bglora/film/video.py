@@ -18,6 +18,7 @@ from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 
 from bglora.errors import UserError
 from bglora.film.orientation import Orientation, orientation
+from bglora.film.png import MAX_PIXELS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -90,6 +91,7 @@ class VideoFile:
         self._stream = best if best in streams else streams[0]
         self.streams = len(streams)
         context = self._stream.codec_context
+        context.options = {"max_pixels": str(MAX_PIXELS)}
         context.thread_type = "AUTO" if self.threads != 1 else "NONE"
         context.thread_count = self.threads
         self._reformat = VideoReformatter()

@@ -11,9 +11,11 @@ import pytest
 from bglora.errors import UserError
 from bglora.film.choice import Rule
 from bglora.film.ingestion import Ingestion
+from bglora.film.png import write_png
 from bglora.film.reader import VideoReader
 from bglora.film.video import VideoFile
 from tests.film.films import scene, scenes, write_film
+from tests.film.test_png import bomb
 
 EVERY = Rule(fps=0, min_per_shot=1, max_per_shot=0, blur_threshold=0)
 
@@ -230,6 +232,14 @@ def test_empty_file_is_no_film(tmp_path: Path) -> None:
     path.write_bytes(b"")
     with pytest.raises(UserError, match="no film that can be read"):
         VideoFile(path)
+
+
+def test_a_bomb_given_as_a_film_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="Not one whole frame"):
+        facts_of(bomb(tmp_path / "bomb.png"))
+    good = tmp_path / "good.png"
+    write_png(good, scene(0))
+    assert facts_of(good)["count"] == 1
 
 
 def test_missing_film_is_named(tmp_path: Path) -> None:
