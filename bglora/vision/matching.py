@@ -16,7 +16,7 @@ LONG_SIDE = 512
 POINTS = 1000
 RATIO = 0.85
 MIN_PLANE, MIN_CAMERA = 16, 30
-"""Matches that agree, at least. Of stills of unlike places 1 pair in 130 passes, all of rooms with the same furniture."""
+"""Matches that agree, at least. Of stills of unlike places 1 pair in 130 passes, all rooms with the same furniture."""
 MIN_AREA = 0.02
 """Share of the picture that agreeing matches must span: a logo in a corner is no place."""
 
