@@ -85,7 +85,12 @@ def foresee(session: Session, stages: tuple[str, ...], to: str = "", since: str 
     """Prints the plan."""
     from bglora.console.tables import plan_lines
 
-    found = session.project().plan(*stages, to=to, since=since, **session.scope())
-    session.console.emit("plan", found.to_json())
-    for shown in plan_lines(found, verbose=session.console.verbose):
+    project = session.project()
+    found = project.plan(*stages, to=to, since=since, **session.scope())
+    needs = project.needs()
+    values = found.to_json()
+    for stage in values["stages"]:
+        stage |= needs[stage["stage"]].to_json()
+    session.console.emit("plan", values)
+    for shown in plan_lines(found, needs, verbose=session.console.verbose):
         session.console.result(shown)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from bglora.engine.plan import Plan, StagePlan
     from bglora.engine.status import StageStatus
+    from bglora.project.memory import Need
 
 REASONS = 4
 """Reasons shown of each stage; the others are counted."""
@@ -67,7 +68,7 @@ def status_lines(stages: Sequence[StageStatus]) -> Iterator[RenderableType]:
             yield from _reasons(reasons, f"{kind}: ")
 
 
-def plan_lines(plan: Plan, *, verbose: bool = False) -> Iterator[RenderableType]:
+def plan_lines(plan: Plan, needs: Mapping[str, Need], *, verbose: bool = False) -> Iterator[RenderableType]:
     """What a run would do: a line per stage, and why."""
     if plan.fresh:
         yield Text("Nothing to do: everything is done and up to date.")
@@ -79,6 +80,13 @@ def plan_lines(plan: Plan, *, verbose: bool = False) -> Iterator[RenderableType]
             for verdict in one.todo:
                 yield Text(f"  {safe(verdict.item.name)}: {safe('; '.join(verdict.reasons))}", style="dim")
     yield Text(f"\nAll together: {_estimate(plan)}.")
+    work = [needs[one.stage] for one in plan.stages if one.todo or one.waits_for]
+    if work:
+        card = max(need.gpu_gb for need in work)
+        yield Text(
+            f"At most {max(need.memory_gb for need in work):.1f} GB of memory at once"
+            + (f", {card:.1f} GB on the graphics card." if card else ", no graphics card needed.")
+        )
 
 
 def _estimate(plan: Plan) -> str:
@@ -86,7 +94,7 @@ def _estimate(plan: Plan) -> str:
     work = [one for one in plan.stages if one.todo]
     known = sum(one.seconds for one in work if one.seconds)
     open_ = {one.stage for one in work if one.seconds is None} | {one.stage for one in plan.stages if one.waits_for}
-    time = f"about {duration(known)}" if known else "time not known yet"
+    time = f"about {duration(known)}" if known >= 1 else "time not known yet"
     if open_:
         time += f", and {counted(len(open_), 'stage')} without an earlier run to go by"
     bytes_ = sum(one.bytes for one in plan.stages if one.bytes)
@@ -111,7 +119,7 @@ def _what(stage: StagePlan) -> str:
         parts.append(f"{counted(len(stage.edited), 'file')} edited by you, kept")
     if stage.waits_for:
         parts.append(f"more may follow after {', '.join(stage.waits_for)}")
-    if stage.todo and stage.seconds is not None:
+    if stage.todo and stage.seconds is not None and stage.seconds >= 1:
         parts.append(f"about {duration(stage.seconds)}")
     return ", ".join(parts) or "nothing"
 

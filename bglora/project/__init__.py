@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from bglora.engine.runner import Plan, Runner, RunRequest, RunResult, StageStatus
     from bglora.project.cleaning import Cleanable
     from bglora.project.decided import Decided
+    from bglora.project.memory import Need
     from bglora.settings import Settings
 
 
@@ -164,6 +165,7 @@ class Project:
         request = self._request(stages, to, since, limit, only, max_time, overwrite_edits)
         runner = self._runner(request.stages[-1])
         _check_earlier(runner, request.stages)
+        self._check_memory(runner, request)
         return runner.run(request)
 
     def plan(
@@ -181,18 +183,26 @@ class Project:
         _check_earlier(runner, request.stages)
         return runner.plan(request)
 
+    def needs(self) -> dict[str, Need]:
+        """How much memory each stage takes with the backends that the settings name."""
+        from bglora.project.memory import needs
+        from bglora.stages import load
+
+        return needs(load(), self.settings, self.jobs)
+
     def status(self) -> list[StageStatus]:
         """Per stage: done, to do, failed, dropped, why, seconds spent and left. No picture is opened."""
         return self._runner().status()
 
     def report(self) -> Path:
         """Writes report/index.html and returns its path."""
+        from bglora.project.decided import TELL, decided
         from bglora.report import build_report
 
         runner = self._runner()
         status = runner.status()
         with closing(runner.view()) as view:
-            return build_report(self.root, view, status)
+            return build_report(self.root, view, status, decided(view, TELL))
 
     def decided(self, *stages: str) -> list[Decided]:
         """What stages decided on their own, in a sentence each, and the settings that change it; by default all."""
@@ -287,6 +297,15 @@ class Project:
         settings, decisions = self.settings, self.decisions  # mistakes are told before anything heavy is imported
         stages = load(upto(last or NAMES[-1]))
         return Runner(self.root, stages, settings, decisions, None, self.listener, jobs=self.jobs)
+
+    def _check_memory(self, runner: Runner, request: RunRequest) -> None:
+        """Refuses what would not fit; stages that have nothing to do fit always."""
+        from bglora.project.memory import needs, refuse, short_of
+
+        wanted = needs([one for one in runner.stages if one.name in request.stages], runner.settings, self.jobs)
+        short = short_of(wanted)
+        if short:
+            refuse([one.stage for one in runner.plan(request).stages if one.todo and one.stage in short], wanted)
 
     def _request(
         self,

@@ -133,6 +133,21 @@ def test_an_error_that_nobody_foresaw_has_three_lines_too(
     assert "ZeroDivisionError" in Path(answer.told[1]).read_text(encoding="utf-8")
 
 
+def test_a_stage_that_does_not_fit_into_memory_is_stopped_before_it_starts(
+    command: Command, frames: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from types import SimpleNamespace
+
+    command("init", "film", "--film", frames)
+    assert command("-C", "film", "ingest").code == 0
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=2**28))
+    assert command("-C", "film", "ingest").code == 0  # it has nothing to do
+    answer = command("-C", "film", "segment", "--jobs", "2")
+    assert answer.code == 3
+    assert answer.told[0].startswith("segment takes about ")
+    assert "--jobs 1" in answer.told[2]
+
+
 def test_what_the_system_refuses_is_told_with_its_path(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     command("init", "film")
 
