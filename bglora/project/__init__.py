@@ -18,6 +18,7 @@ from bglora.errors import UserError
 MANIFEST = "project.toml"
 
 if TYPE_CHECKING:
+    from bglora.backends.doctor import Check
     from bglora.decisions import Decisions
     from bglora.engine.runner import Plan, Runner, RunRequest, RunResult, StageStatus
     from bglora.project.cleaning import Cleanable
@@ -84,6 +85,20 @@ def demo(folder: str | Path = "bglora-demo", *, listener: Listener = silent, job
     from bglora.project.making import make_demo
 
     return open(make_demo(folder), listener=listener, jobs=jobs)
+
+
+def doctor(folder: str | Path = ".") -> list[Check]:
+    """Looks at this machine and at what every backend needs; each `Check` has the command that mends it."""
+    from bglora.backends.doctor import examine
+
+    return examine(Path(folder).absolute())
+
+
+def models() -> list[dict[str, Any]]:
+    """The weights that this version works with: name, what it is, license, folder and bytes."""
+    from bglora.backends.doctor import models
+
+    return models()
 
 
 @dataclass

@@ -14,17 +14,17 @@ from bglora.engine.status import StageStatus
 from bglora.report.about import about_section
 from bglora.report.contents import Contents, read_contents
 from bglora.report.markup import Html, tag
-from bglora.report.pipeline import pipeline_section, summary, troubles_section
+from bglora.report.pipeline import Decision, pipeline_section, summary, troubles_section
 from bglora.report.places import hero, places_section
 from bglora.report.shots import shots_section
 
 
-def build_page(root: Path, view: View, status: Sequence[StageStatus]) -> Path:
+def build_page(root: Path, view: View, status: Sequence[StageStatus], decided: Sequence[Decision] = ()) -> Path:
     """Writes `report/index.html` of the project at `root` and returns its path.
 
     Raises `OSError` where the folder can't be written.
     """
-    page = render(root, view, status)
+    page = render(root, view, status, decided)
     path = root / "report" / "index.html"
     path.parent.mkdir(exist_ok=True)
     aside = path.with_name("index.html.new")
@@ -33,13 +33,13 @@ def build_page(root: Path, view: View, status: Sequence[StageStatus]) -> Path:
     return path
 
 
-def render(root: Path, view: View, status: Sequence[StageStatus]) -> str:
+def render(root: Path, view: View, status: Sequence[StageStatus], decided: Sequence[Decision] = ()) -> str:
     """The page as text."""
     contents = read_contents(view)
     name = view.settings.project.title or view.settings.project.name or root.resolve().name
     style, script = _asset("style.css"), _asset("script.js")
     sections = {
-        "pipeline": pipeline_section(status),
+        "pipeline": pipeline_section(status, decided),
         "failed": troubles_section(contents.troubles),
         "places": places_section(root, contents.places, contents.noise, contents.notice),
         "shots": shots_section(root, contents.shots),

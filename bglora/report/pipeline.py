@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 from bglora.engine.stage import Row
 from bglora.engine.status import StageStatus
@@ -24,12 +25,24 @@ def summary(contents: Contents) -> str:
     return " · ".join(count(number, word) for number, word in parts if number)
 
 
-def pipeline_section(status: Sequence[StageStatus]) -> Html:
+class Decision(Protocol):
+    """What a stage decided on its own: in a sentence, and which settings change it."""
+
+    @property
+    def stage(self) -> str: ...
+    @property
+    def text(self) -> str: ...
+    @property
+    def change(self) -> str: ...
+
+
+def pipeline_section(status: Sequence[StageStatus], decided: Sequence[Decision]) -> Html:
     return tag(
         "section",
         tag("h2", "Pipeline", id="pipeline-title"),
         tag("ol", [_stage(stage) for stage in status], class_="stages"),
         _next(status),
+        _decided(decided),
         id="pipeline",
         aria_labelledby="pipeline-title",
     )
@@ -78,6 +91,14 @@ def _edited(stage: StageStatus) -> Html | None:
         return None
     names = tag("ul", [tag("li", name) for name in stage.edited[:20]])
     return tag("details", tag("summary", f"{len(stage.edited)} edited by you"), names)
+
+
+def _decided(decided: Sequence[Decision]) -> Html | None:
+    lines = [
+        tag("li", tag("b", each.stage), tag("span", each.text, tag("span", f" {each.change}", class_="soft")))
+        for each in decided
+    ]
+    return tag("ul", lines, class_="decided") if lines else None
 
 
 def _next(status: Sequence[StageStatus]) -> Html | None:

@@ -11,7 +11,7 @@ from bglora.report.contents import Place
 from bglora.report.curve import loss_curve
 from bglora.report.figures import card, code, facts, figure, picture
 from bglora.report.markup import Html, count, tag
-from bglora.report.pictures import photo
+from bglora.report.pictures import Picture, photo
 from bglora.report.verdicts import grid, number, verdict
 
 HERO_WIDTH = 960
@@ -241,18 +241,20 @@ def file_size(count: int) -> str:
 
 
 def _compositions(root: Path, place: Place) -> Html | None:
-    cells = []
+    cells, width = [], 0
     for row in place.compositions:
         name = next((name for name in row.outputs if name.endswith((".png", ".webp"))), "")
         if not name or ".." in name.split("/"):
             continue
-        alt = f"Composition with {place.title}"
-        cells.append(figure(picture(photo(root / name, 640, 80), alt), tag("span", recipe_in_words(row.record))))
+        shown = photo(root / name, 640, 80)
+        width = max(width, shown.width if isinstance(shown, Picture) else 0)
+        words = tag("span", recipe_in_words(row.record))
+        cells.append(figure(picture(shown, f"Composition with {place.title}"), words))
     if not cells:
         return None
-    return tag(
-        "div", tag("h4", "Compositions"), tag("div", cells, class_="compositions", data_gallery=True), class_="composed"
-    )
+    size = f"--cell: {min(420, max(180, width * 3 // 2))}px"  # a thumbnail is not blown up
+    gallery = tag("div", cells, class_="compositions", style=size, data_gallery=True)
+    return tag("div", tag("h4", "Compositions"), gallery, class_="composed")
 
 
 def recipe_in_words(recipe: Mapping[str, Any]) -> str:

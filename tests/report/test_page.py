@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from bglora.engine.stage import Row
+from bglora.project.decided import Decided
 from bglora.report import build_report
 from bglora.settings import Settings
 from tests.report.recorded import EVIL, RecordedView, full_project
@@ -192,6 +193,13 @@ def test_a_shot_whose_masks_were_dropped_says_that_it_gets_no_plates(tmp_path: P
     view.tables["inpaint"] = [row for row in view.rows("inpaint") if row.item != "harbor-s001"]
     text = Elements(build_report(tmp_path, view, view.status()).read_text("utf-8")).text
     assert text.count("dropped: parallax") == 4 and text.count("no plate without a mask") == 4
+
+
+def test_what_stages_decided_stands_with_the_settings_that_change_it(tmp_path: Path) -> None:
+    view = full_project(tmp_path)
+    told = [Decided("ingest", f"Kept 15 of 48 frames {EVIL}.", "More: ingest.fps.")]
+    text = Elements(build_report(tmp_path, view, view.status(), told).read_text("utf-8")).text
+    assert f"Kept 15 of 48 frames {EVIL}. More: ingest.fps." in text
 
 
 def test_failures_name_the_command_that_tries_again(page: str) -> None:
