@@ -17,7 +17,7 @@ from __future__ import annotations
 __version__ = "0.1.0"
 
 from bglora.errors import BgloraError, Interrupted, MachineError, TimeIsUp, UserError
-from bglora.project import Project, demo, init, open
+from bglora.project import Project, demo, doctor, init, models, open
 
 __all__ = [
     "BgloraError",
@@ -28,6 +28,8 @@ __all__ = [
     "UserError",
     "__version__",
     "demo",
+    "doctor",
     "init",
+    "models",
     "open",
 ]

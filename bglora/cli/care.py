@@ -64,11 +64,11 @@ def demo(
 
 def doctor(session: Session) -> int | None:
     """Say what each backend needs, what is there, and the command that mends it."""
-    from bglora.backends.doctor import examine
+    import bglora
     from bglora.console.tables import check_lines
     from bglora.errors import EXIT_MACHINE
 
-    checks = examine((session.options.folder or Path()).absolute())
+    checks = bglora.doctor(session.options.folder or Path())
     for check in checks:
         session.console.emit("check", check.to_json())
     for shown in check_lines(checks):
@@ -78,10 +78,10 @@ def doctor(session: Session) -> int | None:
 
 def models(session: Session) -> None:
     """List the models that this version works with, and where they are."""
-    from bglora.backends.doctor import models as shipped
+    import bglora
     from bglora.console.words import size
 
-    for one in shipped():
+    for one in bglora.models():
         session.console.emit("model", one)
         session.console.result(f"{one['name']}: {one['about']} {size(one['bytes'])}, {one['license']}.")
         session.console.result(f"  {one['path']}")
