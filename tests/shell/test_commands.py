@@ -244,8 +244,8 @@ def test_python_does_what_the_commands_do(frames: Path, tmp_path: Path) -> None:
 
 def test_the_interface_is_what_it_says() -> None:
     assert sorted(bglora.__all__) == [
-        "BgloraError", "Interrupted", "MachineError", "Project", "TimeIsUp", "UserError", "__version__", "demo", "doctor",
-        "init", "models", "open",
+        "BgloraError", "Interrupted", "MachineError", "Project", "TimeIsUp", "UserError", "__version__", "demo",
+        "doctor", "init", "models", "open",
     ]  # fmt: skip
     for name in bglora.__all__:
         assert hasattr(bglora, name)
