@@ -24,8 +24,9 @@ GRID = (4, 6)
 CORNERS_PER_CELL = 14
 STILL_PX = 0.35
 """The picture is at rest when the typical grid cell moves less than this (working pixels)."""
-BASELINE = 3
-"""Parallax is looked for between frames this part of the shot apart: small steps hide it."""
+BASELINES = (3, 6, 12)
+"""Parallax is looked for between frames such a part of the shot apart, widest first: small steps hide it."""
+FEWEST_FOLLOWED = 0.35
 CELL_PX = 0.8
 PARALLAX_SHARE = 0.35
 """Share of grid cells whose median residual after the homography exceeds `CELL_PX`: no homography explains the view."""
@@ -160,20 +161,21 @@ def _register(pictures: list[U8], usable: list[U8 | None]) -> _Walk:
 def _parallax(pictures: list[U8], usable: list[U8 | None], poses: list[NDArray[np.float64]]) -> tuple[float, float]:
     """Between frames well apart: share of cells that no homography explains, share of corners that can be followed.
 
-    Medians over the pairs of frames, 0 to 1.
+    Medians over the pairs of frames, 0 to 1, at the widest of some baselines over which corners can be followed at all.
     """
-    apart = max(1, len(pictures) // BASELINE)
-    shares = []
-    for a in range(0, len(pictures) - apart, max(1, apart // 3)):
-        b = a + apart
-        guess = np.linalg.inv(poses[b]) @ poses[a]
-        step = _track(pictures[a], pictures[b], guess, usable[a]) if _overlap(guess, pictures[a].shape) > 0.4 else None
-        if step is not None:
-            shares.append((step.outlying, step.followed))
-    if not shares:
-        return 0.0, 1.0
-    outlying, followed = np.median(shares, axis=0)
-    return float(outlying), float(followed)
+    for part in BASELINES:
+        apart = max(1, len(pictures) // part)
+        shares = []
+        for a in range(0, len(pictures) - apart, max(1, apart // 3)):
+            guess = np.linalg.inv(poses[a + apart]) @ poses[a]
+            near = _overlap(guess, pictures[a].shape) > 0.4
+            step = _track(pictures[a], pictures[a + apart], guess, usable[a]) if near else None
+            if step is not None and step.followed >= FEWEST_FOLLOWED:
+                shares.append((step.outlying, step.followed))
+        if len(shares) >= 2:
+            outlying, followed = np.median(shares, axis=0)
+            return float(outlying), float(followed)
+    return 1.0, 0.0
 
 
 def _worse(before: U8, now: U8, pose: np.ndarray, one: np.ndarray, other: np.ndarray) -> bool:

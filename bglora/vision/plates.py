@@ -14,6 +14,7 @@ from bglora.vision.background import masked_background, spread
 from bglora.vision.camera import Camera
 from bglora.vision.difference import SHIMMER
 from bglora.vision.exposure import leveled
+from bglora.vision.flow import aligned
 from bglora.vision.metrics import psnr_db
 from bglora.vision.motion import warp_mask
 from bglora.vision.recovery import GUESSED, ORIGINAL, RECOVERED, UNTRUSTED, Samples, recover
@@ -21,6 +22,7 @@ from bglora.vision.recovery import GUESSED, ORIGINAL, RECOVERED, UNTRUSTED, Samp
 Fill = Callable[[U8, Bool], U8]
 MOVING_SOURCES = 16
 MOVING_NEAREST = 7
+TRAVELING_SOURCES = 10
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,8 @@ class ShotPlates:
         )
         if self.camera.kind == "still":
             return Samples([self._level[j] for j in order], [~grow(self.masks[j], 1) for j in order], self._restless)
+        if self.camera.kind in ("parallax", "unknown"):
+            return self._flowing(k, order[:TRAVELING_SOURCES], where)
         pictures: list[F32 | U8] = []
         free: list[Bool] = []
         height, width = where.shape
@@ -111,6 +115,15 @@ class ShotPlates:
             pictures.append(np.asarray(warped, np.uint8))
             free.append(unmasked)
         return Samples(pictures, free)
+
+    def _flowing(self, k: int, order: Sequence[int], where: Bool) -> Samples:
+        """Other frames brought into frame `k` by flow."""
+        views = [
+            aligned(self._level[k], self.masks[k], self._level[j], self.masks[j], self.camera.between(j, k))
+            for j in order
+        ]
+        useful = [(picture, free) for picture, free in views if (free & where).any()]
+        return Samples([picture for picture, _ in useful], [free for _, free in useful])
 
     def _check(self, k: int, probe: Bool, samples: Samples) -> float | None:
         """PSNR (dB) of recovery on pixels that the frame itself shows, at the reference's exposure."""
