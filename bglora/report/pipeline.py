@@ -71,6 +71,8 @@ def _stage(stage: StageStatus) -> Html:
 def _state(stage: StageStatus) -> tuple[str, str]:
     if stage.failed:
         return "failed", "some failed"
+    if stage.todo and set(stage.reasons) - {"new"}:
+        return "going", "out of date"
     if stage.todo:
         return ("going", "made so far") if stage.made else ("waiting", "not begun")
     return ("done", "made") if stage.made or stage.dropped else ("waiting", "not begun")
