@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from bglora.cli.options import Session
+from bglora.console.words import counted
 
 if TYPE_CHECKING:
     from bglora.engine.runner import RunResult
@@ -25,8 +26,12 @@ def close_run(session: Session, project: Project, result: RunResult) -> int:
     for one in sentences:
         console.emit("decided", one.to_json())
     console.facts([(one.stage, one.text, one.change) for one in sentences])
+    limit, only = session.options.limit, session.options.only
+    if worked and limit:
+        console.say(f"This was a try on {counted(limit, 'picture')}; the same command without --limit does all.")
     if not worked and not result.failures:
-        console.say("Nothing to do: everything is done and up to date.")
+        nothing = "Nothing to do: everything is done and up to date."
+        console.say(f"Nothing that --only {only} names has to be made." if only else nothing)
     _tell_failures(session, result)
     console.emit("result", {**asdict(result), "exit_code": result.exit_code})
     return result.exit_code
@@ -34,8 +39,6 @@ def close_run(session: Session, project: Project, result: RunResult) -> int:
 
 def _tell_failures(session: Session, result: RunResult) -> None:
     """One line for each kind of failure, however many items and pictures it hit."""
-    from bglora.console.words import counted
-
     kinds: dict[tuple[str, str], list[str]] = {}
     for one in result.failures:
         reason = re.sub(r" \([^()]*\)$", "", one.reason)  # the place differs from item to item

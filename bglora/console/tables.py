@@ -70,6 +70,10 @@ def status_lines(stages: Sequence[StageStatus]) -> Iterator[RenderableType]:
 
 def plan_lines(plan: Plan, needs: Mapping[str, Need], *, verbose: bool = False) -> Iterator[RenderableType]:
     """What a run would do: a line per stage, and why."""
+    left_out = sum(one.skipped for one in plan.stages)
+    if plan.fresh and left_out:
+        yield Text(f"Nothing that --only names has to be made; {counted(left_out, 'other item')} would be.")
+        return
     if plan.fresh:
         yield Text("Nothing to do: everything is done and up to date.")
         return

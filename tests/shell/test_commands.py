@@ -98,6 +98,16 @@ def test_the_second_run_redoes_nothing(command: Command, frames: Path) -> None:
     assert second.out == "Nothing to do: everything is done and up to date.\n"
 
 
+def test_a_try_on_some_pictures_is_called_one(command: Command, frames: Path, tmp_path: Path) -> None:
+    command("init", "film", "--film", frames, "--set", "ingest.fps=0")
+    answer = command("-C", "film", "ingest", "--limit", "3")
+    assert "This was a try on 3 pictures" in answer.out
+    assert len(list((tmp_path / "film" / "frames").rglob("*.png"))) == 3
+    assert "Nothing that --only" in command("-C", "film", "ingest", "--only", "no*").out
+    assert "1 other item would be" in command("-C", "film", "ingest", "--only", "no*", "--dry").out
+    assert "Kept 8 of 8" in command("-C", "film", "ingest").out
+
+
 def test_dry_says_why_and_does_nothing(command: Command, frames: Path, tmp_path: Path) -> None:
     command("init", "film", "--film", frames)
     command("-C", "film", "ingest")
