@@ -78,12 +78,17 @@ class LazyRow(Row):
     """A row whose outputs and record are read from their texts when first asked for."""
 
     _texts: tuple[str, str]
+    __setattr__ = object.__setattr__  # a frozen dataclass is filled slowly, and there are 100,000 of these
 
     @classmethod
     def of(cls, item: str, picture: str, status: str, reason: str, outputs: str, record: str) -> LazyRow:
         """From the ledger's texts."""
         row = cls.__new__(cls)
-        row.__dict__.update(item=item, picture=picture, status=status, reason=reason, _texts=(outputs, record))
+        row.item = item  # type: ignore[misc]
+        row.picture = picture  # type: ignore[misc]
+        row.status = status  # type: ignore[misc, assignment]
+        row.reason = reason  # type: ignore[misc]
+        row._texts = (outputs, record)
         return row
 
     def __getattr__(self, name: str) -> Any:
@@ -93,7 +98,7 @@ class LazyRow(Row):
             value = json.loads(self._texts[1]) if self._texts[1] else {}
         else:
             raise AttributeError(name)
-        self.__dict__[name] = value
+        setattr(self, name, value)
         return value
 
 

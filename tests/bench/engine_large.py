@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +143,8 @@ def measured(root: Path, *words: str) -> tuple[float, float, float, str]:
     started = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, "-m", "bglora", "-C", str(root), *words],
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )  # fmt: skip
     assert process.stdout is not None
     text = process.stdout.read()
@@ -155,10 +156,14 @@ def measured(root: Path, *words: str) -> tuple[float, float, float, str]:
 
 
 def large(folder: Path) -> None:
-    """Writes the table of the large project."""
+    """Makes two large projects and writes their table."""
+    measure({shots: made_project(folder, shots) for shots in (SHOTS // 4, SHOTS)})
+
+
+def measure(projects: Mapping[int, Path]) -> None:
+    """Writes the table of large projects; number of shots to folder."""
     rows = []
-    for shots in (SHOTS // 4, SHOTS):
-        root = made_project(folder, shots)
+    for shots, root in projects.items():
         measured(root, "run", "--all")  # the second run is the one that has nothing to learn
         label = f"{shots * FRAMES:,} frames and plates, {shots:,} shots"
         for words in (("status", "--json"), ("plan", "--json"), ("run", "--all", "--json")):
