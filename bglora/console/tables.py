@@ -53,8 +53,10 @@ def status_lines(stages: Sequence[StageStatus]) -> Iterator[RenderableType]:
             duration(one.seconds_left) if one.todo else "·",
         )
     yield table
+    held_up = False  # by an earlier stage: that later ones have nothing to work on is then no news
     for one in stages:
-        notes = [one.note] if one.note and not one.waits_for else []
+        notes = [one.note] if one.note and not one.waits_for and not held_up else []
+        held_up = held_up or bool(one.note or one.failures)
         if one.edited:
             notes.append(f"{counted(len(one.edited), 'file')} edited by you and kept: {one.edited[0]}")
         if one.orphans:

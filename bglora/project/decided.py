@@ -34,7 +34,7 @@ def decided(view: View, stages: Iterable[str]) -> list[Decided]:
     found = []
     for stage in stages:
         rows = view.rows(stage)
-        if rows and stage in TELL:
+        if stage in TELL and any(row.status != "failed" for row in rows):
             found.append(TELL[stage](view, rows))
     return found
 
