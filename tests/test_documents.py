@@ -140,3 +140,15 @@ def test_workflows_call_commands_and_tests_that_exist(path: Path) -> None:
     for name in re.findall(r"(tests/[\w/.]+)", text):
         assert (ROOT / name).exists(), name
     assert text.count("\t") == 0
+
+
+def test_every_dependency_is_pinned_within_its_range() -> None:
+    from packaging.requirements import Requirement
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = dict(line.lower().replace("_", "-").split("==") for line in lines if line and not line.startswith("#"))
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["test"]]
+    outside = [each for each in map(Requirement, wanted) if pins.get(each.name.lower(), "0") not in each.specifier]
+    assert outside == []
+    assert not any("+" in pin for pin in pins.values()), "a build suffix would rule out other builds"
