@@ -27,12 +27,15 @@ STILL_PX = 0.35
 BASELINES = (3, 6, 12)
 """Parallax is looked for between frames such a part of the shot apart, widest first: small steps hide it."""
 FEWEST_FOLLOWED = 0.35
+"""Share of the corners that must be followed over a baseline for it to tell anything."""
+TRAVEL_SHARE = 0.015
+"""Share of the width that a camera travels at least where things show parallax; else they move by themselves."""
 CELL_PX = 0.8
 PARALLAX_SHARE = 0.35
 """Share of grid cells whose median residual after the homography exceeds `CELL_PX`: no homography explains the view."""
 SIMPLE_ENOUGH, SPREAD_CELLS = 0.95, 10
 """A similarity with this share of a homography's inliers is taken instead; a homography needs so many cells."""
-LOST_SHARE, FOLLOWED_SHARE = 0.55, 0.5
+LOST_SHARE, FOLLOWED_SHARE = 0.46, 0.35
 """Parallax with more outlying cells or fewer corners that can be followed: near things and moving ones look alike."""
 
 
@@ -97,6 +100,9 @@ def estimate_camera(frames: Sequence[U8], ignore: Sequence[Bool | None] | None =
         return Camera("pan", full, reference, shift, outlying)
     if outlying > LOST_SHARE or followed < FOLLOWED_SHARE:
         reason = f"the camera travels close to things: {outlying:.0%} of the view moves each in its own way"
+        return Camera("unknown", full, reference, shift, outlying, reason)
+    if shift < TRAVEL_SHARE * width:
+        reason = f"{outlying:.0%} of the view moves by itself though the camera hardly does"
         return Camera("unknown", full, reference, shift, outlying, reason)
     return Camera("parallax", full, reference, shift, outlying)
 
