@@ -69,7 +69,7 @@ def test_a_film_of_one_frame_ends_with_a_reason(tmp_path: Path) -> None:
     film = write_film(tmp_path / "one.mp4", shot(place(8), 1))
     project = project_of(tmp_path, film)
     project.run(to="inpaint")
-    line = json.loads((project.root / "segmented" / "segment.jsonl").read_text("utf-8"))
+    line = json.loads((project.root / "segmented" / "segmented.jsonl").read_text("utf-8"))
     assert line["status"] == "dropped"
     assert "one frame" in line["reason"]
     assert not list((project.root / "plates").glob("*/*.png"))
