@@ -94,6 +94,8 @@ class _Shot:
         plates = ShotPlates([frames[n] for n in group.numbers], group.numbers, group.masks, group.camera, group.gains)
         done: list[_Made] = []
         wanted = [k for k, number in enumerate(group.numbers) if number in group.kept]
+        if not wanted:
+            return
         for step, k in enumerate(wanted):
             plate, hole = plates.plate(k, self.rule["recover"])
             done.append(_Made(k, plate, hole))

@@ -15,6 +15,7 @@ that were looked at together, their masks, camera poses and exposure. Arrays of 
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -50,10 +51,10 @@ class Segment(Stage):
         for source, of_source in shots.items():
             remark = view.item_record("ingest", source)
             spans = {shot["name"]: shot for shot in remark["shots"]}
-            layers = remark.get("layers")
+            layers = _Layers(remark)
             for shot, rows in of_source.items():
-                backend = "layers" if layers else settings.backend
-                payload, files = _what(remark, spans[shot], rows)
+                payload, files = _what(remark, layers, spans[shot], rows)
+                backend = "layers" if "layers" in payload else settings.backend
                 yield Item(
                     name=shot,
                     pictures=tuple(row.picture for row in rows),
@@ -76,10 +77,23 @@ class Segment(Stage):
         return job.outcomes()
 
 
+class _Layers:
+    """The layers of a source, to be asked for those of a shot."""
+
+    def __init__(self, remark: Mapping[str, Any]) -> None:
+        layers = remark.get("layers") or {"root": "", "frames": []}
+        self.root, self.entries = layers["root"], layers["frames"]
+        self.numbers = [entry["frame"] for entry in self.entries]
+
+    def of(self, first: int, last: int) -> list[Mapping[str, Any]]:
+        """The entries of frames `first` to `last`."""
+        return list(self.entries[bisect_left(self.numbers, first) : bisect_right(self.numbers, last)])
+
+
 def _what(
-    remark: Mapping[str, Any], span: Mapping[str, Any], rows: Sequence[Row]
+    remark: Mapping[str, Any], layers: _Layers, span: Mapping[str, Any], rows: Sequence[Row]
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Payload and files of a shot's item."""
+    """Payload and files of a shot's item. Layers are used where the shot has any."""
     payload: dict[str, Any] = {
         "kept": sorted(row.record["frame"] for row in rows),
         "first": span["first"],
@@ -88,11 +102,10 @@ def _what(
         "digest": remark.get("digest", ""),
     }
     files = [path for row in rows for path in row.outputs]
-    layers = remark.get("layers")
-    if layers:
-        entries = [e for e in layers["frames"] if span["first"] <= e["frame"] <= span["last"]]
-        payload["layers"] = [e["frame"] for e in entries]
-        files += [f"{layers['root']}/{e[part]}" for e in entries for part in ("background", "mask") if e[part]]
+    entries = layers.of(span["first"], span["last"])
+    if entries:
+        payload["layers"] = [entry["frame"] for entry in entries]
+        files += [f"{layers.root}/{e[part]}" for e in entries for part in ("background", "mask") if e[part]]
     return payload, tuple(files)
 
 
@@ -124,7 +137,9 @@ class _Shot:
         if "layers" in item.payload:
             from bglora.film.layers import entries
 
-            self.layers = entries(tools.root, item.hints["source"])
+            own = set(item.payload["layers"])
+            found = entries(tools.root, item.hints["source"])
+            self.layers = {number: entry for number, entry in found.items() if number in own}
             self.others = [number for number in self.others if number in self.layers]
         self.backend = tools.once(f"masks {item.settings['segment.backend']}", partial(_load, item))
 

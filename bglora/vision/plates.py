@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import cv2
@@ -19,7 +19,6 @@ from bglora.vision.metrics import psnr_db
 from bglora.vision.motion import warp_mask
 from bglora.vision.recovery import GUESSED, ORIGINAL, RECOVERED, UNTRUSTED, Samples, recover
 
-Fill = Callable[[U8, Bool], U8]
 MOVING_SOURCES = 16
 MOVING_NEAREST = 7
 TRAVELING_SOURCES = 10
