@@ -10,9 +10,9 @@ def picture(shown: Picture | Unreadable, alt: str, *, over: Picture | Unreadable
     """A picture, with a layer over it that the reader can switch on; or a card that says why there is none."""
     if isinstance(shown, Unreadable):
         return card("missing", shown.why)
-    layers = [tag("img", src=shown.source, alt=alt, width=shown.width, height=shown.height, loading="lazy")]
+    layers = [tag("img", src=shown.source, alt=alt, width=shown.width, height=shown.height, decoding="async")]
     if isinstance(over, Picture):
-        layers.append(tag("img", src=over.source, alt="", class_="layer", loading="lazy"))
+        layers.append(tag("img", src=over.source, alt="", class_="layer", decoding="async"))
     return tag("div", layers, class_="pic")
 
 

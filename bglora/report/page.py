@@ -111,7 +111,8 @@ def _viewer() -> Html:
         tag(
             "div",
             tag("button", "Back", type="button", id="viewer-back"),
-            tag("button", "Next", type="button", id="viewer-next"),
+            tag("button", "Next", type="button", id="viewer-next", autofocus=True),
+            tag("button", "Where pixels come from", type="button", id="viewer-origin", aria_pressed="false"),
             tag("button", "Close", type="button", id="viewer-close"),
             class_="buttons",
         ),

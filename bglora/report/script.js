@@ -1,10 +1,11 @@
 "use strict";
-// A viewer for the galleries: click a picture, or press Enter on a strip; arrows go on, o shows where pixels come from.
+// A viewer for the galleries: click a picture, or press Enter on a strip; the arrow keys go on, Escape closes.
 (() => {
   const viewer = document.getElementById("viewer");
   const stage = document.getElementById("viewer-picture");
   const words = document.getElementById("viewer-words");
   const origin = document.getElementById("origin");
+  const pixels = document.getElementById("viewer-origin");
   let pictures = [];
   let at = 0;
 
@@ -19,11 +20,13 @@
     at = (index + pictures.length) % pictures.length;
     stage.replaceChildren(pictures[at].cloneNode(true));
     words.textContent = wordsOf(pictures[at]);
+    pixels.setAttribute("aria-pressed", String(Boolean(origin && origin.checked)));
   };
 
   const open = (gallery, picture) => {
     pictures = [...gallery.querySelectorAll(".pic:not(.card)")];
     if (!pictures.length) return;
+    pixels.hidden = !gallery.querySelector(".layer");
     show(Math.max(0, pictures.indexOf(picture)));
     if (!viewer.open) viewer.showModal();
   };
@@ -46,10 +49,12 @@
   document.getElementById("viewer-next").addEventListener("click", () => show(at + 1));
   document.getElementById("viewer-close").addEventListener("click", () => viewer.close());
   viewer.addEventListener("click", (event) => { if (event.target === viewer) viewer.close(); });
-  document.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey) return;
-    if (viewer.open && event.key === "ArrowLeft") show(at - 1);
-    if (viewer.open && event.key === "ArrowRight") show(at + 1);
-    if (event.key === "o" && origin) origin.checked = !origin.checked;
+  pixels.addEventListener("click", () => {
+    origin.checked = !origin.checked;
+    show(at);
+  });
+  viewer.addEventListener("keydown", (event) => {
+    if (event.key === "ArrowLeft") show(at - 1);
+    if (event.key === "ArrowRight") show(at + 1);
   });
 })();

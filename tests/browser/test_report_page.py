@@ -89,7 +89,7 @@ def test_dark_is_dark_and_light_is_light(browser: Browser, page: Path) -> None:
 def test_every_picture_is_decoded(browser: Browser, page: Path) -> None:
     browser.open(page, 1280)
     broken = browser.evaluate(
-        "Promise.allSettled([...document.images].map((i) => { i.loading = 'eager'; return i.decode(); }))"
+        "Promise.allSettled([...document.images].map((i) => i.decode()))"
         ".then((all) => all.filter((one) => one.status !== 'fulfilled').length)"
     )
     assert broken == 0
@@ -118,11 +118,19 @@ def test_the_viewer_works_by_keyboard_alone(browser: Browser, page: Path) -> Non
     assert first.startswith("Frame 0")
     browser.press("ArrowRight", 39)
     assert browser.evaluate(words).startswith("Mask of frame 0")
+    browser.press("ArrowRight", 39)
+    browser.evaluate("document.getElementById('viewer-origin').focus()")
+    browser.press(" ", 32)
+    assert browser.evaluate("document.getElementById('origin').checked") is True, "the layer can be laid over here, too"
+    browser.press("ArrowLeft", 37)
     browser.press("ArrowLeft", 37)
     assert browser.evaluate(words) == first
     browser.press("Escape", 27)
     assert browser.evaluate(is_open) is False
     assert browser.evaluate("document.activeElement.className").startswith("strip")
+    browser.evaluate("document.querySelector('.sheet').focus()")
+    browser.press("Enter", 13)
+    assert browser.evaluate("document.getElementById('viewer-origin').hidden") is True, "a sheet has no layers"
 
 
 def test_every_control_has_a_name_for_screen_readers(browser: Browser, page: Path) -> None:
