@@ -56,12 +56,11 @@ def _segment(view: View, rows: Sequence[Row]) -> Decided:
     made = _made(rows)
     seen = sum(float(row.record.get("object", 0)) > 0 for row in made)
     unknown = sum(view.item_record("segment", item).get("camera") == "unknown" for item in {row.item for row in rows})
-    shots = f" In {unknown} shots the camera could not be followed." if unknown else ""
-    return Decided(
-        "segment",
-        f"Characters found in {seen} of {len(made)} frames.{shots}",
-        "More or less: segment.min_area, dilate.",
-    )
+    shots = "1 shot" if unknown == 1 else f"{unknown} shots"
+    lost = f" In {shots} the camera could not be followed." if unknown else ""
+    gone = f"; {_dropped(rows)}" if len(rows) > len(made) else ""
+    text = f"Characters found in {seen} of {len(made)} frames{gone}.{lost}"
+    return Decided("segment", text, "More or less: segment.min_area, segment.dilate.")
 
 
 def _inpaint(view: View, rows: Sequence[Row]) -> Decided:
