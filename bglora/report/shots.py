@@ -188,7 +188,8 @@ def _plate(root: Path, sample: Sample) -> Html:
     if row is None and sample.mask is not None and sample.mask.status != "made":
         return card(sample.mask.status, "no plate without a mask")
     if row is None:
-        return card("waiting", ["no plate yet: ", code("bglora inpaint")])
+        command = [": ", code("bglora inpaint")] if sample.mask is not None else None
+        return card("waiting", ["no plate yet", command])
     path = _output(root, row, "plates/")
     if row.status != "made" or path is None:
         return card(row.status, f"{row.status}: {row.reason}")
