@@ -1,28 +1,28 @@
 """What a person decided about pictures and scenes. Kept in decisions.toml; outlives every re-run.
 
-    [[decision]]                  in the order of deciding: the later one about a picture counts
-    drop = "harbor-s003/*"        pictures, by name or pattern (* ? [abc])
-    reason = "too dark"
+[[decision]]                  in the order of deciding: the later one about a picture counts
+drop = "harbor-s003/*"        pictures, by name or pattern (* ? [abc])
+reason = "too dark"
 
-    [[decision]]
-    keep = "harbor-s003/000060"
+[[decision]]
+keep = "harbor-s003/000060"
 
-    [[decision]]
-    rename = "scene-00"
-    title = "The pier"
+[[decision]]
+rename = "scene-00"
+title = "The pier"
 
-    [[decision]]
-    merge = ["scene-02"]
-    into = "scene-00"
+[[decision]]
+merge = ["scene-02"]
+into = "scene-00"
 
-    [[decision]]
-    split = "scene-00"            these plates become a scene of their own
-    plates = ["harbor-s003/*"]
+[[decision]]
+split = "scene-00"            these plates become a scene of their own
+plates = ["harbor-s003/*"]
 
-    [[decision]]
-    retry = "harbor-s003*"        failed items or pictures to try again; `times` counts how often it was asked for
-    stage = "inpaint"
-    times = 1
+[[decision]]
+retry = "harbor-s003*"        failed items or pictures to try again; `times` counts how often it was asked for
+stage = "inpaint"
+times = 1
 """
 
 from __future__ import annotations
