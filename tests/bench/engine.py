@@ -27,7 +27,7 @@ from tests.bench.table import table, write_section
 
 ITEMS = 10_000
 FEW = 100
-SLOW_ITEMS = 1_000
+SLOW_ITEMS = 5_000
 """Items for tools that need minutes for more; their cost an item is measured on these."""
 ROUNDS = 3
 

@@ -10,8 +10,7 @@ import json
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +42,8 @@ def _put(tools: Tools, path: str) -> str:
 class _Ingest(Ingest):
     shots = SHOTS
 
-    def make(self, item: Item, tools: Tools) -> Iterable[Outcome]:
-        shots = [
+    def make(self, item: Item, tools: Tools) -> Iterator[Outcome]:
+        shots: list[dict[str, Any]] = [
             {
                 "name": f"{item.name}-s{k:04d}",
                 "source": item.name,
@@ -73,14 +72,14 @@ class _Ingest(Ingest):
 
 
 class _Segment(Segment):
-    def make(self, item: Item, tools: Tools) -> Iterable[Outcome]:
+    def make(self, item: Item, tools: Tools) -> Iterator[Outcome]:
         tools.remark({"camera": "still", "unknown": "", "shift_px": 0.0})
         for name in item.pictures:
             yield Outcome(name, record={"object": 0.1, "effect": 0.01, "tracks": [1]})
 
 
 class _Inpaint(Inpaint):
-    def make(self, item: Item, tools: Tools) -> Iterable[Outcome]:
+    def make(self, item: Item, tools: Tools) -> Iterator[Outcome]:
         for name in item.pictures:
             record = {"engine": "patch", "prompt": "", "seed": 1, "hole": 0.1, "recovered": 0.1, "guessed": 0.0,
                       "untrusted": 0.0, "scores": {"psnr_db": 30.0}, "tries": 1, "natural": False}  # fmt: skip
@@ -88,7 +87,7 @@ class _Inpaint(Inpaint):
 
 
 class _Cluster(Cluster):
-    def make(self, item: Item, tools: Tools) -> Iterable[Outcome]:
+    def make(self, item: Item, tools: Tools) -> Iterator[Outcome]:
         scenes: list[dict[str, Any]] = [
             {"id": f"scene-{k:02d}", "title": f"Place {k}", "plates": []} for k in range(SCENES)
         ]
@@ -100,7 +99,7 @@ class _Cluster(Cluster):
 
 
 class _Caption(Caption):
-    def make(self, item: Item, tools: Tools) -> Iterable[Outcome]:
+    def make(self, item: Item, tools: Tools) -> Iterator[Outcome]:
         tools.remark({"trigger": "t", "prefix": "p", "repeats": 5, "keep_tokens": 2, "flip": True, "held_out": []})
         for name in item.pictures[:300]:
             stem = f"datasets/{item.name}/5_t/{name.replace('/', '_')}"
@@ -110,18 +109,18 @@ class _Caption(Caption):
 
 
 class _Train(Train):
-    def make(self, item: Item, tools: Tools) -> Iterable[Outcome]:
+    def make(self, item: Item, tools: Tools) -> Iterator[Outcome]:
         outputs = (_put(tools, f"loras/{item.name}.safetensors"), _put(tools, f"loras/{item.name}.json"))
         yield Outcome(item.name, outputs=outputs, record={"trigger": "t"})
 
 
 class _Test(Test):
-    def make(self, item: Item, tools: Tools) -> Iterable[Outcome]:
+    def make(self, item: Item, tools: Tools) -> Iterator[Outcome]:
         yield Outcome(item.name, outputs=(_put(tools, f"grids/{item.name}/scores.json"),))
 
 
 class _Compose(Compose):
-    def make(self, item: Item, tools: Tools) -> Iterable[Outcome]:
+    def make(self, item: Item, tools: Tools) -> Iterator[Outcome]:
         yield Outcome(item.name, outputs=(_put(tools, f"compositions/{item.name}-0.png"),))
 
 
@@ -138,21 +137,26 @@ def made_project(folder: Path, shots: int) -> Path:
     return project.root
 
 
+LAUNCHER = """
+import json, resource, subprocess, sys, time
+started = time.perf_counter()
+done = subprocess.run([sys.executable, "-m", "bglora", *sys.argv[1:]], stdout=subprocess.PIPE, text=True)
+wall, used = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
+print(json.dumps([done.returncode, wall, used.ru_utime + used.ru_stime, used.ru_maxrss, done.stdout]))
+"""
+"""A small process that starts the command: the peak memory of a child counts from the size of its parent."""
+
+
 def measured(root: Path, *words: str) -> tuple[float, float, float, str]:
     """Wall seconds, CPU seconds, peak MB and stdout of a command, in a fresh process."""
-    started = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "bglora", "-C", str(root), *words],
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    done = subprocess.run(
+        [sys.executable, "-c", LAUNCHER, "-C", str(root), *words], check=True, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
     )  # fmt: skip
-    assert process.stdout is not None
-    text = process.stdout.read()
-    _, code, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(code)
-    assert process.returncode == 0, text
-    peak = usage.ru_maxrss / (1024 if sys.platform != "darwin" else 1024**2)
-    return time.perf_counter() - started, usage.ru_utime + usage.ru_stime, peak, text
+    code, wall, cpu, peak, text = json.loads(done.stdout)
+    assert code == 0, text
+    return wall, cpu, peak / (1024 if sys.platform != "darwin" else 1024**2), text
 
 
 def large(folder: Path) -> None:

@@ -1,10 +1,10 @@
-"""Twenty SIGKILLs at seeded moments of `bglora run --all`, each followed by the same command.
+"""Twenty SIGKILLs at seeded moments in all stages of `bglora run --all`, each followed by the same command.
 
     python -m tests.bench.kills
 
-The film is a short cut of harbor (three shots). Several projects are made, each is killed a few times and then left to
-end; it has to be equal, byte for byte, to one that was never killed. Nothing temporary may remain, and no item that
-was recorded may be made again.
+The film is a short cut of harbor (three shots). Two projects are made; each is killed at a seeded moment of every
+stage, of the long ones twice, then left to end. It has to equal, byte for byte, one that was never killed. Nothing
+temporary may remain, and no item that was recorded may be made again.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import bglora
 from bglora.assets import asset
@@ -29,7 +31,9 @@ from bglora.engine.opening import NAME, STATE
 from bglora.stages import NAMES
 from tests.bench.table import table, write_section
 
-LIVES, KILLS = 5, 4
+LIVES = 2
+TARGETS = ("ingest", "segment", "segment", "inpaint", "cluster", "caption", "train", "train", "test", "compose")
+"""Stages in which each project is killed, in this order."""
 FRAMES = 74
 """The first three shots of harbor."""
 
@@ -93,57 +97,70 @@ def contents(root: Path) -> dict[str, bytes]:
     }
 
 
-def ended(root: Path) -> tuple[float, list[tuple[str, str]]]:
-    """Lets the command end; its seconds and the items that it made."""
+def ended(root: Path) -> tuple[float, list[dict[str, Any]]]:
+    """Lets the command end; its seconds and its events."""
     began = time.perf_counter()
     process = start(root)
     out, errors = process.communicate()
     assert process.returncode == 0, errors[-2000:]
-    return time.perf_counter() - began, started(out)
+    return time.perf_counter() - began, [json.loads(line) for line in out.splitlines()]
 
 
-def started(out: str) -> list[tuple[str, str]]:
-    events = [json.loads(line) for line in out.splitlines() if '"item-started"' in line]
-    inner = [event.get("data", event) for event in events]
-    return [(one["stage"], one["item"]) for one in inner]
+def killed(root: Path, stage: str, delay: float) -> list[dict[str, Any]]:
+    """Kills the command `delay` seconds after it begins to work on a stage; its events until then."""
+    process = start(root)
+    assert process.stdout is not None
+    events: list[dict[str, Any]] = []
+    for line in process.stdout:
+        events.append(json.loads(line))
+        if events[-1]["event"] == "stage-started" and events[-1]["stage"] == stage:
+            break
+    time.sleep(delay)
+    process.send_signal(signal.SIGKILL)
+    rest, _ = process.communicate()
+    return events + [json.loads(line) for line in rest.splitlines() if line.endswith("}")]
+
+
+def started(events: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """(stage, item) of the items that were begun."""
+    return [(one["stage"], one["item"]) for one in events if one["event"] == "item-started"]
 
 
 @dataclass
-class Killed:
+class Life:
     """What the kills of one project showed."""
 
-    kills: int
-    stages: list[str]
+    kills: list[str]
     twice: list[tuple[str, str]]
     different: list[str]
     left: list[str]
 
 
-def live(root: Path, chance: random.Random, whole: float, clean: dict[str, bytes]) -> Killed:
-    """Kills the command some times, then lets it end and compares."""
-    kills, stages, twice = 0, [], []
-    while kills < KILLS:
-        before = recorded(root)
-        process = start(root)
-        try:
-            process.wait(timeout=chance.uniform(0.05, 1.6 / KILLS) * whole)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-        out, _ = process.communicate()
-        after = recorded(root)
-        twice += [one for one in started(out) if one in before and before[one] == after.get(one)]
-        stages.append(next((name for name in reversed(NAMES) if any(stage == name for stage, _ in after)), "start"))
-        if process.returncode == 0:
-            break
-        kills += 1
+def live(root: Path, chance: random.Random, seconds: Mapping[str, float], clean: Mapping[str, bytes]) -> Life:
+    """Kills the command in each stage, then lets it end and compares.
+
+    Args:
+        seconds: how long each stage takes when it is left alone.
+    """
+    kills, twice = [], []
+    for stage in TARGETS:
+        before, delay = recorded(root), chance.uniform(0.0, 0.9) * seconds[stage]
+        events = killed(root, stage, delay)
+        twice += repeated(before, recorded(root), events)
+        kills.append(f"{stage} {delay:.1f} s")
     before = recorded(root)
-    _, made = ended(root)
-    after = recorded(root)
-    twice += [one for one in made if one in before and before[one] == after.get(one)]
+    twice += repeated(before, recorded(root), ended(root)[1])
     here = contents(root)
     different = sorted(path for path in here.keys() | clean.keys() if here.get(path) != clean.get(path))
     left = sorted(path.name for path in (root / STATE).iterdir() if path.name not in LEFT_BEHIND)
-    return Killed(kills, stages, twice, different, left)
+    return Life(kills, twice, different, left)
+
+
+def repeated(
+    before: Mapping[tuple[str, str], str], after: Mapping[tuple[str, str], str], events: Iterable[Mapping[str, Any]]
+) -> list[tuple[str, str]]:
+    """Items that were begun although they had been recorded with the same fingerprint."""
+    return [one for one in started(events) if one in before and before[one] == after.get(one, before[one])]
 
 
 def main() -> None:
@@ -154,25 +171,23 @@ def main() -> None:
         lives = [folder / f"life-{k}" / "cut" for k in range(LIVES)]
         for root in lives:
             shutil.copytree(first, root)
-        whole, _ = ended(first)
+        whole, events = ended(first)
+        seconds = {one["stage"]: one["seconds"] for one in events if one["event"] == "stage-finished"}
         clean = contents(first)
         chance = random.Random(7)
-        rows = []
-        found = []
-        for number, root in enumerate(lives):
-            one = live(root, chance, whole, clean)
-            found.append(one)
-            rows.append([f"project {number + 1}", str(one.kills), " ".join(one.stages), str(len(one.different)),
-                         str(len(one.twice)), str(len(one.left))])  # fmt: skip
-            print(rows[-1], one.different[:5], one.twice[:5], one.left, flush=True)
-        kills = sum(one.kills for one in found)
-        head = ["", "kills", "last recorded stage at each kill", "files that differ", "items made twice", "left behind"]
+        found = [live(root, chance, seconds, clean) for root in lives]
+        rows = [
+            [f"project {k + 1}", ", ".join(one.kills), *(str(len(v)) for v in (one.different, one.twice, one.left))]
+            for k, one in enumerate(found)
+        ]
+        kills = sum(len(one.kills) for one in found)
+        head = ["", "killed so long after a stage began", "files that differ", "items made twice", "left behind"]
         note = f"""\
 {kills} kills of `bglora run --all --jobs 2` on the first {FRAMES} frames of the sample film ({len(clean)} files,
 {whole:.0f} s when left alone, training of {FAST["train.max_steps"]} steps a scene included)."""
         write_section("Killed at any moment", "python -m tests.bench.kills", table(head, rows), note)
         if any(one.different or one.twice or one.left for one in found):
-            raise SystemExit("a killed run did not end as one that was never killed")
+            raise SystemExit(f"a killed run did not end as one that was never killed: {found}")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
