@@ -1,4 +1,4 @@
-"""Small films drawn by code: textured places, a walker with a soft shadow, a little noise; encoded losslessly enough."""
+"""Small films drawn by code: textured places, a walker with a soft shadow, noise; encoded almost losslessly."""
 
 from __future__ import annotations
 
