@@ -63,7 +63,7 @@ def list_layers(folder: Path, *, numbered: bool) -> tuple[list[dict[str, Any]], 
     Returns:
         The `frames` list of the remark, and the original name of each entry in the same order.
     Raises:
-        UserError: no pictures, or a name without a frame number where numbers are needed.
+        UserError: no pictures; a name without a frame number where numbers are needed, or no background where not.
     """
     parts = _PARTS if is_layers(folder) else ("",)
     found: dict[str, dict[str, Any]] = {}
@@ -85,6 +85,7 @@ def list_layers(folder: Path, *, numbered: bool) -> tuple[list[dict[str, Any]], 
         )
     names = sorted(found, key=natural_key)
     if not numbered:
+        _with_background(folder, found)
         return [{"frame": number, **found[name]} for number, name in enumerate(names)], names
     rows = sorted((_number(folder, name), name) for name in names)
     for (first, one), (second, other) in zip(rows, rows[1:], strict=False):
@@ -150,6 +151,17 @@ def hole(entry: LayerEntry) -> np.ndarray:
     kept[np.unique(labels[opened > 0])] = 255
     kept[0] = 0
     return kept[labels]
+
+
+def _with_background(folder: Path, found: Mapping[str, Mapping[str, Any]]) -> None:
+    """Without a film the background is the frame: raises `UserError` where a mask or a cut-out has none."""
+    alone = sorted((name for name, entry in found.items() if entry["background"] is None), key=natural_key)
+    if alone:
+        raise UserError(
+            f"{len(alone)} layers have no background, and there is no film to take it from.",
+            where=str(folder / alone[0]),
+            cure="put a picture of the same name into background/, or give the film with --film",
+        )
 
 
 def _number(folder: Path, name: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -78,7 +79,11 @@ def find_sources(root: Path, films: Sequence[str], layers: Sequence[str]) -> lis
 
 
 def source_name(title: str) -> str:
-    """`title` if it has only A-Z a-z 0-9 . _ -, else a slug of it and six hex digits of its SHA-256."""
+    """`title` if it has only A-Z a-z 0-9 . _ -, else a slug of it and six hex digits of its SHA-256.
+
+    File systems of macOS may write an accent as a character of its own: composed first, so that the name is the same.
+    """
+    title = unicodedata.normalize("NFC", title)
     if re.fullmatch(r"[A-Za-z0-9._-]+", title):
         return title
     slug = re.sub(r"[^A-Za-z0-9]+", "-", title).strip("-").lower()[:40].strip("-") or "film"

@@ -150,12 +150,15 @@ class VideoFile:
         Args:
             start: a key frame's (number, pts) to begin at; None for the beginning. The first frame given is that one.
         Raises:
-            LookupError: the file has no frame at `start`.
+            LookupError: the file has no frame at `start`, or its container cannot be searched.
         """
         number = 0
         if start is not None:
             number = start[0]
-            self._container.seek(start[1], stream=self._stream, backward=True, any_frame=False)
+            try:
+                self._container.seek(start[1], stream=self._stream, backward=True, any_frame=False)
+            except (av.error.FFmpegError, OSError) as error:
+                raise LookupError(f"the container cannot be searched: {_reason(error)}") from error
         for frame in self._raw_frames():
             if start is not None:
                 if frame.pts is None or frame.pts < start[1]:

@@ -138,7 +138,8 @@ def _give_back(sheet: Any, decided: Mapping[str, str]) -> set[str]:
     kept = set()
     for plate in _kept(sheet.reasons, decided):
         scene = sheet.nearest[plate]
-        scene = sheet.scenes.merged.get(scene, scene)
+        while scene in sheet.scenes.merged:  # a scene that took in others may have been merged itself
+            scene = sheet.scenes.merged[scene]
         naming.give_back(sheet.scenes, plate, scene)
         kept.add(plate)
     return kept

@@ -103,7 +103,7 @@ def _item(view: View, source: Source, limit: int | None) -> Item:
     files = [hints["path"]]
     if source.kind == "layers":
         payload["layers"], _ = list_layers(source.path, numbered=False)
-        payload["names"] = [row["background"] or row["mask"] for row in payload["layers"]]
+        payload["names"] = [row["background"] for row in payload["layers"]]
         files = []
     elif source.kind == "folder":
         from bglora.film.folder import pictures_in

@@ -52,7 +52,8 @@ def sort_plates(item: Item, tools: Tools) -> Sorted:
     vectors = embed.embed(_pictures(tools, [files[plate] for plate in plates], judged))
     reasons = _bad(plates, judged, item)
     good = [i for i, plate in enumerate(plates) if plate not in reasons or decided.get(plate) == "keep"]
-    if not good:
+    unfit = "" if good else f"no plate is good enough ({next(iter(reasons.values()))[7:]}, say), so all are sorted"
+    if unfit:
         good, reasons = list(range(len(plates))), {}
     likeness = getattr(embed, "likeness", lambda cosines: np.clip(cosines, 0, 1))
     names = [plates[i] for i in good]
@@ -60,7 +61,7 @@ def sort_plates(item: Item, tools: Tools) -> Sorted:
     places = sort_places(
         vectors[good], [name.rpartition("/")[0] for name in names], likeness, _rules(item), matcher.confirm
     )
-    return _named(
+    sheet = _named(
         item,
         places,
         names,
@@ -70,6 +71,9 @@ def sort_plates(item: Item, tools: Tools) -> Sorted:
         likeness,
         {**gone, **{p: r for p, r in reasons.items() if p not in names}},
     )
+    if unfit:
+        sheet.notices.append(unfit)
+    return sheet
 
 
 def _named(

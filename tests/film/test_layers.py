@@ -34,6 +34,16 @@ def test_layers_without_a_film_are_numbered_in_natural_order(tmp_path: Path) -> 
     assert [row["frame"] for row in rows] == [0, 1, 2]
 
 
+@pytest.mark.parametrize("alone", ["masks/000002.png", "character/000002_1.png"])
+def test_a_layer_without_background_and_without_film_is_an_error(tmp_path: Path, alone: str) -> None:
+    for name in ("background/000001.png", alone):
+        write_png(tmp_path / name, np.zeros((4, 6), np.uint8))
+    with pytest.raises(UserError, match="1 layers have no background") as told:
+        list_layers(tmp_path, numbered=False)
+    assert told.value.where.endswith("000002")
+    assert [row["frame"] for row in list_layers(tmp_path, numbered=True)[0]] == [1, 2]
+
+
 def test_names_without_numbers_and_double_frames_are_errors(tmp_path: Path) -> None:
     write_png(tmp_path / "one" / "house.png", np.zeros((4, 6, 3), np.uint8))
     with pytest.raises(UserError, match="no frame number"):

@@ -38,6 +38,10 @@ def test_plain_names_stay(title: str) -> None:
     assert source_name(title) == title
 
 
+def test_an_accent_written_as_two_characters_gives_the_same_name() -> None:
+    assert source_name("caf\u00e9") == source_name("cafe\u0301")
+
+
 @pytest.mark.parametrize("title", ["my film", "<script>", "漢字", 'a"b', "a'b", "名 前", "x" * 300 + " "])
 def test_other_names_become_a_slug_with_digits(title: str) -> None:
     name = source_name(title)

@@ -107,6 +107,26 @@ def test_a_kept_plate_goes_to_its_nearest_scene_and_a_dropped_one_out(tmp_path: 
     assert scenes(tmp_path)["noise"] == []
 
 
+def test_a_kept_plate_follows_its_scene_through_two_merges(tmp_path: Path) -> None:
+    lay(tmp_path, film(3), {"film-s000/000001": {"guessed": 0.5}})
+    run(tmp_path, "inpaint", "cluster")
+    home = next(name for name, group in by_id(tmp_path).items() if "film-s000/000000" in group)
+    other, last = (name for name in by_id(tmp_path) if name != home)
+    decisions = Decisions.load(tmp_path).add("keep", keep="film-s000/000001")
+    decisions.add("merge", merge=[home], into=other).add("merge", merge=[other], into=last)
+    run(tmp_path, "inpaint", "cluster")
+    assert list(by_id(tmp_path)) == [last]
+    assert "film-s000/000001" in by_id(tmp_path)[last]
+
+
+def test_plates_that_are_all_unfit_are_sorted_with_a_notice(tmp_path: Path) -> None:
+    plates = film(1)
+    lay(tmp_path, plates, dict.fromkeys(plates, {"guessed": 0.6}))
+    run(tmp_path, "inpaint", "cluster")
+    assert [len(group) for group in by_id(tmp_path).values()] == [len(plates)]
+    assert "no plate is good enough (60% of it is a guess, say), so all are sorted" in scenes(tmp_path)["notice"]
+
+
 def test_all_plates_dropped_is_an_item_that_failed_not_a_crash(tmp_path: Path) -> None:
     lay(tmp_path, film(1))
     Decisions.load(tmp_path).add("drop", drop="*", reason="")
