@@ -99,7 +99,9 @@ def _train(view: View, rows: Sequence[Row]) -> Decided:
     if base == "mini" and names:
         text += " They work on the small base model mini only."
         return Decided("train", text, "For SDXL: train.base, on a graphics card.")
-    return Decided("train", text, "Longer: train.epochs.")
+    return Decided(
+        "train", text, "Longer: train.epochs and train.epochs_small; train.max_steps ends it earlier, unless it is 0."
+    )
 
 
 def _test(view: View, rows: Sequence[Row]) -> Decided:

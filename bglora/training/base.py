@@ -152,7 +152,7 @@ def _load_hub(name: str, download: bool, dtype: Any) -> Any:
         raise MachineError(
             f"The base model {name} is not on this machine.",
             where=f"train.base = {name}",
-            cure=f"Set project.download to yes, or fetch it with: huggingface-cli download {name}",
+            cure=f"Set project.download to yes, or fetch it with: hf download {name}",
         ) from error
     _check_class(str(config.get("_class_name")), name)
     return _from_folder(name, dtype, local=not download)
@@ -192,7 +192,7 @@ def _load_path(path: Path, dtype: Any) -> Any:
         raise MachineError(
             "The configs of SDXL, which a single file does not carry, are not on this machine.",
             where=str(path),
-            cure="huggingface-cli download stabilityai/stable-diffusion-xl-base-1.0 --include '*.json' '*.txt'",
+            cure="hf download stabilityai/stable-diffusion-xl-base-1.0 --include '*.json' '*.txt'",
         ) from error
 
 

@@ -182,7 +182,7 @@ def _multiple(side: float) -> int:
 
 def _leaner(recipe: Recipe) -> Iterator[tuple[str, Recipe]]:
     """Leaner recipes with their settings, the least painful first."""
-    steps = [
+    steps: list[tuple[str, dict[str, Any]]] = [
         ("train.gradient_checkpointing = true", {"gradient_checkpointing": True}),
         ("train.batch_size = 1", {"batch_size": 1}),
         ("train.dim = 32", {"dim": min(recipe.dim, 32)}),
@@ -192,8 +192,11 @@ def _leaner(recipe: Recipe) -> Iterator[tuple[str, Recipe]]:
     ]
     changes: dict[str, str] = {}
     for text, change in steps:
-        leaner = replace(recipe, **change)  # type: ignore[arg-type]
+        leaner = replace(recipe, **change)
         if leaner != recipe:
+            if leaner.dim != recipe.dim:  # the LoRA is scaled by alpha / dim, which is to stay
+                leaner = replace(leaner, alpha=recipe.alpha * leaner.dim / recipe.dim)
+                text += f", train.alpha = {leaner.alpha:g}"
             changes[text.partition(" =")[0]] = text
             recipe = leaner
             yield ", ".join(changes.values()), recipe

@@ -11,6 +11,8 @@ from bglora.training.figures import Estimate
 FOLLOWS = 0.6
 """Share of the base's difference between prompts that must be left."""
 FEW = 6
+LENGTH = "train.epochs_small (train.epochs for 100 plates and more), and train.max_steps unless it is 0"
+"""What sets how long a training is: the fewer steps of both count."""
 COPIES = 0.1
 TOLERANCE = 0.01
 """Likeness (cosine) that a smaller scale may lack to be preferred."""
@@ -72,17 +74,15 @@ def judge(figures: Sequence[ScaleFigures], pictures: int, held_out: int) -> list
     recommended = next(figure for figure in used if figure.scale == recommend(figures))
     best = max(used, key=lambda figure: figure.gain.mean)
     if best.gain.low <= 0:
-        cure = (
-            f"Use it above scale {max(figure.scale for figure in used):g}, or train longer: raise train.epochs_small."
-        )
+        cure = f"Use it above scale {max(figure.scale for figure in used):g}, or train longer: raise {LENGTH}."
         found.append(_fault("too weak", cure, scale=best.scale, gain=best.gain.to_json()))
     if recommended.following.high < FOLLOWS:
-        cure = f"Use it below scale {recommended.scale:g}, or train.epochs_small lower."
+        cure = f"Use it below scale {recommended.scale:g}, or train shorter: lower {LENGTH}."
         found.append(
             _fault("overpowers the prompt", cure, scale=recommended.scale, following=recommended.following.to_json())
         )
     if recommended.copies.low > COPIES:
-        cure = "Fewer epochs (train.epochs_small) or a lower rank (train.dim), or more varied plates."
+        cure = f"Train shorter (lower {LENGTH}), at a lower rank (train.dim), or on more varied plates."
         found.append(
             _fault("copies its training pictures", cure, scale=recommended.scale, copies=recommended.copies.to_json())
         )
