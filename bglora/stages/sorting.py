@@ -12,6 +12,7 @@ import numpy as np
 from bglora import backends
 from bglora.engine.stage import Item, Tools
 from bglora.errors import UserError
+from bglora.film.folder import natural_key
 from bglora.film.png import read_picture
 from bglora.stages import scenes as naming
 from bglora.vision.matching import Points, find_points, same_place
@@ -43,7 +44,8 @@ def sort_plates(item: Item, tools: Tools) -> Sorted:
     decided = item.decisions["pictures"]
     files = dict(zip(item.pictures, item.files, strict=True))
     gone = {plate: _told(words) for plate, words in decided.items() if words.startswith("drop")}
-    plates = [plate for plate in item.pictures if plate not in gone]
+    # film order: by name alone shot 1000 would come before shot 999
+    plates = sorted((plate for plate in item.pictures if plate not in gone), key=natural_key)
     if not plates:
         raise UserError("All plates are dropped by you.", where="decisions.toml", cure="bglora keep 'PATTERN'")
     table = tools.settings.cluster

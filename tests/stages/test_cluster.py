@@ -57,6 +57,15 @@ def test_places_of_a_drawn_film_are_told_apart_and_shots_stay_whole(tmp_path: Pa
     assert row["scene"] == "scene-01" and 0.5 < row["score"] <= 1
 
 
+def test_shot_1000_comes_after_shot_999(tmp_path: Path) -> None:
+    early, late = film(1), film(2)
+    plates = {name.replace("s000", "s999").replace("s001", "s999"): picture for name, picture in early.items()}
+    plates |= {name.replace("s002", "s1000"): picture for name, picture in late.items() if "s002" in name}
+    lay(tmp_path, plates)
+    run(tmp_path, "inpaint", "cluster")
+    assert {plate.partition("/")[0] for plate in by_id(tmp_path)["scene-00"]} == {"film-s999"}
+
+
 def test_the_same_place_in_two_films_is_one_scene(tmp_path: Path) -> None:
     lay(tmp_path, {**film(2, name="one"), **{f"two-s000/{k:06d}": place(1, 1, 4 * k) for k in range(3)}})
     run(tmp_path, "inpaint", "cluster")
