@@ -51,7 +51,13 @@ def _circumstances() -> str:
             versions.append(f"{name} {importlib.metadata.version(name)}")
         except importlib.metadata.PackageNotFoundError:
             continue
-    return f"{date.today().isoformat()}, {os.cpu_count()} cores {_processor()}, {sys.platform}; {', '.join(versions)}."
+    machine = f"{os.cpu_count()} cores {_processor()}, {sys.platform}{_load()}"
+    return f"{date.today().isoformat()}, {machine}; {', '.join(versions)}."
+
+
+def _load() -> str:
+    """How busy the machine was; where more processes than cores want to run, wall times mean little."""
+    return f", load average {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
 
 
 def _processor() -> str:
