@@ -69,7 +69,7 @@ def explain(stage: str, old_about: str, old_inputs: str, new_about: str, new_inp
     if old["backend"] != new["backend"]:
         reasons.append(f"backend changed: {old['backend'] or 'none'} → {new['backend'] or 'none'}")
     reasons += _changes("settings changed", old["settings"], new["settings"])
-    reasons += _changes("decision changed", old["decisions"], new["decisions"])
+    reasons += _decisions(old["decisions"], new["decisions"])
     reasons += _changes("changed", old["payload"], new["payload"])
     if old["pictures"] != new["pictures"]:
         reasons.append(_pictures(old["pictures"], new["pictures"]))
@@ -84,6 +84,26 @@ def _changes(title: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list
         for key in keys
         if old.get(key, absent) != new.get(key, absent)
     ]
+
+
+def _decisions(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Whom changed decisions are about."""
+    about: list[str] = []
+    for key in sorted(old.keys() | new.keys()):
+        if old.get(key) != new.get(key):
+            before, after = _by_name(key, old.get(key)), _by_name(key, new.get(key))
+            names = sorted(before.keys() | after.keys())
+            about += [name for name in names if before.get(name) != after.get(name)] or [key]
+    return _some("decision changed", list(dict.fromkeys(about)))
+
+
+def _by_name(key: str, decided: Any) -> Mapping[str, Any]:
+    """A decision by what it is about: a table is so already, a list is of names, anything else is about the key."""
+    if isinstance(decided, Mapping):
+        return decided
+    if isinstance(decided, list) and all(isinstance(name, str) for name in decided):
+        return dict.fromkeys(decided, True)
+    return {} if decided is None else {key: decided}
 
 
 def _short(value: Any, absent: object) -> str:
