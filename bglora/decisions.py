@@ -50,6 +50,9 @@ SHAPES: Mapping[str, Mapping[str, type]] = {
 }
 """Kind of a decision to its keys. `reason`, `stage` and `times` may be left out."""
 
+PATTERN = re.compile(r"[*?\[]")
+"""What tells a pattern from a plain name."""
+
 OPTIONAL = {"reason": "", "stage": "", "times": 1}
 
 HEADER = """\
@@ -148,7 +151,11 @@ class Decisions:
         raise ValueError(f"no kind of decision: {kind}")
 
     def add(self, kind: str, **values: Any) -> Decisions:
-        """Writes one more decision. One of the same kind about the same thing is replaced, a retry is counted."""
+        """Writes one more decision. One of the same kind about the same thing is replaced, a retry is counted.
+
+        A keep that takes back a drop of the same name or pattern undoes it and leaves no decision, unless there was a
+        keep before the drop, or another drop speaks of these pictures, too.
+        """
         return self.add_all([(kind, values)])
 
     def add_all(self, wanted: Iterable[tuple[str, Mapping[str, Any]]]) -> Decisions:
@@ -161,11 +168,14 @@ class Decisions:
         text = path.read_text(encoding="utf-8-sig") if path.exists() else HEADER
         document = tomlkit.parse(text)
         tables: Any = document.get("decision")
-        if tables is None:
+        if not tables:
+            document.pop("decision", None)
             tables = tomlkit.aot()
         for kind, values in wanted:
             _place(tables, kind, dict(values))
-        if "decision" not in document:
+        if not tables:
+            document.pop("decision", None)
+        elif "decision" not in document:
             document.add("decision", tables)
         written = tomlkit.dumps(document)
         entries = tuple(_entries(written, path))
@@ -192,7 +202,7 @@ class Decisions:
         patterns = []
         for index, one in enumerate(self.entries):
             if one.kind in ("drop", "keep"):
-                if re.search(r"[*?\[]", one.about()):
+                if PATTERN.search(one.about()):
                     patterns.append((index, re.compile(translate(one.about()))))
                 else:
                     names[one.about()] = index
@@ -259,16 +269,29 @@ def _place(tables: Any, kind: str, values: dict[str, Any]) -> None:
     """Puts a decision at the end of a tomlkit array of tables; what it replaces goes."""
     import tomlkit
 
+    taken_back = kept_before = False
     for index in reversed(range(len(tables))):
         there = tables[index]
         same = there.get(kind) == values[kind] and there.get("stage") == values.get("stage")
-        opposite = {"drop": "keep", "keep": "drop"}.get(kind)
         if kind == "retry" and same:
             values["times"] = int(there.get("times", 1)) + 1
-        if (same and kind != "split") or (opposite and there.get(opposite) == values[kind]):
+        undone = kind == "keep" and there.get("drop") == values[kind]
+        taken_back, kept_before = taken_back or undone, kept_before or (kind == "keep" and same)
+        if (same and kind != "split") or undone:
             del tables[index]
+    if taken_back and not kept_before and not any(_meet(there.get("drop"), values[kind]) for there in tables):
+        return
     table = tomlkit.table()
     table.trivia.indent = "\n" if len(tables) else ""
     for key, value in values.items():
         table.add(key, value)
     tables.append(table)
+
+
+def _meet(one: str | None, other: str) -> bool:
+    """Whether two names or patterns may speak of the same picture; two patterns always may."""
+    if one is None or one == other:
+        return one is not None
+    if PATTERN.search(one) and PATTERN.search(other):
+        return True
+    return re.match(translate(one), other) is not None or re.match(translate(other), one) is not None

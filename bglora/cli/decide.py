@@ -19,9 +19,17 @@ Scene = Annotated[str, typer.Argument(metavar="SCENE", help="Its id: scene-00.")
 
 
 def keep(session: Session, pictures: Patterns) -> None:
-    """Keep pictures whatever their scores, or take a drop back."""
-    session.project().keep(*pictures)
-    _told(session, {"decision": "keep", "pictures": pictures}, f"Kept from now on: {', '.join(pictures)}.")
+    """Keep pictures whatever their scores, or take a drop back.
+
+    A picture that was dropped because nobody can be told from the background there is taken as it is.
+    """
+    project = session.project()
+    project.keep(*pictures)
+    decided = {one.about() for one in project.decisions.entries if one.kind == "keep"}
+    kept, back = ([name for name in pictures if (name in decided) == wanted] for wanted in (True, False))
+    sentences = [f"Kept from now on: {', '.join(kept)}."] if kept else []
+    sentences += [f"No longer dropped: {', '.join(back)}."] if back else []
+    _told(session, {"decision": "keep", "pictures": pictures}, " ".join(sentences))
 
 
 def drop(

@@ -34,7 +34,25 @@ def test_the_later_decision_about_a_picture_counts(tmp_path: Path) -> None:
 
 def test_taking_a_drop_back_leaves_no_trace_of_it(tmp_path: Path) -> None:
     decisions = Decisions.load(tmp_path).add("drop", drop="a/1", reason="x").add("keep", keep="a/1")
-    assert [one.kind for one in decisions.entries] == ["keep"]
+    assert decisions.entries == () == Decisions.load(tmp_path).entries
+    decisions = decisions.add("rename", rename="scene-00", title="Pier")
+    assert decisions.add("drop", drop="a/*", reason="").add("keep", keep="a/*") == decisions
+    assert decisions.add("keep", keep="a/1").keeps("a/1"), "asked for a second time it is a keep"
+
+
+def test_what_was_kept_before_a_drop_is_kept_again_once_that_is_taken_back(tmp_path: Path) -> None:
+    decisions = Decisions.load(tmp_path).add("keep", keep="a/1")
+    decisions = decisions.add("drop", drop="a/1", reason="")
+    assert decisions.drops("a/1") == ""
+    assert decisions.add("keep", keep="a/1").keeps("a/1")
+
+
+@pytest.mark.parametrize("other", ["a/*", "*", "a/[0-9]"])
+def test_taking_one_drop_back_outweighs_another_that_speaks_of_the_picture(tmp_path: Path, other: str) -> None:
+    decisions = Decisions.load(tmp_path).add("drop", drop=other, reason="").add("drop", drop="a/1", reason="")
+    decisions = decisions.add("keep", keep="a/1")
+    assert decisions.keeps("a/1")
+    assert decisions.drops("a/2") == ""
 
 
 def test_asking_again_is_counted(tmp_path: Path) -> None:
