@@ -181,19 +181,21 @@ class _Shot:
         """Why a plate is not to be trusted; empty if it is."""
         guessed, measured = record["guessed"] + record["untrusted"], record["scores"]
         if guessed > self.rule["max_guessed"]:
-            return f"{guessed:.0%} of the frame would be a guess, at most {self.rule['max_guessed']:.0%} may be"
+            return (
+                f"too much would be a guess: {guessed:.0%} of the frame, at most {self.rule['max_guessed']:.0%} may be"
+            )
         real = measured.get("recovered_psnr_db")
         if record["recovered"] > 0 and real is not None and real < self.rule["recovered_psnr_db"]:
             least = self.rule["recovered_psnr_db"]
-            return f"recovery is not to be trusted here: {real:.1f} dB on withheld pixels, {least:.1f} dB needed"
+            return f"what other frames show doesn't fit this one: {real:.1f} dB where it is checked, {least:.1f} needed"
         if scores is not None and not self._good(scores) and guessed >= SMALLEST_RATED:
             return (
-                f"the fill is too poor: {scores.plate_psnr_db:.1f} dB and SSIM {scores.plate_ssim:.2f} "
-                "on withheld pixels, "
+                f"the guess is too poor: {scores.plate_psnr_db:.1f} dB and SSIM {scores.plate_ssim:.2f} "
+                "where it is checked, "
                 f"{self.rule['psnr_db']:.1f} dB and {self.rule['ssim']:.2f} needed"
             )
         if measured["moving"] > STILL_MOVING:
-            return f"something still moves in {measured['moving']:.1%} of the plate: a character may be left in it"
+            return f"a character may be left in it: {measured['moving']:.1%} of the plate still moves"
         return ""
 
 

@@ -1,7 +1,10 @@
 """segment: masks of characters and their effects, cut-outs, and what recovery needs to know about a shot.
 
-One item a shot. Beside the masks of the kept frames it writes segmented/sampled/<shot>.npz for `inpaint`: the frames
-that were looked at together, their masks, camera poses and exposure. Arrays of it, for group g = 0, 1, ...:
+One item a shot. Where characters can't be told from background, frames are dropped; those that a person said to keep
+get an empty mask there: nobody is in them, the frame is the plate.
+
+Beside the masks of the kept frames it writes segmented/sampled/<shot>.npz for `inpaint`: the frames that were looked at
+together and whose masks are known, their masks, camera poses and exposure. Arrays of it, for group g = 0, 1, ...:
 
     numbers_g   int64 (N,)          frame numbers, ascending
     poses_g     float64 (N, 3, 3)   pixels of a frame to pixels of the group's reference frame
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
     from bglora.backends.masks import ShotMasks
     from bglora.vision.tracks import Thing
 
+KEPT = "kept by you"
+
 
 class Segment(Stage):
     """Finds the characters of every shot."""
@@ -55,10 +60,13 @@ class Segment(Stage):
             for shot, rows in of_source.items():
                 payload, files = _what(remark, layers, spans[shot], rows)
                 backend = "layers" if "layers" in payload else settings.backend
+                pictures = tuple(row.picture for row in rows)
+                keeps = sorted(picture for picture in pictures if view.decisions.keeps(picture))
                 yield Item(
                     name=shot,
-                    pictures=tuple(row.picture for row in rows),
+                    pictures=pictures,
                     files=files,
+                    decisions={"keep": keeps} if keeps else {},
                     settings={**used, "segment.backend": backend},
                     payload=payload,
                     backend=identity[backend],
@@ -111,13 +119,17 @@ def _what(
 
 @dataclass
 class _Found:
-    """What is kept of a frame until tracks are known: record and outputs so far, the objects, their cut-outs."""
+    """What is kept of a frame until tracks are known: record and outputs so far, the objects, their cut-outs.
+
+    `reason` says why it is dropped, `remark` what else is to be told about it.
+    """
 
     record: dict[str, Any]
     outputs: list[str]
     things: list[Thing]
     cutouts: dict[int, str]
     reason: str = ""
+    remark: str = ""
 
 
 class _Shot:
@@ -132,6 +144,7 @@ class _Shot:
         self.found: dict[int, _Found] = {}
         self.diagonal = 1.0
         self.kept = set(item.payload["kept"])
+        self.keep = {int(picture.rsplit("/", 1)[1]) for picture in item.decisions.get("keep", ())}
         self.others = usable(item.payload["first"], item.payload["last"], item.payload["left_out"])
         self.layers: dict[int, Any] = {}
         if "layers" in item.payload:
@@ -172,8 +185,9 @@ class _Shot:
         for k, number in enumerate(have):
             if number in self.kept:
                 self.found[number] = self._frame(number, pictures[k], masks, k)
-        if not masks.unknown:
-            self._sample(place, have, masks)
+        trusted = [k for k, number in enumerate(have) if not masks.unknown or number in self.keep & self.kept]
+        if trusted:
+            self._sample(place, have, masks, trusted)
 
     def _imported(self, number: int, picture: np.ndarray) -> np.ndarray | None:
         if number not in self.layers:
@@ -190,18 +204,22 @@ class _Shot:
 
         return np.where((mask == 0) & grow(mask > 0, int(self.item.settings["segment.dilate"])), np.uint8(128), mask)
 
+    def _mask(self, masks: ShotMasks, k: int) -> np.ndarray:
+        """The mask of frame `k`, grown. Empty in a shot that can't be trusted: a person said that it is a plate."""
+        return masks.masks[k] * 0 if masks.unknown else self._grown(masks.masks[k])
+
     def _frame(self, number: int, picture: np.ndarray, masks: ShotMasks, k: int) -> _Found:
-        if masks.unknown:
+        if masks.unknown and number not in self.keep:
             return _Found({}, [], [], {}, masks.unknown)
         import numpy as np
 
         from bglora.film.png import write_png
         from bglora.vision.tracks import things
 
-        mask = self._grown(masks.masks[k])
+        mask = self._mask(masks, k)
         objects = mask >= 192
         share = {"object": round(float(objects.mean()), 5), "effect": round(float((mask == 128).mean()), 5)}
-        found = _Found(share, [self._path("masks", number)], [], {})
+        found = _Found(share, [self._path("masks", number)], [], {}, remark=KEPT if masks.unknown else "")
         write_png(self.tools.scratch / found.outputs[0], mask)
         if self.item.settings["segment.background"]:
             found.outputs.append(self._path("background", number))
@@ -230,19 +248,21 @@ class _Shot:
             write_png(self.tools.scratch / path, rgba)
             found.cutouts[k] = path
 
-    def _sample(self, place: int, numbers: Sequence[int], masks: ShotMasks) -> None:
+    def _sample(self, place: int, numbers: Sequence[int], masks: ShotMasks, trusted: Sequence[int]) -> None:
+        """Stores the group for `inpaint`: the frames at the places `trusted`, whose masks are known."""
         import numpy as np
 
-        others = [k for k, number in enumerate(numbers) if number not in self.kept]
-        packed = [np.packbits(self._grown(masks.masks[k]) > 0) for k in others]
+        others = [k for k in trusted if numbers[k] not in self.kept]
+        packed = [np.packbits(self._mask(masks, k) > 0) for k in others]
+        rows = list(trusted)
         size = masks.masks[0].shape
         self.sampled |= {
             "size": np.array(size, np.int64),
-            f"numbers_{place}": np.array(numbers, np.int64),
-            f"poses_{place}": masks.camera.to_reference,
-            f"gains_{place}": masks.gains,
+            f"numbers_{place}": np.array([numbers[k] for k in rows], np.int64),
+            f"poses_{place}": masks.camera.to_reference[rows],
+            f"gains_{place}": masks.gains[rows],
             f"camera_{place}": np.array(masks.camera.kind),
-            f"reference_{place}": np.array(masks.camera.reference, np.int64),
+            f"reference_{place}": np.array(min(masks.camera.reference, len(rows) - 1), np.int64),
             f"others_{place}": np.array([numbers[k] for k in others], np.int64),
             f"masks_{place}": np.stack(packed) if packed else np.zeros((0, -(-size[0] * size[1] // 8)), np.uint8),
         }
@@ -279,7 +299,7 @@ class _Shot:
                 final = path.replace(f"_part{k}.png", f"_{numbers[k]}.png")
                 (self.tools.scratch / path).replace(self.tools.scratch / final)
                 found.outputs.append(final)
-            yield Outcome(name, outputs=(*found.outputs, *shared), record=found.record)
+            yield Outcome(name, reason=found.remark, outputs=(*found.outputs, *shared), record=found.record)
             shared = []
 
     def _path(self, part: str, number: int) -> str:

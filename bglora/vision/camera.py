@@ -91,7 +91,7 @@ def estimate_camera(frames: Sequence[U8], ignore: Sequence[Bool | None] | None =
     shift = max(_corner_shift(pose, width, height) for pose in full)
     reference = len(frames) // 2
     if walk.lost > max(1, len(frames) // 10):
-        reason = f"the view can't be followed from frame to frame ({walk.lost} of {len(frames)} lost)"
+        reason = f"the view changes too much to be followed: lost at {walk.lost} of {len(frames)} frames"
         return Camera("unknown", full, reference, shift, 1.0, reason)
     if walk.drifted == 0 and np.percentile(walk.moved, 90) < STILL_PX:
         return Camera("still", still_camera(len(frames)).to_reference, reference, 0.0)
@@ -99,10 +99,10 @@ def estimate_camera(frames: Sequence[U8], ignore: Sequence[Bool | None] | None =
     if outlying <= PARALLAX_SHARE:
         return Camera("pan", full, reference, shift, outlying)
     if outlying > LOST_SHARE or followed < FOLLOWED_SHARE:
-        reason = f"the camera travels close to things: {outlying:.0%} of the view moves each in its own way"
+        reason = f"the camera moves close to things: {outlying:.0%} of the view moves otherwise than the rest"
         return Camera("unknown", full, reference, shift, outlying, reason)
     if shift < TRAVEL_SHARE * width:
-        reason = f"{outlying:.0%} of the view moves by itself though the camera hardly does"
+        reason = f"too much moves by itself: {outlying:.0%} of the view, while the camera hardly moves"
         return Camera("unknown", full, reference, shift, outlying, reason)
     return Camera("parallax", full, reference, shift, outlying)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bglora.film.png import read_grey, read_rgba
+from bglora.film.png import read_grey, read_picture, read_rgba
 from bglora.stages.shotframes import groups, usable
 from tests.stages.drawn_project import project_of, records
 from tests.vision import drawn
@@ -60,3 +60,33 @@ def test_sampled_frames_are_stored_with_their_masks_when_few_are_kept(tmp_path: 
         assert len(numbers) == 12 and set(kept) <= set(numbers)
         assert set(stored["others_0"].tolist()) == set(numbers) - set(kept)
     assert sorted(int(p.stem) for p in (project.root / "plates/drawn-s000").glob("*.png")) == kept
+
+
+def test_a_kept_frame_of_a_shot_that_can_not_be_trusted_is_one_in_which_nobody_is(tmp_path: Path) -> None:
+    shot = drawn.shot(53, 2)
+    project = project_of(tmp_path, shot.frames, "segment.background=true")
+    project.run("ingest", "segment")
+    lines = records(project, "segmented/segmented.jsonl")
+    assert {line["status"] for line in lines.values()} == {"dropped"}
+    project.keep("drawn-s000/000001")
+    project.run("segment", "inpaint")
+    lines = records(project, "segmented/segmented.jsonl")
+    assert lines["drawn-s000/000000"]["status"] == "dropped"
+    kept = lines["drawn-s000/000001"]
+    assert (kept["status"], kept["reason"]) == ("made", "kept by you")
+    assert not read_grey(project.root / "segmented/masks/drawn-s000/000001.png").any()
+    (plate,) = (project.root / "plates").glob("*/*.png")
+    assert plate.stem == "000001"
+    assert np.array_equal(read_picture(plate), shot.frames[1])
+
+
+def test_a_kept_frame_of_a_trusted_shot_has_the_mask_that_it_had(tmp_path: Path) -> None:
+    project = project_of(tmp_path, drawn.shot(51, 10).frames)
+    project.run("ingest", "segment")
+    path = project.root / "segmented/masks/drawn-s000/000005.png"
+    before, sampled = path.read_bytes(), (project.root / "segmented/sampled/drawn-s000.npz").read_bytes()
+    project.keep("drawn-s000/000005")
+    project.run("segment")
+    assert path.read_bytes() == before
+    assert (project.root / "segmented/sampled/drawn-s000.npz").read_bytes() == sampled
+    assert {line["reason"] for line in records(project, "segmented/segmented.jsonl").values()} == {""}

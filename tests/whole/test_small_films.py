@@ -73,3 +73,15 @@ def test_a_film_of_one_frame_ends_with_a_reason(tmp_path: Path) -> None:
     assert line["status"] == "dropped"
     assert "one frame" in line["reason"]
     assert not list((project.root / "plates").glob("*/*.png"))
+
+
+def test_a_shot_of_one_frame_is_rescued_by_keeping_it(tmp_path: Path) -> None:
+    film = write_film(tmp_path / "one.mp4", shot(place(8), 1, walker=False))
+    project = project_of(tmp_path, film)
+    project.run(to="inpaint")
+    assert not list((project.root / "plates").glob("*/*.png"))
+    project.keep("one-s000/*")
+    assert project.run(to="inpaint").exit_code == 0
+    assert statuses(project.root) == {"made": 1}
+    plate = read_picture(project.root / "plates/one-s000/000000.png")
+    assert (plate == read_picture(project.root / "frames/one-s000/000000.png")).all()

@@ -49,7 +49,7 @@ class MotionMasks:
         empty = [np.zeros(frame.shape[:2], np.uint8) for frame in frames]
         if count < FEWEST_FRAMES:
             some = "one frame" if count == 1 else f"{count} frames"
-            reason = f"characters can't be told from the background in {some}"
+            reason = f"too few frames: somebody can't be told from the background in {some}, {FEWEST_FRAMES} are needed"
             return ShotMasks(empty, [None] * count, still_camera(count), np.ones((count, 3)), reason)
         camera = estimate_camera(frames)
         gains = np.ones((count, 3))
@@ -61,8 +61,8 @@ class MotionMasks:
         found = model.masks(progress)
         if model.ghosts > GHOSTS:
             reason = (
-                "somebody stays where the background is never seen: "
-                f"{model.ghosts:.0%} of the outlines found are the background's, not the frames'"
+                "somebody may stay in one place, or the place itself changes: "
+                f"{model.ghosts:.0%} of the outlines don't fit"
             )
             return ShotMasks(empty, [None] * count, camera, gains, reason)
         masks = [np.where(f.objects, 255, np.where(f.effects, 128, 0)).astype(np.uint8) for f in found]
