@@ -48,7 +48,7 @@ LEFT_BEHIND = {"ledger.sqlite", "lock", "logs"}
 """What may lie in .bglora after a run."""
 
 
-def short_film(path: Path) -> Path:
+def short_film(path: Path, frames: int = FRAMES) -> Path:
     """The first frames of harbor as a film of its own."""
     import av
 
@@ -56,7 +56,7 @@ def short_film(path: Path) -> Path:
         stream = target.add_stream("libx264", rate=24, options={"crf": "14", "threads": "1"})
         stream.width, stream.height, stream.pix_fmt = 512, 288, "yuv420p"
         for number, frame in enumerate(source.decode(video=0)):
-            if number == FRAMES:
+            if number == frames:
                 break
             frame.pts, frame.time_base = number, Fraction(1, 24)
             target.mux(stream.encode(frame.reformat(format="yuv420p")))
@@ -136,14 +136,21 @@ class Life:
     left: list[str]
 
 
-def live(root: Path, chance: random.Random, seconds: Mapping[str, float], clean: Mapping[str, bytes]) -> Life:
-    """Kills the command in each stage, then lets it end and compares.
+def live(
+    root: Path,
+    chance: random.Random,
+    seconds: Mapping[str, float],
+    clean: Mapping[str, bytes],
+    targets: Iterable[str] = TARGETS,
+) -> Life:
+    """Kills the command in each target stage, then lets it end and compares.
 
     Args:
         seconds: how long each stage takes when it is left alone.
+        clean: what a run that was never killed made.
     """
     kills, twice = [], []
-    for stage in TARGETS:
+    for stage in targets:
         before, delay = recorded(root), chance.uniform(0.0, 0.9) * seconds[stage]
         events = killed(root, stage, delay)
         twice += repeated(before, recorded(root), events)
