@@ -33,13 +33,14 @@ class Check:
 
     Attributes:
         name: what was looked at.
-        state: `ok`; `warning` if all works but something may hurt; `missing` if something can't work.
+        state: `ok`; `warning` if all works but something may hurt; `missing` if something can't work;
+            `wrong` if the project says something that can't be done.
         found: what is there.
         mend: the command that mends it; empty if nothing has to be.
     """
 
     name: str
-    state: Literal["ok", "warning", "missing"]
+    state: Literal["ok", "warning", "missing", "wrong"]
     found: str
     mend: str = ""
 

@@ -56,9 +56,12 @@ GROUPS: dict[str, list[tuple[str, Callable[..., int | None]]]] = {
     "Look after": [("doctor", care.doctor), ("models", care.models), ("clean", care.clean)],
 }
 
+NO_DRY = {"init", "demo", "report", "set", *(name for name, _ in GROUPS["Decide"])}
+"""Commands that change something and can't tell beforehand what."""
+
 for panel, commands in GROUPS.items():
     for name, command in commands:
-        app.command(name, rich_help_panel=panel)(everywhere(command))
+        app.command(name, rich_help_panel=panel)(everywhere(command, dry=name not in NO_DRY))
 
 
 def _version(wanted: bool) -> None:

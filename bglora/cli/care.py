@@ -63,17 +63,18 @@ def demo(
 
 
 def doctor(session: Session) -> int | None:
-    """Say what each backend needs, what is there, and the command that mends it."""
+    """Say what is there, what is missing or wrong, here and in the project, and what mends it."""
     import bglora
     from bglora.console.tables import check_lines
-    from bglora.errors import EXIT_MACHINE
+    from bglora.errors import EXIT_MACHINE, EXIT_USER
 
-    checks = bglora.doctor(session.options.folder or Path())
+    checks = bglora.doctor(session.options.folder or Path(), given=session.options.given or ())
     for check in checks:
         session.console.emit("check", check.to_json())
     for shown in check_lines(checks):
         session.console.result(shown)
-    return EXIT_MACHINE if any(check.state == "missing" for check in checks) else None
+    states = {check.state for check in checks}
+    return EXIT_MACHINE if "missing" in states else EXIT_USER if "wrong" in states else None
 
 
 def models(session: Session) -> None:

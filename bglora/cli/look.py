@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from bglora.cli.options import Session
+from bglora.errors import UserError
 
 
 def keys() -> list[str]:
@@ -81,9 +82,15 @@ def get(
 def set_(
     session: Session,
     key: Key,
-    value: Annotated[str, typer.Argument(metavar="VALUE", help="As in project.toml; text needs no quotes.")],
+    value: Annotated[
+        str | None, typer.Argument(metavar="VALUE", help="As in project.toml; text needs no quotes.")
+    ] = None,
 ) -> None:
     """Change a setting in project.toml. Comments and order stay."""
+    if value is None:  # written as for --set
+        key, equals, value = key.partition("=")
+        if not equals:
+            raise UserError(f"Say what {key} is to be.", where=f"bglora set {key}", cure=f"bglora set {key} VALUE")
     project = session.project()
     changed = project.set(key, value)
     for one in changed:

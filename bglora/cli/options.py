@@ -63,7 +63,9 @@ class Options:
     overwrite_edits: Annotated[
         bool | None, _option("--overwrite-edits", help="Make outputs again that you edited by hand.")
     ] = None
-    dry: Annotated[bool | None, _option("--dry", help="Say what would be done and why, and do nothing.")] = None
+    dry: Annotated[bool | None, _option("--dry", help="Run, stages and clean: say what would be done, do nothing.")] = (
+        None
+    )
 
     def over(self, before: Options) -> Options:
         """These options, with those given before the command where these say nothing."""
@@ -155,10 +157,10 @@ def parameters(*, hidden: bool = False) -> list[inspect.Parameter]:
 SHARED = parameters()
 
 
-def everywhere(command: Callable[..., int | None]) -> Callable[..., None]:
+def everywhere(command: Callable[..., int | None], *, dry: bool = True) -> Callable[..., None]:
     """Turns `command(session, ...)` into a function for typer that takes the shared options as well.
 
-    A command returns its exit code; None is 0.
+    A command returns its exit code; None is 0. `dry`: it heeds `--dry`, or changes nothing.
     """
     own = inspect.signature(command, eval_str=True).parameters
     taken = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for name, one in own.items() if name != "session"]
@@ -168,6 +170,12 @@ def everywhere(command: Callable[..., int | None]) -> Callable[..., None]:
     def wrapped(*, context: typer.Context, **values: Any) -> None:
         after = Options(**{one.name: values.pop(one.name) for one in fields(Options)})
         session = begin(after.over(context.obj or Options()))
+        if session.options.dry and not dry:
+            raise UserError(
+                "This command does what it says at once; it has no --dry.",
+                where=str(context.command_path),
+                cure="Leave --dry away; `bglora plan` says what a run would do.",
+            )
         try:
             code = command(session, **values)
         except KeyboardInterrupt:  # typer would end without a word

@@ -22,7 +22,12 @@ if TYPE_CHECKING:
 REASONS = 4
 """Reasons shown of each stage; the others are counted."""
 
-STATES = {"ok": ("ok", "green"), "warning": ("warning", "yellow"), "missing": ("missing", "red")}
+STATES = {
+    "ok": ("ok", "green"),
+    "warning": ("warning", "yellow"),
+    "missing": ("missing", "red"),
+    "wrong": ("wrong", "red"),
+}
 
 
 def _table(*columns: tuple[str, str]) -> Table:

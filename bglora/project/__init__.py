@@ -41,16 +41,21 @@ def open(folder: str | Path = ".", *, given: Iterable[str] = (), listener: Liste
     """
     from bglora.settings.migrations import migrate
 
+    root = _found(folder)
+    if root is None:
+        raise UserError(
+            "There is no bglora project here.",
+            where=str(Path(folder).expanduser().absolute()),
+            cure="Make one: bglora init film-name --film PATH; or name its folder: bglora -C DIR ...",
+        )
+    migrate(root)
+    return Project(root, tuple(given), listener, jobs)
+
+
+def _found(folder: str | Path) -> Path | None:
+    """The folder itself or the nearest one above it that is a project."""
     start = Path(folder).expanduser().absolute()
-    for place in (start, *start.parents):
-        if (place / MANIFEST).is_file():
-            migrate(place)
-            return Project(place, tuple(given), listener, jobs)
-    raise UserError(
-        "There is no bglora project here.",
-        where=str(start),
-        cure="Make one: bglora init film-name --film PATH; or name its folder: bglora -C DIR ...",
-    )
+    return next((place for place in (start, *start.parents) if (place / MANIFEST).is_file()), None)
 
 
 def init(
@@ -87,11 +92,17 @@ def demo(folder: str | Path = "bglora-demo", *, listener: Listener = silent, job
     return open(make_demo(folder), listener=listener, jobs=jobs)
 
 
-def doctor(folder: str | Path = ".") -> list[Check]:
-    """Looks at this machine and at what every backend needs; each `Check` has the command that mends it."""
-    from bglora.backends.doctor import examine
+def doctor(folder: str | Path = ".", *, given: Iterable[str] = ()) -> list[Check]:
+    """Looks at this machine, at what every backend needs and at the project in `folder`, if there is one.
 
-    return examine(Path(folder).absolute())
+    Each `Check` has the command that mends it.
+    """
+    from bglora.backends.doctor import examine
+    from bglora.project.health import examine_project
+
+    root = _found(folder)
+    project = examine_project(root, tuple(given)) if root is not None else ()
+    return [*examine(Path(folder).absolute()), *project]
 
 
 def models() -> list[dict[str, Any]]:
@@ -179,7 +190,7 @@ class Project:
         """
         request = self._request(stages, to, since, limit, only, max_time, overwrite_edits)
         runner = self._runner(request.stages[-1])
-        _check_earlier(runner, request.stages)
+        _check_first(runner, request.stages)
         self._check_memory(runner, request)
         return runner.run(request)
 
@@ -195,7 +206,7 @@ class Project:
         """What `run` would do with the same arguments, why, and about how long it would take. Changes nothing."""
         request = self._request(stages, to, since, limit, only, None, overwrite_edits)
         runner = self._runner(request.stages[-1])
-        _check_earlier(runner, request.stages)
+        _check_first(runner, request.stages)
         return runner.plan(request)
 
     def needs(self) -> dict[str, Need]:
@@ -357,8 +368,11 @@ def chosen(stages: Sequence[str], to: str, since: str) -> tuple[str, ...]:
     return tuple(name for name in NAMES[first : last + 1] if not stages or name in stages)
 
 
-def _check_earlier(runner: Runner, names: Sequence[str]) -> None:
-    """A stage alone can't work without what earlier ones make: the command that makes it is named."""
+def _check_first(runner: Runner, names: Sequence[str]) -> None:
+    """What would stop a run later is told before it starts: a base model or an earlier stage's work that is missing."""
+    from bglora.stages.foresight import check_base
+
+    check_base(runner.root, runner.settings, names)
     first = next(stage for stage in runner.stages if stage.name in names)
     with closing(runner.view()) as view:
         for need in first.reads:

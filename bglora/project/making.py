@@ -118,6 +118,10 @@ def _source(path: str | Path, kind: str, root: Path) -> str:
             where=str(place),
             cure="Name that folder after --layers, or the film itself after --film.",
         )
+    if kind == "film" and place.is_file():
+        from bglora.stages.foresight import check_film
+
+        check_film(place)
     inside = place.is_relative_to(root)
     return place.relative_to(root).as_posix() if inside else place.as_posix()
 

@@ -11,14 +11,14 @@ from bglora.errors import UserError
 
 
 def check_pictures(view: View, patterns: Iterable[str]) -> None:
-    """Every pattern must match a frame. Before there are frames, anything may be decided."""
-    _check([row.picture for row in view.rows("ingest")], patterns, "picture", "bglora report")
+    """Every pattern must match a frame."""
+    _check([row.picture for row in view.rows("ingest")], patterns, "picture", "ingest")
 
 
 def check_scenes(view: View, scenes: Iterable[str]) -> None:
-    """Every scene must be one. Before there are scenes, anything may be decided."""
+    """Every scene must be one."""
     known = {str(scene) for row in view.rows("cluster") if (scene := row.record.get("scene"))}
-    _check(sorted(known), scenes, "scene", "bglora report")
+    _check(sorted(known), scenes, "scene", "cluster")
 
 
 def check_stage(stages: Sequence[str], name: str) -> None:
@@ -27,13 +27,17 @@ def check_stage(stages: Sequence[str], name: str) -> None:
         raise UserError(f"There is no stage {name!r}.", where=name, cure=f"The stages are: {', '.join(stages)}.")
 
 
-def _check(known: Sequence[str], patterns: Iterable[str], kind: str, where: str) -> None:
+def _check(known: Sequence[str], patterns: Iterable[str], kind: str, stage: str) -> None:
     if not known:
-        return
+        raise UserError(
+            f"There are no {kind}s yet to decide about.",
+            where=", ".join(patterns),
+            cure=f"They come from: bglora run --to {stage}",
+        )
     exact = set(known)
     for pattern in patterns:
         if pattern in exact or any(fnmatchcase(name, pattern) for name in known):
             continue
         near = difflib.get_close_matches(pattern, known, 1, 0.6)
-        cure = f"The nearest is {near[0]}." if near else f"Names are like {known[0]}; `{where}` shows them all."
+        cure = f"The nearest is {near[0]}." if near else f"Names are like {known[0]}; `bglora report` shows them all."
         raise UserError(f"No {kind} is called {pattern!r}.", where=pattern, cure=cure)

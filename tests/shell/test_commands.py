@@ -151,21 +151,46 @@ def test_settings_prints_every_key(command: Command) -> None:
     assert "Frames kept per second" in command("-C", "film", "settings", "ingest").out
 
 
-def test_decisions_are_written_and_said(command: Command) -> None:
-    command("init", "film")
+def test_decisions_are_written_and_said(command: Command, frames: Path) -> None:
+    command("init", "film", "--film", frames)
     os.chdir("film")
-    assert "Dropped from now on: a/1, b/*." in command("drop", "a/1", "b/*", "--reason", "dark").out
-    assert command("keep", "c/1").code == 0
+    assert command("run", "--to", "cluster", "--set", "ingest.max_per_shot=0", "--set", "ingest.fps=0").code == 0
+    pictures = sorted(f"walk-s000/{path.stem}" for path in Path("frames/walk-s000").glob("*.png"))
+    first, last = pictures[0], pictures[-1]
+    dropped = command("drop", first, "walk-s000/*", "--reason", "dark").out
+    assert f"Dropped from now on: {first}, walk-s000/*." in dropped
+    assert command("keep", last).code == 0
     assert command("rename", "scene-00", "The pier").code == 0
-    assert command("merge", "scene-00", "scene-01", "scene-02").code == 0
-    assert command("split", "scene-03", "a/*").code == 0
+    assert command("split", "scene-00", "walk-s000/*").code == 0
     assert command("retry", "--stage", "inpaint").code == 0
     decisions = bglora.open().decisions
-    assert (decisions.drops("b/7"), decisions.keeps("c/1")) == ("dark", True)
+    assert (decisions.drops(first), decisions.keeps(last)) == ("dark", True)
     assert decisions.renames() == {"scene-00": "The pier"}
-    assert decisions.merges() == [("scene-00", ["scene-01", "scene-02"])]
-    assert decisions.splits() == [{"scene": "scene-03", "plates": ["a/*"]}]
+    assert decisions.splits() == [{"scene": "scene-00", "plates": ["walk-s000/*"]}]
     assert decisions.retries("inpaint") == {"*": 1}
+
+
+def test_set_takes_what_the_option_takes(command: Command) -> None:
+    command("init", "film")
+    assert command("-C", "film", "set", "train.dim=4").out.startswith("train.dim = 4\n")
+    assert command("-C", "film", "get", "train.dim").out == "4\n"
+
+
+def test_doctor_looks_at_the_project(command: Command, frames: Path) -> None:
+    command("init", "film", "--film", frames)
+    os.chdir("film")
+
+    def looked(*words: object) -> tuple[int, dict[str, str]]:
+        answer = command("doctor", "--json", *words)
+        states = {one["name"]: one["state"] for one in answer.lines if one["name"].startswith("project: ")}
+        return answer.code, states
+
+    assert looked() == (0, {"project: settings": "ok", "project: sources": "ok", "project: base model": "ok"})
+    assert looked("--set", "train.base=/none.safetensors")[1]["project: base model"] == "wrong"
+    code, states = looked("--set", "train.base=nobody/nothing")
+    assert (code, states["project: base model"]) == (3, "missing")
+    Path("project.toml").write_text("[ingest]\nfsp = 2\n")
+    assert looked() == (2, {"project: settings": "wrong"})
 
 
 def test_clean_shows_first_and_deletes_what_is_named(command: Command, frames: Path, tmp_path: Path) -> None:

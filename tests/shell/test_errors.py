@@ -68,6 +68,19 @@ def test_a_mistake_outside_of_a_project(command: Command, words: list[str], what
         (["init", "../film"], "There is a project here already.", "project.toml", "run --all"),
         (["ingest"], "", "", ""),
         (["segment"], "segment works on what ingest makes", "film", "bglora run --to segment"),
+        (["set", "train.dim"], "Say what train.dim is to be.", "set train.dim", "bglora set train.dim VALUE"),
+        (["drop", "nothing"], "There are no pictures yet to decide about.", "nothing", "bglora run --to ingest"),
+        (
+            ["rename", "scene-00", "X"],
+            "There are no scenes yet to decide about.",
+            "scene-00",
+            "bglora run --to cluster",
+        ),
+        (["report", "--dry"], "it has no --dry", "bglora report", "bglora plan"),
+        (["drop", "nothing", "--dry"], "it has no --dry", "bglora drop", "bglora plan"),
+        (["run", "--all", "--set", "train.base=/no.safetensors"], "no base model at this path", "train.base", "mini"),
+        (["plan", "--set", "train.base=no/folder/at/all"], "no base model at this path", "train.base", "mini"),
+        (["init", "../x", "--film", "project.toml"], "The file is no film", "project.toml", "complete copy"),
     ],
 )
 def test_a_mistake_in_a_project(command: Command, words: list[str], what: str, where: str, cure: str) -> None:
@@ -86,7 +99,7 @@ def test_a_mistake_in_a_project(command: Command, words: list[str], what: str, w
     [
         (["drop", "walk-s000/9999*"], "No picture is called 'walk-s000/9999*'.", "The nearest is walk-s000/"),
         (["keep", "walk-s00/000000"], "No picture is called 'walk-s00/000000'.", "The nearest is walk-s000/0"),
-        (["split", "scene-00", "x"], "No picture is called 'x'.", "bglora report"),
+        (["split", "scene-00", "x"], "There are no scenes yet to decide about.", "bglora run --to cluster"),
         (["retry", "--stage", "paint"], "There is no stage 'paint'.", "ingest, segment"),
     ],
 )
@@ -223,7 +236,7 @@ def test_a_project_of_a_newer_format_is_not_touched(command: Command, tmp_path: 
 @pytest.mark.skipif(os.name == "nt", reason="permissions work differently on Windows")
 def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path, command: Command, frames: Path) -> None:
     command("init", "film", "--film", frames)
-    tries = (["status"], ["set", "ingest.fps", "1"], ["ingest"], ["drop", "a/1"])
+    tries = (["status"], ["set", "ingest.fps", "1"], ["ingest"], ["retry"])
     for words in (["status"], ["set", "ingest.fps", "3"]):  # imports what the superuser alone may read
         assert command("-C", "film", *words).code == 0
     (tmp_path / "film").chmod(0o555)
