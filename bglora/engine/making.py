@@ -103,7 +103,7 @@ class Making:
         self._recorded_at = time.perf_counter()
         if not waiting:
             return
-        self.recorder.record(self.stage.name, waiting)
+        self.recorder.record(self.stage.name, waiting, keeps_earlier=self.stage.keeps_earlier)
         self.done += len(waiting)
         for verdict, result, _ in waiting:
             self._tell(verdict, result)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bglora.engine import files
@@ -66,15 +66,21 @@ class Recorder:
         self.overwrite_edits = overwrite_edits
         self._unsettled: list[tuple[str, str]] = []
 
-    def record(self, stage: str, ends: Iterable[tuple[Verdict, Result, Path]]) -> None:
-        """Records items with their results and scratch folders, and puts their files in place."""
+    def record(self, stage: str, ends: Iterable[tuple[Verdict, Result, Path]], *, keeps_earlier: bool = False) -> None:
+        """Records items with their results and scratch folders, and puts their files in place.
+
+        Args:
+            keeps_earlier: what an item made before stays where it is if making it again failed.
+        """
         moves: dict[str, Move] = {}
         reached("made")
         with self.ledger.transaction():
             self._settle()
             for verdict, result, scratch in ends:
-                move = moves[result.item] = self._moves(stage, result, scratch)
-                self.ledger.put_item(stage, _item_row(verdict, result), _pictures(self.root, verdict, result))
+                earlier = self._earlier(stage, result) if keeps_earlier and _failed(result) else {}
+                move = moves[result.item] = self._moves(stage, result, scratch, earlier)
+                pictures = _pictures(self.root, verdict, result)
+                self.ledger.put_item(stage, *_with_earlier(_item_row(verdict, result), pictures, earlier))
                 self.ledger.put_pending(stage, result.item, move.text())
         reached("intent-stored")
         self._do_all(stage, moves)
@@ -117,7 +123,13 @@ class Recorder:
             self.ledger.settle(stage, item)
         self._unsettled = []
 
-    def _moves(self, stage: str, result: Result, scratch: Path) -> Move:
+    def _earlier(self, stage: str, result: Result) -> dict[str, tuple[str, str]]:
+        """Outputs that the item made before and has not made now."""
+        row = self.ledger.item(stage, result.item)
+        new = {one.path for one in result.outputs}
+        return {path: known for path, known in _recorded(row.outputs if row else "").items() if path not in new}
+
+    def _moves(self, stage: str, result: Result, scratch: Path, earlier: Iterable[str]) -> Move:
         row = self.ledger.item(stage, result.item)
         before = _recorded(row.outputs) if row else {}
         place = tuple(
@@ -125,7 +137,7 @@ class Recorder:
             for one in result.outputs
             if self.overwrite_edits or not self._persons(stage, one.path, before.get(one.path))
         )
-        new = {one.path for one in result.outputs}
+        new = {one.path for one in result.outputs}.union(earlier)
         return Move(scratch.relative_to(self.root).as_posix(), place, self._away(row, new) if row else ())
 
     def _persons(self, stage: str, path: str, recorded: tuple[str, str] | None) -> bool:
@@ -191,6 +203,22 @@ def _recorded(outputs: str) -> dict[str, tuple[str, str]]:
     """path → (digest, stamp) of an outputs text."""
     lines = (line.split("\t", 2) for line in outputs.split("\n") if line)
     return {path: (digest, stamp) for path, digest, stamp in lines}
+
+
+def _failed(result: Result) -> bool:
+    return result.error is not None or any(one.status == "failed" for one in result.outcomes)
+
+
+def _with_earlier(
+    row: ItemRow, pictures: list[PictureRow], earlier: Mapping[str, tuple[str, str]]
+) -> tuple[ItemRow, list[PictureRow]]:
+    """The rows of an item with outputs that stay from before; they are told with its first picture."""
+    if not earlier or not pictures:
+        return row, pictures
+    lines = [f"{path}\t{digest}\t{stamp}" for path, (digest, stamp) in earlier.items()]
+    picture, item, status, reason, outputs, record = pictures[0]
+    first = (picture, item, status, reason, "\n".join(filter(None, (outputs, *earlier))), record)
+    return replace(row, outputs="\n".join(filter(None, (row.outputs, *lines)))), [first, *pictures[1:]]
 
 
 def _item_row(verdict: Verdict, result: Result) -> ItemRow:

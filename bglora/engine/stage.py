@@ -141,6 +141,7 @@ class Stage(ABC):
         records: the records file's name; by default `<name>.jsonl`.
         parallel: items may be made in several processes at once (CPU work).
         keeps_scratch: a stopped or killed item finds its scratch folder as it left it, if its fingerprint is the same.
+        keeps_earlier: when making an item again fails, what it made before stays in place (a night's training).
     """
 
     name: ClassVar[str]
@@ -150,6 +151,7 @@ class Stage(ABC):
     records: ClassVar[str] = ""
     parallel: ClassVar[bool] = True
     keeps_scratch: ClassVar[bool] = False
+    keeps_earlier: ClassVar[bool] = False
 
     @abstractmethod
     def items(self, view: View) -> Iterable[Item]:

@@ -15,6 +15,8 @@ from bglora.errors import UserError
 from bglora.training.job import Paused, Recipe, TrainJob, TrainPicture
 
 SMALL_SCENE = 100
+COPIED = 3
+"""Training pictures below which a LoRA can hardly learn more than to paint them again."""
 UNREAD = {"force", "checkpoint_every", "epochs", "epochs_small", "guessed_weight", "base"}
 """Settings that change nothing in the result, or that an item reads in another form."""
 
@@ -102,6 +104,7 @@ class Train(Stage):
     home: ClassVar[str] = "loras"
     parallel: ClassVar[bool] = False
     keeps_scratch: ClassVar[bool] = True
+    keeps_earlier: ClassVar[bool] = True
 
     def items(self, view: View) -> Iterable[Item]:
         """One a scene."""
@@ -132,6 +135,9 @@ class Train(Stage):
             yield Outcome(item.name, "dropped", "not enough data: the scene has no pictures to train on")
             return
         job = _job(item, tools)
+        remark = _remark(len(job.pictures))
+        if remark:
+            tools.progress(0, 1, remark)
         train = tools.settings.train
         key = f"train:{train.backend}:{job.base}"
         backend = tools.once(key, lambda: backends.load("train", train.backend, train))
@@ -144,7 +150,15 @@ class Train(Stage):
             yield Outcome(item.name, "failed", result.undone, outputs=result.outputs, record=record)
             return
         cards = _write_cards(item, job, record, Path(tools.scratch))
-        yield Outcome(item.name, outputs=(*result.outputs, *cards), record=record)
+        yield Outcome(item.name, reason=remark, outputs=(*result.outputs, *cards), record=record)
+
+
+def _remark(pictures: int) -> str:
+    """What to expect of so few pictures; empty from `COPIED` on."""
+    if pictures >= COPIED:
+        return ""
+    many = "1 picture" if pictures == 1 else f"{pictures} pictures"
+    return f"only {many} to learn from, so expect copies of {'it' if pictures == 1 else 'them'}"
 
 
 def _own_template(root: Path, train: Any) -> tuple[str, ...]:
@@ -275,13 +289,17 @@ Background LoRA `{card["lora"]}`. {card["works_on"]}
 - Trigger: `{card["trigger"]}`, at the start of the prompt
 - Scale: {card["recommended_scale"]} beside a character LoRA at 1.0; `bglora test` measures a better one
 - A1111 and Forge: `<lora:{job.scene}:{card["recommended_scale"]}> {card["example_prompt"]}`
-- Trained on {len(job.pictures)} plates ({len(job.held_out)} more held out), {card["steps"]} optimizer steps, \
+- Trained on {_plates(len(job.pictures))} ({len(job.held_out)} more held out), {card["steps"]} optimizer steps, \
 {card["pictures_seen"]} pictures seen
 
 | setting | value |
 |---|---|
 {settings}
 """
+
+
+def _plates(number: int) -> str:
+    return "1 plate" if number == 1 else f"{number} plates"
 
 
 def works_only_on_mini(base: str) -> str:

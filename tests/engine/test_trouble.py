@@ -262,3 +262,27 @@ def test_an_unknown_stage_is_refused_with_the_known_ones(project: Project) -> No
     with pytest.raises(UserError) as caught:
         project.run(RunRequest(stages=("inpant",)))
     assert "split, double, join" in three_lines(caught.value)[2]
+
+
+class Careful(Double):
+    """As Double, but a failure leaves what was made before."""
+
+    keeps_earlier = True
+
+
+@pytest.mark.parametrize(("doubling", "stays"), [(Careful(), True), (Double(), False)])
+@pytest.mark.parametrize("line", ["boom", "bad"])
+def test_a_failed_try_keeps_what_was_made_before_where_the_stage_says_so(
+    tmp_path: Path, doubling: Double, stays: bool, line: str
+) -> None:
+    project = Project(tmp_path / "p", [Split(), doubling])
+    project.source("a", "one", "two")
+    project.run()
+    before = contents(project.root)["doubled/a/01.txt"]
+    project.source("a", "one", line)
+    assert project.run().exit_code == 1
+    assert (contents(project.root).get("doubled/a/01.txt") == before) is stays
+    assert not project.started(), "what failed is not tried again by itself"
+    project.source("a", "one", "three")
+    assert project.run().exit_code == 0
+    assert project.read("doubled/a/01.txt") == "threethree"
