@@ -31,8 +31,10 @@ ALL_FRAMES = ("ingest.fps=0", "ingest.max_per_shot=0")
 COLUMNS = (
     ("recall", "recall", 3), ("IoU", "iou", 3), ("effect", "effect", 2), ("clearly visible", "effect_strong", 2),
     ("far excess", "excess_far", 4), ("leak kept", "leak_kept", 4), ("recovered", "rec_able", 3),
-    ("P_rec dB", "psnr_rec", 1), ("floor dB", "floor", 1), ("sharpness", "sharp", 2), ("P_all dB", "psnr_all", 1), ("wrong", "wrong", 4),
+    ("P_rec dB", "psnr_rec", 1), ("floor dB", "floor", 1), ("sharpness", "sharp", 2), ("P_all dB", "psnr_all", 1),
+    ("wrong", "wrong", 4),
 )  # fmt: skip
+"""Title in the table, the scorer's name, digits."""
 
 
 def scorer() -> ModuleType:
