@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from bglora.settings.table import Table
+from bglora.settings.table import Table, TrainName
 
 NEGATIVE = "person, people, character, animal, creature"
 Scale = Annotated[float, Field(ge=0, le=2)]
@@ -21,7 +21,7 @@ Verdict = Literal[
 
 
 class TrainSettings(Table):
-    backend: Literal["native", "kohya"] = Field("native", description="Who trains.")
+    backend: TrainName = Field("native", description="Who trains.")
     kohya_template: str = Field(
         "sdxl_16gb_stable",
         pattern=r"^[A-Za-z0-9._-]+$",

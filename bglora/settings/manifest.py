@@ -244,7 +244,7 @@ def _mistake(error: Any, sources: Sequence[Source]) -> Mistake:
     field = field_of(key)
     about = field.description if field is not None and field.description else "`bglora settings` prints every key."
     value = error["input"]
-    if error["type"] == "literal_error" and isinstance(value, str) and field is not None:
+    if error["type"] in ("literal_error", "value_error") and isinstance(value, str) and field is not None:
         close = difflib.get_close_matches(value, re.findall(r"'([^']*)'", error["msg"]), 1, 0.5)
         about = f"The nearest is {close[0]!r}." if close else about
     return Mistake(key, place, f"{key} = {value!r} {wrong}.", about)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field
 
-from bglora.settings.table import Table
+from bglora.settings.table import FillName, MasksName, Table
 
 
 class SegmentSettings(Table):
-    backend: Literal["motion", "layers"] = Field(
+    backend: MasksName = Field(
         "motion",
         description="Who finds the characters: motion (what moves in front of the background), or layers (masks of an "
         "earlier segmentation, taken by themselves wherever a source has them).",
@@ -30,7 +28,7 @@ class SegmentSettings(Table):
 
 
 class InpaintSettings(Table):
-    engine: Literal["patch"] = Field("patch", description="Fills what no other frame of the shot shows.")
+    engine: FillName = Field("patch", description="Fills what no other frame of the shot shows.")
     recover: bool = Field(True, description="Take what another frame of the shot shows from there.")
     psnr_db: float = Field(
         25.0,

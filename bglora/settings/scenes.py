@@ -6,11 +6,11 @@ from typing import Literal
 
 from pydantic import Field
 
-from bglora.settings.table import Table
+from bglora.settings.table import CaptionName, EmbedName, Table
 
 
 class ClusterSettings(Table):
-    backend: Literal["descriptor"] = Field("descriptor", description="What tells places apart.")
+    backend: EmbedName = Field("descriptor", description="What tells places apart.")
     min_cluster_size: int = Field(
         15,
         ge=2,
@@ -35,7 +35,7 @@ class ClusterSettings(Table):
 
 
 class CaptionSettings(Table):
-    backend: Literal["template"] = Field("template", description="Who writes the captions.")
+    backend: CaptionName = Field("template", description="Who writes the captions.")
     target_size: int = Field(300, ge=1, description="Plates per scene at most.")
     min_difference: float = Field(
         1.0,

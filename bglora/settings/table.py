@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
+from importlib.metadata import entry_points
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo, field_validator
 
 
 class Table(BaseModel):
@@ -20,3 +22,30 @@ class Table(BaseModel):
         if isinstance(value, bool) and wanted in (int, float):
             raise ValueError("should be a number")
         return value
+
+
+BUILT_IN = {
+    "masks": ("motion", "layers"),
+    "fill": ("patch",),
+    "embed": ("descriptor",),
+    "caption": ("template",),
+    "train": ("native", "kohya"),
+}
+"""Backends of this package by role. Those of other packages are entry points in the group `bglora.<role>`."""
+
+
+def _known(role: str, name: str) -> str:
+    """Refuses a name that no backend of the role has. Other packages are looked through for unusual names only."""
+    if name in BUILT_IN[role]:
+        return name
+    names = [*BUILT_IN[role], *sorted(point.name for point in entry_points(group=f"bglora.{role}"))]
+    if name in names:
+        return name
+    raise ValueError(f"should be {' or '.join(map(repr, names))}")
+
+
+MasksName = Annotated[str, AfterValidator(partial(_known, "masks"))]
+FillName = Annotated[str, AfterValidator(partial(_known, "fill"))]
+EmbedName = Annotated[str, AfterValidator(partial(_known, "embed"))]
+CaptionName = Annotated[str, AfterValidator(partial(_known, "caption"))]
+TrainName = Annotated[str, AfterValidator(partial(_known, "train"))]

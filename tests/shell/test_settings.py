@@ -179,3 +179,24 @@ def test_every_setting_says_what_it_is() -> None:
 def test_settings_travel_to_worker_processes() -> None:
     settings = Settings()
     assert pickle.loads(pickle.dumps(settings)) == settings
+
+
+def test_an_engine_of_another_package_can_be_chosen(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "other-1.0.dist-info").mkdir()
+    (tmp_path / "other-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: other\nVersion: 1.0\n")
+    (tmp_path / "other-1.0.dist-info" / "entry_points.txt").write_text("[bglora.fill]\nlama = other.lama\n")
+    with pytest.raises(SettingsError, match="inpaint.engine = 'pacht' should be 'patch'"):
+        load(root, ["inpaint.engine=pacht"])
+    monkeypatch.syspath_prepend(tmp_path)
+    assert load(root, ["inpaint.engine=lama"]).inpaint.engine == "lama"
+
+
+def test_the_settings_know_every_backend_of_this_package() -> None:
+    from bglora.backends import REGISTRY
+    from bglora.settings.table import BUILT_IN
+
+    assert {role: set(names) for role, names in REGISTRY.items() if role != "paint"} == {
+        role: set(names) for role, names in BUILT_IN.items()
+    }
