@@ -123,7 +123,7 @@ def _words(shot: Shot) -> list[str]:
 def _remarks(shot: Shot) -> Html | None:
     lines: list[Child] = []
     if shot.unknown:
-        lines.append(f"The camera's motion is not known: {shot.unknown}.")
+        lines.append(f"Nobody can be told from the background: {shot.unknown}.")
     lines += [f"{count(number, 'plate')} dropped: {reason}." for reason, number in shot.dropped.most_common(4)]
     lines += left_out_in_words(shot.left_out)
     if not lines:
