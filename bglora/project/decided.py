@@ -60,7 +60,8 @@ def _segment(view: View, rows: Sequence[Row]) -> Decided:
     lost = f" In {shots} the camera could not be followed." if unknown else ""
     gone = f"; {_dropped(rows)}" if len(rows) > len(made) else ""
     text = f"Characters found in {seen} of {len(made)} frames{gone}.{lost}"
-    return Decided("segment", text, "More or less: segment.min_area, segment.dilate.")
+    rescue = " Nobody is in dropped frames? `bglora keep 'SHOT/*'` takes them as they are." if gone else ""
+    return Decided("segment", text, f"More or less: segment.min_area, segment.dilate.{rescue}")
 
 
 def _inpaint(view: View, rows: Sequence[Row]) -> Decided:
