@@ -1,4 +1,4 @@
-"""The whole job on a short cut of the sample film, killed at five seeded moments, ends as if it had never been killed."""
+"""The whole job on a short cut of the sample film, killed at five seeded moments, ends as if nobody had killed it."""
 
 from __future__ import annotations
 
