@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
-from bglora.console.words import counted, duration, number, safe
+from bglora.console.words import duration, number, safe, units
 from bglora.engine.events import ItemFinished, ItemProgress, ItemStarted, StageFinished, StageStarted
 
 if TYPE_CHECKING:
@@ -80,11 +80,11 @@ class StageState:
 
 
 def ended(event: StageFinished) -> str:
-    """What a finished stage did, in one line: `64 made, 3 dropped, 12 items were fresh`."""
+    """What a finished stage did, in one line: `64 made, 3 dropped, 12 shots fresh`."""
     counts = ((event.made, "made"), (event.dropped, "dropped"), (event.failed, "failed"))
     parts = [f"{number(count)} {word}" for count, word in counts if count]
     if event.fresh:
-        parts.append(f"{counted(event.fresh, 'item was', 'items were')} fresh")
+        parts.append(f"{units(event.stage, event.fresh)} fresh")
     return ", ".join(parts) or "nothing to do"
 
 
@@ -100,7 +100,7 @@ class Lines:
             fresh = f", {number(event.fresh)} fresh" if event.fresh else ""
             known = event.seconds_left is not None and event.seconds_left >= 1
             left = f", about {duration(event.seconds_left)}" if known else ""
-            self._say(f"{event.stage}: {counted(event.items, 'item')} to make{fresh}{left}")
+            self._say(f"{event.stage}: {units(event.stage, event.items)} to do{fresh}{left}")
         self._last = self._now()
 
     def moved(self, state: StageState) -> None:
@@ -109,7 +109,9 @@ class Lines:
             return
         self._last = self._now()
         left = f", about {duration(state.left)} left" if state.left is not None else ""
-        self._say(f"{state.stage}: {state.share:.0%}, {state.done} of {state.items} items{left} ({safe(state.text)})")
+        self._say(
+            f"{state.stage}: {state.share:.0%}, {state.done} of {units(state.stage, state.items)}{left} ({safe(state.text)})"
+        )
 
     def finished(self, event: StageFinished) -> None:
         self._say(f"{event.stage}: {ended(event)} ({duration(event.seconds)})")

@@ -10,7 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from bglora.console.words import counted, duration, number, safe, size
+from bglora.console.words import counted, duration, number, safe, size, units
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -65,7 +65,7 @@ def status_lines(stages: Sequence[StageStatus]) -> Iterator[RenderableType]:
         if one.edited:
             notes.append(f"{counted(len(one.edited), 'file')} edited by you and kept: {one.edited[0]}")
         if one.orphans:
-            notes.append(f"{counted(len(one.orphans), 'item')} no longer there; the next run moves the outputs away")
+            notes.append(f"{units(one.stage, len(one.orphans))} no longer there; the next run moves the outputs away")
         kinds = (("to do", one.reasons), ("failed", one.failures), ("dropped", one.drops))
         if notes or any(reasons for _, reasons in kinds):
             yield Text(f"\n{one.stage}", style="bold")
@@ -119,13 +119,13 @@ def _what(stage: StagePlan) -> str:
     if stage.todo:
         pictures = stage.pictures
         some = f" ({counted(pictures, 'picture')})" if pictures > len(stage.todo) else ""
-        parts.append(f"{counted(len(stage.todo), 'item')} to make{some}")
+        parts.append(f"{units(stage.stage, len(stage.todo))} to do{some}")
     if stage.fresh:
         parts.append(f"{number(stage.fresh)} fresh")
     if stage.skipped:
         parts.append(f"{number(stage.skipped)} left out by --only")
     if stage.orphans:
-        parts.append(f"{counted(len(stage.orphans), 'item')} no longer there, outputs moved away")
+        parts.append(f"{units(stage.stage, len(stage.orphans))} no longer there, outputs moved away")
     if stage.edited:
         parts.append(f"{counted(len(stage.edited), 'file')} edited by you, kept")
     if stage.waits_for:

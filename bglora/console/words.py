@@ -56,3 +56,21 @@ def counted(count: int, one: str, many: str = "") -> str:
 def listed(parts: list[str]) -> str:
     """`a`, `a and b`, `a, b and c`."""
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}" if parts else "nothing"
+
+
+UNITS = {
+    "ingest": ("source", "sources"),
+    "segment": ("shot", "shots"),
+    "inpaint": ("shot", "shots"),
+    "cluster": ("set of plates", "sets of plates"),
+    "caption": ("scene", "scenes"),
+    "train": ("scene", "scenes"),
+    "test": ("scene", "scenes"),
+    "compose": ("scene", "scenes"),
+}
+"""Stage to what it works on one by one, in singular and plural."""
+
+
+def units(stage: str, count: int) -> str:
+    """`12 shots` of segment, `4 scenes` of train."""
+    return counted(count, *UNITS.get(stage, ("item", "items")))

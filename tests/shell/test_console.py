@@ -128,10 +128,10 @@ def test_a_log_gets_a_line_now_and_then() -> None:
             lines.moved(state)
         state.item(ItemFinished("segment", f"harbor-s{item:03d}", seconds_left=None))
     lines.finished(StageFinished("segment", 4, 2, 30, 9, 1, 80.0))
-    assert said[0] == "segment: 4 items to make, 2 fresh, about 1 min 20 s"
-    assert said[-1] == "segment: 30 made, 9 dropped, 1 failed, 2 items were fresh (1 min 20 s)"
+    assert said[0] == "segment: 4 shots to do, 2 fresh, about 1 min 20 s"
+    assert said[-1] == "segment: 30 made, 9 dropped, 1 failed, 2 shots fresh (1 min 20 s)"
     assert len(said) == 2 + 5  # after a minute less often
-    assert said[4].startswith("segment: 50%, 2 of 4 items, about 40 s left (harbor-s00")
+    assert said[4].startswith("segment: 50%, 2 of 4 shots, about 40 s left (harbor-s00")
     assert all(len(line) <= 80 for line in said)
 
 
