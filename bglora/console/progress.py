@@ -109,9 +109,8 @@ class Lines:
             return
         self._last = self._now()
         left = f", about {duration(state.left)} left" if state.left is not None else ""
-        self._say(
-            f"{state.stage}: {state.share:.0%}, {state.done} of {units(state.stage, state.items)}{left} ({safe(state.text)})"
-        )
+        done = f"{state.done} of {units(state.stage, state.items)}"
+        self._say(f"{state.stage}: {state.share:.0%}, {done}{left} ({safe(state.text)})")
 
     def finished(self, event: StageFinished) -> None:
         self._say(f"{event.stage}: {ended(event)} ({duration(event.seconds)})")
