@@ -89,7 +89,7 @@ def _provenance(picture: str, plates: Mapping[str, tuple[str, ...]]) -> str:
 def located_base(root: Path, base: str) -> str:
     """A base written as a path relative to the project becomes absolute; other names stay."""
     inside = root / base
-    return str(inside) if base != "mini" and inside.exists() else base
+    return str(inside) if base != "mini" and (inside.exists() or inside.suffix == ".safetensors") else base
 
 
 def shown_base(base: str) -> str:
