@@ -49,17 +49,20 @@ def _ingest(view: View, rows: Sequence[Row]) -> Decided:
                 left_out[str(span["why"])] += int(span["last"]) - int(span["first"]) + 1
     kept = len(_made(rows))
     of = f" of {total}" if total >= kept else ""
-    return Decided("ingest", f"Kept {kept}{of} frames{_why(left_out)}.", "More: ingest.fps, ingest.max_per_shot.")
+    rest = total - kept - left_out.total()
+    between = f"; the other {rest} lie between those kept" if rest > 0 else ""
+    return Decided(
+        "ingest", f"Kept {kept}{of} frames{_why(left_out)}{between}.", "More: ingest.fps, ingest.max_per_shot."
+    )
 
 
 def _segment(view: View, rows: Sequence[Row]) -> Decided:
     made = _made(rows)
     seen = sum(float(row.record.get("object", 0)) > 0 for row in made)
     unknown = sum(view.item_record("segment", item).get("camera") == "unknown" for item in {row.item for row in rows})
-    shots = "1 shot" if unknown == 1 else f"{unknown} shots"
-    lost = f" In {shots} the camera could not be followed." if unknown else ""
+    lost = f" In {_count(unknown, 'shot')} the camera could not be followed." if unknown else ""
     gone = f"; {_dropped(rows)}" if len(rows) > len(made) else ""
-    text = f"Characters found in {seen} of {len(made)} frames{gone}.{lost}"
+    text = f"Characters found in {seen} of {_count(len(made), 'frame')}{gone}.{lost}"
     rescue = " Nobody is in dropped frames? `bglora keep 'SHOT/*'` takes them as they are." if gone else ""
     return Decided("segment", text, f"More or less: segment.min_area, segment.dilate.{rescue}")
 
@@ -70,8 +73,8 @@ def _inpaint(view: View, rows: Sequence[Row]) -> Decided:
     guessed = sum(float(row.record.get("guessed", 0)) > 0 for row in made)
     whole = len(made) - natural - guessed
     text = (
-        f"{len(made)} plates: {natural} as they were, {whole} recovered from other frames, {guessed} partly guessed; "
-        f"{_dropped(rows)}."
+        f"{_count(len(made), 'plate')}: {natural} as they were, {whole} recovered from other frames, "
+        f"{guessed} partly guessed; {_dropped(rows)}."
     )
     return Decided("inpaint", text, "Stricter or looser: inpaint.max_guessed; one picture: bglora drop, keep.")
 
@@ -80,8 +83,8 @@ def _cluster(view: View, rows: Sequence[Row]) -> Decided:
     scenes = Counter(str(row.record.get("scene")) for row in _made(rows))
     listed = ", ".join(f"{scene} {count}" for scene, count in sorted(scenes.items()))
     noise = len(rows) - len(_made(rows))
-    none = f"; {noise} plates belong to none" if noise else ""
-    text = f"{len(scenes)} scenes ({listed}){none}." if scenes else "No scene was found."
+    none = f"; {_count(noise, 'plate belongs', 'plates belong')} to none" if noise else ""
+    text = f"{_count(len(scenes), 'scene')} ({listed}){none}." if scenes else "No scene was found."
     return Decided("cluster", text, "Otherwise: bglora rename, merge, split; cluster.min_cluster_size.")
 
 
@@ -89,13 +92,14 @@ def _caption(view: View, rows: Sequence[Row]) -> Decided:
     held = sum(bool(row.record.get("held_out")) for row in rows)
     sets = len({row.item for row in rows})
     apart = f", {held} held out to check the training" if held else ""
-    text = f"{len(_made(rows))} pictures in {sets} data sets{apart}."
+    text = f"{_count(len(_made(rows)), 'picture')} in {_count(sets, 'data set')}{apart}."
     return Decided("caption", text, "More: caption.target_size; captions are .txt files, edit them freely.")
 
 
 def _train(view: View, rows: Sequence[Row]) -> Decided:
     names = ", ".join(sorted(row.item for row in _made(rows)))
-    text = f"{len(_made(rows))} LoRAs in loras/: {names}." if names else "No LoRA was made."
+    text = f"{_count(len(_made(rows)), 'LoRA')} in loras/: {names}." if names else "No LoRA was made."
+    text += "".join(f" {row.item}: {row.reason}." for row in _made(rows) if row.reason)
     base = view.settings.train.base
     if base == "mini" and names:
         text += " They work on the small base model mini only."
@@ -110,12 +114,15 @@ def _test(view: View, rows: Sequence[Row]) -> Decided:
     for row in _made(rows):
         verdict = [str(one.get("word")) for one in row.record.get("verdict", ())]
         scale = row.record.get("recommended_scale")
-        words.append(f"{row.item} {', '.join(verdict) or 'good'}" + (f" (scale {scale:g})" if scale else ""))
+        words.append(
+            f"{row.item} {', '.join(verdict) or 'good'}"
+            + (f" (scale {scale:g})" if scale and "not enough data" not in verdict else "")
+        )
     return Decided("test", f"Verdicts: {'; '.join(words)}." if words else "No grid was made.", "Cures: bglora report.")
 
 
 def _compose(view: View, rows: Sequence[Row]) -> Decided:
-    return Decided("compose", f"{len(_made(rows))} pictures in compositions/.", "More: compose.pictures.")
+    return Decided("compose", f"{_count(len(_made(rows)), 'picture')} in compositions/.", "More: compose.pictures.")
 
 
 TELL: Mapping[str, Callable[[View, Sequence[Row]], Decided]] = {
@@ -132,6 +139,10 @@ TELL: Mapping[str, Callable[[View, Sequence[Row]], Decided]] = {
 
 def _made(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if row.status == "made"]
+
+
+def _count(number: int, one: str, many: str = "") -> str:
+    return f"{number} {one if number == 1 else many or one + 's'}"
 
 
 def _dropped(rows: Sequence[Row]) -> str:

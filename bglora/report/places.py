@@ -210,6 +210,7 @@ def _training(root: Path, place: Place) -> Html | None:
     return tag(
         "div",
         tag("h4", "Training"),
+        tag("p", f"{row.reason[:1].upper()}{row.reason[1:]}.", class_="notice") if row.reason else None,
         tag("div", curve, _curve_key(record), class_="plot") if curve else None,
         facts(
             ("file", code(lora) if lora else None),

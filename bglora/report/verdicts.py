@@ -20,6 +20,18 @@ SHEET_WIDTH = 1440
 PICTURES_OF_A_GRID = 96
 NAME = re.compile(r"prompt(\d+)-scale(\d+)-seed(\d+)\.(?:webp|png)$")
 
+LACKING = "not enough data"
+MEANINGS = {
+    "likeness": "how like the place's own plates the pictures are, 1 at most; higher is better.",
+    "gain": "likeness minus that of the base alone; above 0 with its whole interval, the LoRA surely helps.",
+    "following": "how much a change of the prompt still changes the picture, as a share of the base's; below 0.6 the "
+    "LoRA overpowers the prompt.",
+    "variety": "how much pictures differ from seed to seed, as a share of the base's; near 0, all look the same.",
+    "copies": "share of the pictures that repeat a training picture; 0 is best, surely above 0.1 is a fault.",
+    "in brackets": "the interval in which the figure lies with 95 % confidence.",
+}
+SOFT = "mini, the small base model, paints soft thumbnails: judge the figures here, not the looks."
+
 Cells = Mapping[tuple[int, int], list[str]]
 """Prompt and scale in hundredths, to the pictures of all seeds."""
 
@@ -30,6 +42,7 @@ def verdict(row: Row | None) -> Html | None:
         return None
     refused = None if row.status == "made" else card(row.status, f"{row.status}: {row.reason}")
     scale = row.record.get("recommended_scale")
+    lacking = any(entry.get("word") == LACKING for entry in row.record.get("verdict") or ())
     items = [
         tag(
             "li",
@@ -44,10 +57,22 @@ def verdict(row: Row | None) -> Html | None:
         "div",
         tag("h4", "Verdict"),
         refused,
-        tag("p", ["use it at ", tag("strong", number(scale))], class_="scale") if scale is not None else None,
+        tag("p", _headline(scale, lacking), class_="scale") if lacking or scale is not None else None,
         tag("ul", items, class_="words") if items else None,
+        _meanings() if items else None,
         class_="verdict",
     )
+
+
+def _headline(scale: Any, lacking: bool) -> list[Any]:
+    """The scale to use it at; where it learned from too little to say so, that instead."""
+    return [tag("strong", LACKING)] if lacking else ["use it at ", tag("strong", number(scale))]
+
+
+def _meanings() -> Html:
+    """A sentence for each figure, folded away."""
+    terms = [tag("li", tag("b", name), f": {words}") for name, words in MEANINGS.items()]
+    return tag("details", tag("summary", "What the figures mean"), tag("ul", terms), class_="soft meanings")
 
 
 def figures_in_words(figures: Any) -> str:
@@ -81,7 +106,9 @@ def grid(root: Path, place: Place) -> Html | None:
         return None
     cells = cells_of(row.outputs)
     content = _table(root, place, cells) if cells else _sheet(root, place, str(row.record["grid"]))
-    return tag("div", tag("h4", "Grid"), content, class_="grid-part") if content else None
+    soft = place.lora is not None and place.lora.record.get("base") == "mini"
+    note = tag("p", SOFT, class_="notice") if soft else None
+    return tag("div", tag("h4", "Grid"), note, content, class_="grid-part") if content else None
 
 
 def cells_of(outputs: Sequence[str]) -> dict[tuple[int, int], list[str]]:

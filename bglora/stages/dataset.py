@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 VOWELS = "aeiou"
+ENOUGH = 8
+"""Plates that a shot may give to a scene even where the other shots have fewer."""
 LETTERS = 6
 """Letters that the film's name has in a trigger, at most."""
 
@@ -47,9 +49,10 @@ class Choice:
 
 
 def choose(candidates: Sequence[Candidate], target: int, min_difference: float, held_out: float) -> Choice:
-    """Chooses plates: near copies leave, then the best `target` that are far apart, then some are held out."""
+    """Chooses plates: near copies leave, then what one shot has too many of, then the best `target` that are far apart;
+    of these, some are held out."""
     left: dict[str, str] = {}
-    single = _without_copies(candidates, min_difference, left)
+    single = _balanced(_without_copies(candidates, min_difference, left), left)
     chosen = _far_apart(single, target)
     for one in single:
         if one.name not in chosen:
@@ -124,6 +127,26 @@ def _without_copies(candidates: Sequence[Candidate], least: float, left: dict[st
             kept.append(one)
         else:
             left[one.name] = f"near copy of {copy.name}"
+    return sorted(kept, key=lambda c: c.name)
+
+
+def _balanced(candidates: Sequence[Candidate], left: dict[str, str]) -> list[Candidate]:
+    """No shot gives more plates than all the others together, beyond `ENOUGH`.
+
+    Along a slow move of the camera, plates differ a little from one to the next without showing another view; many of
+    them would make the LoRA one of that view. Of such a shot, those that are farthest apart stay.
+    """
+    shots: dict[str, list[Candidate]] = {}
+    for one in candidates:
+        shots.setdefault(one.shot, []).append(one)
+    kept: list[Candidate] = []
+    for shot, plates in shots.items():
+        others = len(candidates) - len(plates)
+        share = max(ENOUGH, others) if others else len(plates)
+        chosen = _far_apart(plates, share)
+        kept += [one for one in plates if one.name in chosen]
+        why = f"{shot} has given its share: {share} plates, the other shots {others}"
+        left.update((one.name, why) for one in plates if one.name not in chosen)
     return sorted(kept, key=lambda c: c.name)
 
 

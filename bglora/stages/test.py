@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -69,6 +69,8 @@ class Test(Stage):
                     "lighting": _lighting(view, data.scene),
                     "pictures": [entry["image"] for entry in data.pictures],
                     "held_out": [entry["image"] for entry in data.held_out],
+                    "copies": _near_copies(view, data.scene),
+                    "limits": _limits(view, data.scene),
                 },
                 backend=f"{identity} {judge}",
             )
@@ -115,6 +117,19 @@ def _lighting(view: View, scene: str) -> list[str]:
     return sorted({str(row.record.get("fields", {}).get("lighting", "")) for row in rows} - {""})
 
 
+def _near_copies(view: View, scene: str) -> int:
+    """Plates of the scene that `caption` left out because they show what another one shows."""
+    return sum(row.item == scene and row.reason.startswith("near copy of ") for row in view.rows("caption"))
+
+
+def _limits(view: View, scene: str) -> list[str]:
+    """Changes of settings that would let in more plates: of the film's frames (0 is no limit), and of the scene's."""
+    ingest = view.settings.ingest
+    found = [f"ingest.{key} = 0" for key in ("fps", "max_per_shot") if getattr(ingest, key)]
+    full = any(row.item == scene and row.reason.startswith("not among ") for row in view.rows("caption"))
+    return [*found, "caption.target_size higher"] if full else found
+
+
 def default_prompts(captions: Sequence[str], lighting: Sequence[str], empty_words: str) -> list[str]:
     """A caption as it is, with a character instead of the empty-scene words, and in two other lights."""
     empty = {tag.strip() for tag in empty_words.split(",") if tag.strip()}
@@ -140,7 +155,7 @@ def _test(item: Item, tools: Tools, painter: Any) -> Outcome:
         _plates(root, payload["pictures"], FOR_COPIES, side, painter),
         _plates(root, payload["held_out"], FOR_LIKENESS, side, painter),
     )
-    scores, verdict, recommended = _judge(tools, pictures, plates, scales, len(payload["pictures"]))
+    scores, verdict, recommended = _judge(tools, pictures, plates, scales, payload)
     home = f"grids/{item.name}"
     outputs = _write_pictures(Path(tools.scratch), home, pictures, prompts, scales)
     about = {
@@ -198,7 +213,7 @@ def _plates(root: Path, paths: Sequence[str], most: int, side: int, painter: Any
 
 
 def _judge(
-    tools: Tools, pictures: np.ndarray, plates: Plates, scales: Sequence[float], trained_on: int
+    tools: Tools, pictures: np.ndarray, plates: Plates, scales: Sequence[float], payload: Mapping[str, Any]
 ) -> tuple[dict[str, Any], list[dict[str, Any]], float]:
     """Figures as JSON, the verdict, and the recommended scale."""
     from bglora.training import figures, verdict
@@ -229,7 +244,8 @@ def _judge(
         "likeness_to": "held-out plates" if len(plates.held_out) else "training plates, for none was held out",
         "characters": {"judged": False, "why": "no detector comes with this base"},
     }
-    return scores, verdict.judge(found, trained_on, len(plates.held_out)), verdict.recommend(found)
+    words = verdict.judge(found, len(payload["pictures"]), len(plates.held_out), payload["copies"], payload["limits"])
+    return scores, words, verdict.recommend(found)
 
 
 def _write_pictures(

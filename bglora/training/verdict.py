@@ -45,7 +45,8 @@ class ScaleFigures:
 def recommend(figures: Sequence[ScaleFigures]) -> float:
     """The smallest scale that is about as like the place as the best, among those that still follow the prompt.
 
-    Where none follows it, the smallest scale above 0; without any scale above 0, 0.
+    Scales that are surely nearer to the place than the base alone come before others. Where none follows the prompt,
+    the smallest scale above 0; without any scale above 0, 0.
     """
     used = [figure for figure in figures if figure.scale > 0]
     if not used:
@@ -53,29 +54,34 @@ def recommend(figures: Sequence[ScaleFigures]) -> float:
     obedient = [figure for figure in used if figure.following.mean >= FOLLOWS]
     if not obedient:
         return min(figure.scale for figure in used)
-    best = max(figure.likeness.mean for figure in obedient)
-    return min(figure.scale for figure in obedient if figure.likeness.mean >= best - TOLERANCE)
+    nearer = [figure for figure in obedient if figure.gain.low > 0] or obedient
+    best = max(figure.likeness.mean for figure in nearer)
+    return min(figure.scale for figure in nearer if figure.likeness.mean >= best - TOLERANCE)
 
 
-def judge(figures: Sequence[ScaleFigures], pictures: int, held_out: int) -> list[dict[str, Any]]:
+def judge(
+    figures: Sequence[ScaleFigures], pictures: int, held_out: int, copies: int = 0, limits: Sequence[str] = ()
+) -> list[dict[str, Any]]:
     """Every fault found, as {"word", "cure", "figures"}; one {"word": "good"} where there is none.
 
     Args:
         figures: of all scales, the control (0) first.
         pictures: training pictures.
         held_out: plates that likeness was measured on; 0 if training pictures had to stand in.
+        copies: plates of the scene that stayed out as near copies of others.
+        limits: settings that kept others out: `ingest.fps = 0`.
     """
     found = []
     if pictures < FEW or held_out == 0:
-        found.append(_fault("not enough data", _more_data(pictures, held_out), pictures=pictures, held_out=held_out))
+        cure = _more_data(pictures, held_out, copies, limits)
+        found.append(_fault("not enough data", cure, pictures=pictures, held_out=held_out, near_copies=copies))
     used = [figure for figure in figures if figure.scale > 0]
     if not used:
         return found or [_fault("not enough data", "Give test.scales a scale above 0.", scales=0)]
     recommended = next(figure for figure in used if figure.scale == recommend(figures))
-    best = max(used, key=lambda figure: figure.gain.mean)
-    if best.gain.low <= 0:
+    if recommended.gain.low <= 0:
         cure = f"Use it above scale {max(figure.scale for figure in used):g}, or train longer: raise {LENGTH}."
-        found.append(_fault("too weak", cure, scale=best.scale, gain=best.gain.to_json()))
+        found.append(_fault("too weak", cure, scale=recommended.scale, gain=recommended.gain.to_json()))
     if recommended.following.high < FOLLOWS:
         cure = f"Use it below scale {recommended.scale:g}, or train shorter: lower {LENGTH}."
         found.append(
@@ -89,10 +95,27 @@ def judge(figures: Sequence[ScaleFigures], pictures: int, held_out: int) -> list
     return found or [_fault("good", f"Use it at scale {recommended.scale:g}.", **recommended.to_json())]
 
 
-def _more_data(pictures: int, held_out: int) -> str:
-    if pictures < FEW:
-        return f"{pictures} plates are few: keep more frames (ingest.fps, ingest.max_per_shot), or merge scenes."
-    return "No plate was held out, so likeness is to plates it has seen: keep more plates of this place (ingest.fps)."
+def _more_data(pictures: int, held_out: int, copies: int, limits: Sequence[str]) -> str:
+    """What would give more plates that differ: another threshold, other views, more frames, or a larger scene."""
+    if pictures >= FEW:
+        return "No plate was held out, so likeness is to plates it has seen: set caption.held_out above 0."
+    few = f"It was trained on {pictures} {'plate' if pictures == 1 else 'plates'}" + (
+        ", and none was held out to measure likeness on." if held_out == 0 else "."
+    )
+    if copies > pictures:
+        total = pictures + held_out + copies
+        few += (
+            f" {copies} of {total} plates were near copies of others: it needs other views of the place, from more of "
+            "the film or from another scene (bglora merge); caption.min_difference lower lets near copies in."
+        )
+    elif not limits:
+        few += (
+            " Every usable frame is in: it needs more of the film, or another scene of the same place (bglora merge)."
+        )
+    if limits:
+        few += f" More plates: {', '.join(limits)}."
+        few += "" if copies > pictures else " Or merge it with another scene of the same place (bglora merge)."
+    return few
 
 
 def _fault(word: str, cure: str, **figures: Any) -> dict[str, Any]:

@@ -85,10 +85,10 @@ def light_words(look: Look) -> str:
 
 
 def view_words(look: Look) -> str:
-    """How far the view goes: a smooth upper third is open air or open water."""
+    """How far the view goes: a smooth upper third is open air or open water, else something closes it."""
     if look.smooth_top >= 0.7:
         return "open view"
-    return "view with open background" if look.smooth_top >= 0.45 else "filled view"
+    return "view with open background" if look.smooth_top >= 0.45 else "closed view"
 
 
 def shape_words(look: Look) -> str:

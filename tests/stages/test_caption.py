@@ -186,3 +186,18 @@ def test_the_target_takes_plates_that_are_far_apart_sharp_and_little_guessed() -
     choice = choose(many, 2, 1.0, 0.0)
     assert "t/0" in choice.trained and len(choice.trained) == 2 and "t/1" not in choice.trained
     assert len(choice.left) == 5
+
+
+def test_a_slow_move_of_the_camera_does_not_outnumber_the_other_views() -> None:
+    rng = np.random.default_rng(0)
+
+    def candidate(name: str, angle: float) -> Candidate:
+        vector = np.array([np.cos(angle), np.sin(angle)], np.float32)
+        return Candidate(name, 100.0, 0.0, rng.uniform(0, 255, (36, 64, 3)).astype(np.float32), vector)
+
+    slow = [candidate(f"a/{k:02d}", 0.01 * k) for k in range(18)]
+    choice = choose([*slow, candidate("b/0", 1.0), candidate("c/0", 1.5)], 300, 1.0, 0.0)
+    assert sum(name.startswith("a/") for name in choice.trained) == 8 and {"b/0", "c/0"} < set(choice.trained)
+    assert {"a/00", "a/17"} < set(choice.trained)
+    assert set(choice.left.values()) == {"a has given its share: 8 plates, the other shots 2"}
+    assert len(choose(slow, 300, 1.0, 0.0).trained) == 18  # the only view there is

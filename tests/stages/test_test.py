@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bglora.engine.stage import Row
 from bglora.errors import UserError
 from bglora.stages.test import Test, default_prompts
 from bglora.training import figures
@@ -101,6 +102,31 @@ def at(scale: float, gain: float, following: float = 1.0, copies: float = 0.0) -
 )
 def test_figures_get_their_word_and_no_other(scales: list[ScaleFigures], word: str) -> None:
     assert [fault["word"] for fault in judge(scales, pictures=40, held_out=5)] == [word]
+
+
+def test_few_plates_get_the_cure_that_fits_why_they_are_few() -> None:
+    def cure(*data: Any) -> str:
+        return str(judge([at(0, 0), at(0.5, 0.2)], *data)[0]["cure"])
+
+    assert "41 of 44 plates were near copies" in cure(3, 0, 41) and "ingest" not in cure(3, 0, 41)
+    assert "More plates: ingest.fps = 0." in cure(3, 0, 0, ["ingest.fps = 0"])
+    assert "Every usable frame is in" in cure(1, 0)
+    assert cure(9, 0) == "No plate was held out, so likeness is to plates it has seen: set caption.held_out above 0."
+
+
+def test_a_scale_whose_gain_may_be_none_is_not_called_good() -> None:
+    unsure = ScaleFigures(0.5, estimate(0.6), estimate(0.01), *[estimate(1.0)] * 2, estimate(0.0))
+    sure = ScaleFigures(1.0, estimate(0.595), estimate(0.1), *[estimate(1.0)] * 2, estimate(0.0))
+    assert recommend([at(0, 0), unsure, sure]) == 1.0
+    assert [fault["word"] for fault in judge([at(0, 0), unsure], 40, 5)] == ["too weak"]
+
+
+def test_what_kept_plates_out_is_told_to_the_verdict(tmp_path: Path) -> None:
+    view = trained(tmp_path / "film", tmp_path / "scratch", plates=2, held_out=0, ingest={"fps": 1, "max_per_shot": 0})
+    copies = [Row("scene-00", f"film-s000/9{n}", "dropped", "near copy of film-s000/000000", (), {}) for n in range(9)]
+    view.stages["caption"] += copies
+    (item,) = Test().items(view)
+    assert item.payload["copies"] == 9 and item.payload["limits"] == ["ingest.fps = 0"]
 
 
 def test_the_recommended_scale_is_the_most_like_one_that_still_follows_the_prompt() -> None:
