@@ -16,7 +16,7 @@ def check_there(root: Path, name: str, *, download: bool) -> None:
     """Looks for a base model without reading it.
 
     Args:
-        root: the project; a relative path is looked for in it, and in the working directory.
+        root: the project; a relative path is looked for in it.
         name: as in `train.base`.
         download: a name on the hub may be fetched when it is needed.
 
@@ -24,7 +24,7 @@ def check_there(root: Path, name: str, *, download: bool) -> None:
         UserError: it is a path, and nothing is there.
         MachineError: it is a name on the hub that is not on this machine, while downloads are not allowed.
     """
-    if name == MINI or (root / name).exists() or Path(name).exists():
+    if name == MINI or (root / name).exists():
         return
     where = f"train.base = {name}"
     if Path(name).suffix in ONE_FILE or not HUB_NAME.fullmatch(name):
