@@ -98,7 +98,7 @@ class _KeepsInputs(torch.autograd.Function):
 
     @staticmethod
     def backward(context: Any, *_: Any) -> Any:
-        raise NotImplementedError("shapes are counted, nothing is trained")
+        raise RuntimeError("shapes are counted here, nothing is trained")
 
 
 class _FusedAttention:
