@@ -74,6 +74,8 @@ def choose(found: Sequence[Cleanable], names: Sequence[str]) -> list[Cleanable]:
 
 def delete(root: Path, chosen: Sequence[Cleanable]) -> None:
     """Deletes files, and folders that become empty. The next run finds stages' outputs missing and makes them again."""
+    from bglora.engine.files import remove_empty
+
     for one in chosen:
         for path in one.paths:
             try:
@@ -81,7 +83,7 @@ def delete(root: Path, chosen: Sequence[Cleanable]) -> None:
                     shutil.rmtree(path)
                 else:
                     path.unlink(missing_ok=True)
-                    _prune(path.parent, root)
+                    remove_empty(path.parent, root)
             except OSError as error:
                 raise UserError(
                     f"This can't be deleted: {error.strerror}.",
@@ -120,12 +122,3 @@ def _stage(root: Path, name: str, ledger: Any, freshness: Any, overwrite_edits: 
     return Cleanable(
         name, f"What {name} made.", len(there), size, seconds, 0 if overwrite_edits else len(edited), tuple(there)
     )
-
-
-def _prune(folder: Path, root: Path) -> None:
-    while folder != root and root in folder.parents:
-        try:
-            folder.rmdir()
-        except OSError:
-            return
-        folder = folder.parent
