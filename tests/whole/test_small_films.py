@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
 from itertools import chain
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 
 import bglora
 from bglora.film.png import read_picture
@@ -85,3 +88,14 @@ def test_a_shot_of_one_frame_is_rescued_by_keeping_it(tmp_path: Path) -> None:
     assert statuses(project.root) == {"made": 1}
     plate = read_picture(project.root / "plates/one-s000/000000.png")
     assert (plate == read_picture(project.root / "frames/one-s000/000000.png")).all()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such file names")
+def test_a_film_with_a_hostile_name_goes_all_the_way_to_the_report(tmp_path: Path) -> None:
+    name = "-.. <script>alert(1)<_script> 'q' \"漢字\""
+    film = write_film(tmp_path / f"{name}.mp4", shot(place(5), 8, walker=False))
+    project = project_of(tmp_path, film)
+    assert project.run(to="caption").exit_code == 0
+    shots = [path.name for path in (project.root / "plates").iterdir() if path.is_dir()]
+    assert len(shots) == 1 and re.fullmatch(r"[A-Za-z0-9._-]+-s000", shots[0]) and not shots[0].startswith(("-", "."))
+    assert "<script>alert" not in project.report().read_text("utf-8")
