@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from bglora.vision.appearance import Colors, learn_colors
+from bglora.vision.appearance import ColorLearner, Colors
 from bglora.vision.arrays import F32, U8, Bool, grow
 from bglora.vision.background import Background, farthest, first_background, masked_background, spread
 from bglora.vision.camera import Camera
@@ -134,7 +134,7 @@ class MotionModel:
         shared: Background | None = None
         soft: F32 | None = None
         for turn in range(PASSES):
-            before, found = found, []
+            before, found, learner = found, [], ColorLearner()
             removed = [f.objects | f.effects for f in before]
             for k in range(count):
                 stack = self.stack(k)
@@ -153,11 +153,12 @@ class MotionModel:
                 if soft is not None:
                     effects = shade(smoothed(self.level[k], shared.mean), soft, one.objects, one.effects)
                     one = replace(one, effects=effects)
+                learner.add(self.level[k], shared.mean, one.objects, one.effects)
                 found.append(one)
                 progress((turn * count + k + 1) / (PASSES * count))
             if self.camera.kind == "parallax":
                 found = self._without_standing(found)
-            colors = learn_colors(self.level, [f.objects for f in found], [f.effects for f in found])
+            colors = learner.colors()
         self.ghosts = _ghosts(found)
         return self._with_idle(found)
 
