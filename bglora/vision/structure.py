@@ -12,7 +12,7 @@ import numpy as np
 
 from bglora.vision.arrays import F32, U8, Bool
 
-AFFORDABLE = 8000
+AFFORDABLE = 12000
 """Pixels of a hole that is guessed in full size; the structure of a larger one is guessed in a smaller picture."""
 MARGIN = 32
 """Pixels around the hole that are looked at, on each level."""
@@ -25,7 +25,8 @@ UNLIKE = 120.0
 """Squared difference of a line's ends (all channels) that is noise."""
 ONE_END = 10000.0
 """Squared difference taken for a line that leaves the picture before it leaves the hole: nothing confirms it."""
-SMALLEST_SIDE = 16
+SMALLEST_SIDE = 32
+BLOCK = 16
 
 
 def half(picture: F32, hole: Bool) -> tuple[F32, Bool]:
@@ -73,12 +74,17 @@ def frequencies(picture: F32, hole: Bool) -> F32:
 
 
 def _extrapolated(picture: F32, hole: Bool) -> F32:
-    byte = np.ascontiguousarray(np.clip(np.rint(picture), 0, 255).astype(np.uint8))
+    byte, unknown = as_bytes(picture), hole.astype(np.uint8)
     if min(hole.shape) < SMALLEST_SIDE:
-        return np.asarray(cv2.inpaint(byte, hole.astype(np.uint8), 5, cv2.INPAINT_NS), np.float32)
+        return np.asarray(cv2.inpaint(byte, unknown, 5, cv2.INPAINT_NS), np.float32)
+    # OpenCV leaves the last rows and columns as they are where they don't fill a block.
+    height, width = hole.shape
+    rest = (0, -height % BLOCK, 0, -width % BLOCK)
+    byte = cv2.copyMakeBorder(byte, *rest, cv2.BORDER_REFLECT_101)
+    unknown = cv2.copyMakeBorder(unknown, *rest, cv2.BORDER_REFLECT_101)
     out = byte.copy()
-    cv2.xphoto.inpaint(byte, np.where(hole, 0, 255).astype(np.uint8), out, cv2.xphoto.INPAINT_FSR_FAST)
-    return np.asarray(out, np.float32)
+    cv2.xphoto.inpaint(byte, np.asarray(255 * (1 - unknown), np.uint8), out, cv2.xphoto.INPAINT_FSR_FAST)
+    return np.asarray(out[:height, :width], np.float32)
 
 
 def lines(picture: F32, hole: Bool) -> F32:
