@@ -18,6 +18,7 @@ RADIUS = 3
 ROUNDS = (3, 2)
 """Rounds of search and vote on the coarsest level and on every other."""
 STRIDE = 2
+"""Pixels between the patches that are looked for."""
 GUIDANCE = 0.5
 """How much the structure counts against the last vote when patches are looked for."""
 NEARNESS = 400.0

@@ -16,13 +16,17 @@ AFFORDABLE = 12000
 """Pixels of a hole that is guessed in full size; the structure of a larger one is guessed in a smaller picture."""
 MARGIN = 32
 """Pixels around the hole that are looked at, on each level."""
-DIRECTIONS = 24
+DIRECTIONS = 36
 RUN = 6
 """Pixels beyond the end of a line over which its color is averaged."""
 PROFILE = 2.0
 """Standard deviation (pixels) across a line of the strip in which its ends are compared."""
 UNLIKE = 120.0
 """Squared difference of a line's ends (all channels) that is noise."""
+PLAIN = 100.0
+"""Variance across a line's ends (all channels) that is no structure."""
+SALIENCE = 1.0
+"""How much structure along a line counts: its power."""
 ONE_END = 10000.0
 """Squared difference taken for a line that leaves the picture before it leaves the hole: nothing confirms it."""
 SMALLEST_SIDE = 32
@@ -143,8 +147,16 @@ def _along_rows(picture: F32, known: Bool) -> tuple[F32, F32]:
     error = np.where(both, apart, ONE_END + np.where(has_left, left_spread, right_spread))
     length = np.where(both, to_left + to_right, 3 * np.where(has_left, to_left, to_right))
     error = cv2.GaussianBlur(np.where(none, 1e6, error).astype(np.float32), (1, 9), PROFILE)
-    weight = np.where(none, 0, 1e6 / ((error + UNLIKE) * (length + 2)))
+    # Through a beam on a wall many lines tie wall to wall; the one along the beam, with edges beside it, must win.
+    shape = np.where(both, np.minimum(_across(left), _across(right)), 0)
+    weight = np.where(none, 0, 1e6 * ((shape + PLAIN) / PLAIN) ** SALIENCE / ((error + UNLIKE) * (length + 2)))
     return np.asarray(value, np.float32), np.asarray(weight, np.float32)
+
+
+def _across(ends: F32) -> F32:
+    """Variance (all channels) of the ends of neighboring lines: how much structure runs along them."""
+    mean = cv2.GaussianBlur(ends, (1, 9), PROFILE)
+    return np.asarray(np.maximum(cv2.GaussianBlur(ends * ends, (1, 9), PROFILE) - mean * mean, 0).sum(2), np.float32)
 
 
 def _ends(picture: F32, known: Bool, at: np.ndarray, ahead: bool) -> tuple[F32, F32]:
