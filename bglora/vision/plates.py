@@ -10,18 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bglora.vision.arrays import F32, U8, Bool, grow
-from bglora.vision.background import masked_background, spread
 from bglora.vision.camera import Camera
-from bglora.vision.difference import SHIMMER
 from bglora.vision.exposure import leveled
 from bglora.vision.flow import aligned
 from bglora.vision.metrics import psnr_db
 from bglora.vision.motion import warp_mask
-from bglora.vision.recovery import GUESSED, ORIGINAL, RECOVERED, UNTRUSTED, Samples, recover
+from bglora.vision.recovery import GUESSED, ORIGINAL, RECOVERED, UNTRUSTED, Recovery, Samples, recover
+from bglora.vision.stills import StillRecovery
 
 MOVING_SOURCES = 16
 MOVING_NEAREST = 7
 TRAVELING_SOURCES = 10
+FEWEST_CHECKED = 50
+"""Pixels below which a check says nothing."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +54,12 @@ class ShotPlates:
     camera: Camera
     gains: NDArray[np.float64]
     _level: list[U8] = field(default_factory=list)
-    _restless: Bool | None = None
+    _still: StillRecovery | None = None
 
     def __post_init__(self) -> None:
         self._level = [leveled(frame, gain) for frame, gain in zip(self.frames, self.gains, strict=True)]
-        if self.camera.kind == "still" and len(self.frames) >= 3:
-            self._restless = self._find_restless()
+        if self.camera.kind == "still" and len(self.frames) >= 2:
+            self._still = StillRecovery(self._level, self.masks, self.numbers)
 
     def plate(self, k: int, use_recovery: bool = True) -> tuple[Plate, Bool]:
         """The plate of frame `k` with what could be recovered, and the hole that is left (bool (H, W))."""
@@ -69,10 +70,7 @@ class ShotPlates:
         if not use_recovery or len(self.frames) < 2:
             provenance[hole] = GUESSED
             return Plate(frame.copy(), provenance, None), hole
-        probe = withheld(hole)
-        samples = self._samples(k, hole | probe)
-        found = recover(hole, samples, self._nearest)
-        check = self._check(k, probe, samples)
+        found, check = self._recover(k, hole)
         picture = frame.copy()
         gain = self.gains[k].astype(np.float32)
         real = np.clip(np.rint(found.picture * gain), 0, 255).astype(np.uint8)
@@ -82,17 +80,21 @@ class ShotPlates:
         provenance[found.untrusted] = UNTRUSTED
         return Plate(picture, provenance, check), hole & ~found.recovered
 
-    @property
-    def _nearest(self) -> int:
-        return 15 if self.camera.kind == "still" else MOVING_NEAREST
+    def _recover(self, k: int, hole: Bool) -> tuple[Recovery, float | None]:
+        """What other frames show of the hole of frame `k`, and how well (dB) they show what it shows itself."""
+        if self._still is not None:
+            answer, truth, where = self._still.check(k)
+            good = psnr_db(answer, truth, where) if where.sum() >= FEWEST_CHECKED else None
+            return self._still.recover(k), good
+        probe = withheld(hole)
+        samples = self._samples(k, hole | probe)
+        return recover(hole, samples, MOVING_NEAREST), self._check(k, probe, samples)
 
     def _samples(self, k: int, where: Bool) -> Samples:
         """Other frames seen from frame `k`, nearest in time first."""
         order = sorted(
             (j for j in range(len(self.frames)) if j != k), key=lambda j: abs(self.numbers[j] - self.numbers[k])
         )
-        if self.camera.kind == "still":
-            return Samples([self._level[j] for j in order], [~grow(self.masks[j], 1) for j in order], self._restless)
         if self.camera.kind in ("parallax", "unknown"):
             return self._flowing(k, order[:TRAVELING_SOURCES], where)
         pictures: list[F32 | U8] = []
@@ -126,18 +128,12 @@ class ShotPlates:
 
     def _check(self, k: int, probe: Bool, samples: Samples) -> float | None:
         """PSNR (dB) of recovery on pixels that the frame itself shows, at the reference's exposure."""
-        if probe.sum() < 50:
+        if probe.sum() < FEWEST_CHECKED:
             return None
-        found = recover(probe, samples, self._nearest)
-        if found.recovered.sum() < 50:
+        found = recover(probe, samples, MOVING_NEAREST)
+        if found.recovered.sum() < FEWEST_CHECKED:
             return None
         return psnr_db(found.picture, self._level[k], found.recovered)
-
-    def _find_restless(self) -> Bool:
-        chosen = spread(len(self.frames), 24)
-        some = [self._level[k] for k in chosen]
-        free = [~grow(self.masks[k], 2) for k in chosen]
-        return grow(masked_background(some, free).deviation > SHIMMER, 2)
 
 
 def withheld(hole: Bool) -> Bool:

@@ -1,9 +1,7 @@
 """Real background from other frames of the shot, for the pixels that a mask takes away.
 
 Every answer is one of three: recovered (enough samples agree), never revealed (no sample shows it), not trusted
-(samples disagree). Samples are averaged, so that a recovered pixel carries less noise than the film; where the
-background moves by itself (water, leaves) it is taken from as few moments as possible instead, because a mean of many
-moments is mush.
+(samples disagree). Samples are averaged, so that a recovered pixel carries less noise than the film.
 """
 
 from __future__ import annotations
@@ -11,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
-from bglora.vision.arrays import F32, Bool, grow
+from bglora.vision.arrays import F32, Bool
 
 AGREE = 14.0
 """Grey levels (largest channel) within which two samples show the same."""
@@ -31,12 +28,10 @@ class Samples:
 
     Attributes:
         pictures: float32 or uint8 (H, W, 3). free: bool (H, W), valid and unmasked.
-        restless: bool (H, W), where the background moves by itself; None: nowhere.
     """
 
     pictures: Sequence[np.ndarray]
     free: Sequence[Bool]
-    restless: Bool | None = None
 
 
 @dataclass(frozen=True)
@@ -67,8 +62,6 @@ def recover(hole: Bool, samples: Samples, nearest: int = NEAREST, agree: float =
         picture[y[good], x[good]] = mean[good]
         recovered[y[good], x[good]] = True
         unseen[y[available == 0], x[available == 0]] = True
-    if samples.restless is not None:
-        _from_one_moment(picture, recovered, unseen, hole & samples.restless, samples)
     return Recovery(picture, recovered, unseen, hole & ~recovered & ~unseen)
 
 
@@ -99,22 +92,3 @@ def _largest_group(values: np.ndarray, present: np.ndarray, agree: float) -> tup
     size = group.sum(0)
     mean = (values * group[..., None]).sum(0) / np.maximum(size, 1)[:, None]
     return mean.astype(np.float32), size, present.sum(0)
-
-
-def _from_one_moment(picture: F32, recovered: Bool, unseen: Bool, where: Bool, samples: Samples) -> None:
-    """Fills each part of `where` from the nearest frame that shows nearly all of it; in place."""
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(grow(where, 1).astype(np.uint8), connectivity=8)
-    for part in range(1, count):
-        x, y, w, h = stats[part, :4]
-        box = (slice(y, y + h), slice(x, x + w))
-        open_ = (labels[box] == part) & where[box] & ~unseen[box]
-        while open_.any():
-            shares = [float((free[box] & open_).sum()) / open_.sum() for free in samples.free]
-            # Nearer frames first: 1 % of cover outweighs a step in time.
-            pick = int(np.argmax([share - 0.01 * k for k, share in enumerate(shares)]))
-            take = open_ & samples.free[pick][box]
-            if not take.any():
-                break
-            picture[box][take] = samples.pictures[pick][box][take]
-            recovered[box][take] = True
-            open_ &= ~take

@@ -1,0 +1,74 @@
+"""Recovery where the camera stands: what holds for the whole shot once, the rest near each frame in time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import cv2
+import numpy as np
+
+from bglora.vision.arrays import U8, Bool, grow
+from bglora.vision.difference import SHIMMER
+from bglora.vision.margins import reach_in
+from bglora.vision.moments import from_one_moment
+from bglora.vision.recovery import AGREE, Recovery, Samples, recover
+from bglora.vision.steady import Steady, steady
+
+NEAREST = 15
+
+
+class StillRecovery:
+    """Recovers the holes of a shot whose camera stands.
+
+    Args:
+        level: uint8 (H, W, 3) per frame, at one exposure. masks: removal masks bool (H, W).
+        numbers: frame numbers, ascending.
+    """
+
+    def __init__(self, level: Sequence[U8], masks: Sequence[Bool], numbers: Sequence[int]) -> None:
+        self._level, self._masks, self._numbers = level, masks, numbers
+        self._free = [~grow(mask, 1) for mask in masks]
+        self.holes = np.any(np.stack(masks), axis=0)
+
+    @cached_property
+    def whole(self) -> Steady:
+        """What the frames agree upon where any of them has a hole, and what its edge gives where none is free."""
+        found = steady(self._level, self._free, self.holes, AGREE)
+        return reach_in(found, self._level, self._masks, self.holes)
+
+    @cached_property
+    def restless(self) -> Bool:
+        """Where the background moves by itself, bool (H, W), within the holes."""
+        soft = cv2.GaussianBlur(cv2.dilate(self.whole.deviation, np.ones((3, 3), np.uint8)), (7, 7), 2.0)
+        return grow(soft > SHIMMER, 2) & self.holes
+
+    def recover(self, k: int) -> Recovery:
+        """Recovers the hole of frame `k`."""
+        hole, whole = self._masks[k], self.whole
+        picture = whole.picture.copy()
+        recovered = hole & whole.known
+        split = hole & ~whole.known & (whole.seen >= 2)
+        order = sorted(
+            (j for j in range(len(self._level)) if j != k), key=lambda j: abs(self._numbers[j] - self._numbers[k])
+        )
+        pictures, free = [self._level[j] for j in order], [self._free[j] for j in order]
+        moving = hole & self.restless & (whole.seen > 0)
+        split &= ~moving
+        if split.any():
+            near = recover(split, Samples(pictures, free), NEAREST)
+            picture[near.recovered] = near.picture[near.recovered]
+            recovered |= near.recovered
+        if moving.any():
+            recovered |= from_one_moment(picture, moving, self._level[k], ~grow(hole, 1), pictures, free)
+        unseen = hole & ~recovered & (whole.seen == 0)
+        return Recovery(picture, recovered, unseen, hole & ~recovered & ~unseen)
+
+    def check(self, k: int) -> tuple[np.ndarray, np.ndarray, Bool]:
+        """What the other frames say of pixels that frame `k` shows: (their answer, the frame, where)."""
+        whole = self.whole
+        where = self.holes & whole.known & ~grow(self._masks[k], 2) & ~self.restless & (whole.seen > 1)
+        own = np.where(where, whole.share, 0)[..., None]
+        frame = self._level[k].astype(np.float32)
+        others = (whole.picture - own * frame) / np.maximum(1 - own, 0.5)
+        return others, frame, where
