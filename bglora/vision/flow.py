@@ -16,32 +16,41 @@ from bglora.vision.arrays import F32, U8, Bool, grow
 
 RING = 14
 """Pixels around a hole in which alignments are compared."""
+BEND_SIGMA = 5.0
+"""Smoothness (pixels) of what may bend a homography that is right but for the lens and the pose's last tenth."""
 BACK_PX = 1.0
 """Pixels by which flow there and back may disagree."""
 
 
-def aligned(target: U8, hole: Bool, source: U8, masked: Bool, pose: NDArray[np.float64]) -> tuple[U8, Bool]:
+def aligned(
+    target: U8, hole: Bool, source: U8, masked: Bool, pose: NDArray[np.float64], bend_px: float | None = None
+) -> tuple[U8, Bool] | None:
     """A source picture in the target's coordinates, resampled once.
 
     Args:
-        target, source: uint8 RGB (H, W, 3) at one exposure. hole, masked: removal masks of the two.
+        target: uint8 RGB (H, W, 3), a frame or a part of one. hole: its removal mask.
+        source, masked: another whole frame of any size at the same exposure, and its removal mask.
         pose: homography from source pixels to target pixels.
+        bend_px: pixels by which flow may bend what the homography says; None: as many as it takes.
 
     Returns:
-        The picture uint8 (H, W, 3), and where it shows unmasked source, bool (H, W).
+        The picture uint8 (H, W, 3), and where it shows unmasked source, bool (H, W); None if they don't overlap.
     """
     height, width = hole.shape
     size = (width, height)
-    rough = cv2.warpPerspective(source, pose, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    inner = np.zeros((height, width), np.uint8)
+    inner = np.zeros(masked.shape, np.uint8)
     inner[2:-2, 2:-2] = 1
     seen = cv2.warpPerspective(inner, pose, size, flags=cv2.INTER_NEAREST) > 0
+    if not seen.any():
+        return None
+    rough = np.asarray(
+        cv2.warpPerspective(source, pose, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.uint8
+    )
     covered = cv2.warpPerspective(masked.astype(np.uint8) * 255, pose, size, flags=cv2.INTER_LINEAR) > 8
-    plain = seen & ~covered
-    flow = _flow(target, np.asarray(rough, np.uint8), grow(hole | covered, 3) | ~seen)
+    flow = _flow(target, rough, grow(hole | covered, 3) | ~seen, bend_px)
     ys, xs = np.mgrid[0:height, 0:width].astype(np.float32)
-    ring = grow(hole, RING) & ~grow(hole, 3) & plain
-    if _fits(target, np.asarray(rough, np.uint8), flow, ring):
+    ring = grow(hole, RING) & ~grow(hole, 3) & seen & ~covered
+    if bend_px is None and _fits(target, rough, flow, ring):
         flow[:] = 0
     points = np.stack([xs + flow[..., 0], ys + flow[..., 1]], 2).reshape(1, -1, 2)
     at = cv2.perspectiveTransform(points, np.linalg.inv(pose)).reshape(height, width, 2).astype(np.float32)
@@ -61,7 +70,7 @@ def _fits(target: U8, rough: U8, flow: F32, ring: Bool) -> bool:
     return plain <= 1.4 * moved + 1.0
 
 
-def _flow(target: U8, other: U8, unknown: Bool) -> F32:
+def _flow(target: U8, other: U8, unknown: Bool, bend_px: float | None) -> F32:
     a, b = (np.asarray(cv2.cvtColor(p, cv2.COLOR_RGB2GRAY), np.uint8) for p in (target, other))
     there = _dis().calc(a, b, None)
     back = _dis().calc(b, a, None)
@@ -71,7 +80,10 @@ def _flow(target: U8, other: U8, unknown: Bool) -> F32:
         back, xs + there[..., 0], ys + there[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
     wrong = np.hypot(*np.moveaxis(there + returned, 2, 0)) > BACK_PX
-    return carried(there, ~(unknown | wrong))
+    if bend_px is None:
+        return carried(there, ~(unknown | wrong))
+    wrong |= np.hypot(there[..., 0], there[..., 1]) > bend_px
+    return np.asarray(cv2.GaussianBlur(carried(there, ~(unknown | wrong)), (0, 0), BEND_SIGMA), np.float32)
 
 
 @cache

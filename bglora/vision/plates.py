@@ -9,21 +9,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from bglora.vision.arrays import F32, U8, Bool, grow
+from bglora.vision.arrays import U8, Bool, grow
 from bglora.vision.camera import Camera
 from bglora.vision.exposure import leveled
-from bglora.vision.flow import aligned
 from bglora.vision.metrics import psnr_db
-from bglora.vision.motion import warp_mask
-from bglora.vision.recovery import GUESSED, ORIGINAL, RECOVERED, UNTRUSTED, Recovery, Samples, recover
+from bglora.vision.moving import FEWEST_CHECKED, MovingRecovery
+from bglora.vision.recovery import GUESSED, ORIGINAL, RECOVERED, UNTRUSTED, Recovery
 from bglora.vision.stills import StillRecovery
-
-MOVING_SOURCES = 16
-MOVING_NEAREST = 7
-TRAVELING_SOURCES = 10
-FEWEST_CHECKED = 50
-"""Pixels below which a check says nothing."""
-
 
 @dataclass(frozen=True)
 class Plate:
@@ -53,11 +45,13 @@ class ShotPlates:
     masks: Sequence[Bool]
     camera: Camera
     gains: NDArray[np.float64]
-    _level: list[U8] = field(default_factory=list)
-    _still: StillRecovery | None = None
+    _level: list[U8] = field(default_factory=list, init=False)
+    _still: StillRecovery | None = field(default=None, init=False)
+    _moving: MovingRecovery = field(init=False)
 
     def __post_init__(self) -> None:
         self._level = [leveled(frame, gain) for frame, gain in zip(self.frames, self.gains, strict=True)]
+        self._moving = MovingRecovery(self._level, self.masks, self.numbers, self.camera)
         if self.camera.kind == "still" and len(self.frames) >= 2:
             self._still = StillRecovery(self._level, self.masks, self.numbers)
 
@@ -86,54 +80,7 @@ class ShotPlates:
             answer, truth, where = self._still.check(k)
             good = psnr_db(answer, truth, where) if where.sum() >= FEWEST_CHECKED else None
             return self._still.recover(k), good
-        probe = withheld(hole)
-        samples = self._samples(k, hole | probe)
-        return recover(hole, samples, MOVING_NEAREST), self._check(k, probe, samples)
-
-    def _samples(self, k: int, where: Bool) -> Samples:
-        """Other frames seen from frame `k`, nearest in time first."""
-        order = sorted(
-            (j for j in range(len(self.frames)) if j != k), key=lambda j: abs(self.numbers[j] - self.numbers[k])
-        )
-        if self.camera.kind in ("parallax", "unknown"):
-            return self._flowing(k, order[:TRAVELING_SOURCES], where)
-        pictures: list[F32 | U8] = []
-        free: list[Bool] = []
-        height, width = where.shape
-        for j in order:
-            if len(pictures) == MOVING_SOURCES:
-                break
-            pose = self.camera.between(j, k)
-            inner = np.zeros((height, width), np.uint8)
-            inner[3:-3, 3:-3] = 1
-            valid = cv2.warpPerspective(inner, pose, (width, height), flags=cv2.INTER_NEAREST) > 0
-            unmasked = valid & ~warp_mask(grow(self.masks[j], 2), pose)
-            if not (unmasked & where).any():
-                continue
-            warped = cv2.warpPerspective(
-                self._level[j], pose, (width, height), flags=cv2.INTER_LANCZOS4, borderMode=cv2.BORDER_REPLICATE
-            )
-            pictures.append(np.asarray(warped, np.uint8))
-            free.append(unmasked)
-        return Samples(pictures, free)
-
-    def _flowing(self, k: int, order: Sequence[int], where: Bool) -> Samples:
-        """Other frames brought into frame `k` by flow."""
-        views = [
-            aligned(self._level[k], self.masks[k], self._level[j], self.masks[j], self.camera.between(j, k))
-            for j in order
-        ]
-        useful = [(picture, free) for picture, free in views if (free & where).any()]
-        return Samples([picture for picture, _ in useful], [free for _, free in useful])
-
-    def _check(self, k: int, probe: Bool, samples: Samples) -> float | None:
-        """PSNR (dB) of recovery on pixels that the frame itself shows, at the reference's exposure."""
-        if probe.sum() < FEWEST_CHECKED:
-            return None
-        found = recover(probe, samples, MOVING_NEAREST)
-        if found.recovered.sum() < FEWEST_CHECKED:
-            return None
-        return psnr_db(found.picture, self._level[k], found.recovered)
+        return self._moving.recover(k, withheld(hole))
 
 
 def withheld(hole: Bool) -> Bool:

@@ -44,11 +44,14 @@ class Recovery:
     untrusted: Bool
 
 
-def recover(hole: Bool, samples: Samples, nearest: int = NEAREST, agree: float = AGREE) -> Recovery:
+def recover(hole: Bool, samples: Samples, nearest: int = NEAREST, agree: float | F32 = AGREE) -> Recovery:
     """Recovers the pixels of `hole` from the samples.
 
     A pixel is recovered from the largest group of its `nearest` free samples that agree, if that has at least two
     members and at least half of them. A single sample is not trusted.
+
+    Args:
+        agree: grey levels within which two samples agree, one number or per pixel (H, W).
     """
     height, width = hole.shape
     picture = np.zeros((height, width, 3), np.float32)
@@ -57,7 +60,7 @@ def recover(hole: Bool, samples: Samples, nearest: int = NEAREST, agree: float =
     for start in range(0, len(ys), CHUNK):
         y, x = ys[start : start + CHUNK], xs[start : start + CHUNK]
         values, present = _gather(samples, y, x, nearest)
-        mean, size, available = _largest_group(values, present, agree)
+        mean, size, available = _largest_group(values, present, agree if isinstance(agree, float) else agree[y, x])
         good = (size >= 2) & (2 * size >= available)
         picture[y[good], x[good]] = mean[good]
         recovered[y[good], x[good]] = True
@@ -76,7 +79,7 @@ def _gather(samples: Samples, y: np.ndarray, x: np.ndarray, nearest: int) -> tup
     return values, np.arange(nearest)[:, None] < count[None]
 
 
-def _largest_group(values: np.ndarray, present: np.ndarray, agree: float) -> tuple[F32, np.ndarray, np.ndarray]:
+def _largest_group(values: np.ndarray, present: np.ndarray, agree: float | F32) -> tuple[F32, np.ndarray, np.ndarray]:
     """Mean (P, 3) and size (P,) of the largest group around one sample; number of samples (P,)."""
     total = len(values)
     votes = np.zeros(present.shape, np.int16)
