@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from bglora.vision.arrays import F32, U8, Bool, grow, largest_channel
+from bglora.vision.arrays import F32, U8, Bool, gray, grow, largest_channel
 from bglora.vision.camera import Camera
 from bglora.vision.flow import aligned
 from bglora.vision.metrics import psnr_db
@@ -29,10 +29,14 @@ BEND_PX = {"pan": 1.5}
 """Pixels by which flow may correct the homography; a camera that travels: as many as it takes."""
 EDGE_SLOPE = {"pan": 0.35}
 """Share of a pixel's local range that samples may differ by: edges fall between pixels differently in every frame."""
+MOST_SPREAD = {"pan": 18.0, "parallax": 9.0, "unknown": 9.0}
+"""Grey levels by which all samples may lie off the answer; where a camera travels that is how wrong flow shows."""
 RING = 14
 FEWEST_CHECKED = 50
 """Pixels below which a check says nothing."""
 MOST_SHARPENING = 1.2
+SHARPNESS = 0.85
+"""Energy of the second derivative to reach, as a share of what the frame has around the hole: the rest is noise."""
 
 Box = tuple[slice, slice]
 
@@ -69,7 +73,7 @@ class MovingRecovery:
             return Recovery(np.zeros((*hole.shape, 3), np.float32), nothing, hole, nothing), None
         kind = self.camera.kind
         tolerance = _tolerance(samples, EDGE_SLOPE.get(kind, 0.0))
-        found = recover(inside | probe[box], samples, NEAREST[kind], tolerance)
+        found = recover(inside | probe[box], samples, NEAREST[kind], tolerance, MOST_SPREAD[kind])
         picture = _sharpened(found, target, inside, samples)
         checked = found.recovered & probe[box]
         good = psnr_db(picture, target, checked) if checked.sum() >= FEWEST_CHECKED else None
@@ -127,11 +131,17 @@ def _sharpened(found: Recovery, target: U8, hole: Bool, samples: Samples) -> F32
     if ring.sum() < FEWEST_CHECKED:
         return whole
     lost = mean - cv2.GaussianBlur(mean, (0, 0), 1.0)
-    error = (target.astype(np.float32) - mean)[ring]
-    energy = float((lost[ring] ** 2).sum())
-    strength = float((error * lost[ring]).sum()) / max(energy, 1.0)
-    strength = min(max(strength, 0.0), MOST_SHARPENING)
+    strength = _strength(*(cv2.Laplacian(gray(p), cv2.CV_32F)[ring] for p in (mean, lost, target)))
     return whole + strength * (whole - cv2.GaussianBlur(whole, (0, 0), 1.0))
+
+
+def _strength(soft: F32, lost: F32, sharp: F32) -> float:
+    """How much of `lost` must be added to `soft` for `SHARPNESS` of the energy of `sharp` (all (N,) Laplacians)."""
+    a, b, c = (float((p * q).sum()) for p, q in ((lost, lost), (soft, lost), (soft, soft)))
+    missing = SHARPNESS * float((sharp * sharp).sum()) - c
+    if missing <= 0 or a <= 0:
+        return 0.0
+    return min((np.sqrt(b * b + a * missing) - b) / a, MOST_SHARPENING)
 
 
 def _mean(samples: Samples) -> tuple[F32, Bool]:

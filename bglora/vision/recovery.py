@@ -44,7 +44,13 @@ class Recovery:
     untrusted: Bool
 
 
-def recover(hole: Bool, samples: Samples, nearest: int = NEAREST, agree: float | F32 = AGREE) -> Recovery:
+def recover(
+    hole: Bool,
+    samples: Samples,
+    nearest: int = NEAREST,
+    agree: float | F32 = AGREE,
+    most_spread: float = np.inf,
+) -> Recovery:
     """Recovers the pixels of `hole` from the samples.
 
     A pixel is recovered from the largest group of its `nearest` free samples that agree, if that has at least two
@@ -52,6 +58,8 @@ def recover(hole: Bool, samples: Samples, nearest: int = NEAREST, agree: float |
 
     Args:
         agree: grey levels within which two samples agree, one number or per pixel (H, W).
+        most_spread: grey levels (root mean square, largest channel) by which all samples, also those outside the
+            group, may lie off its mean: what the geometry of the views leaves open shows there.
     """
     height, width = hole.shape
     picture = np.zeros((height, width, 3), np.float32)
@@ -62,6 +70,8 @@ def recover(hole: Bool, samples: Samples, nearest: int = NEAREST, agree: float |
         values, present = _gather(samples, y, x, nearest)
         mean, size, available = _largest_group(values, present, agree if isinstance(agree, float) else agree[y, x])
         good = (size >= 2) & (2 * size >= available)
+        if np.isfinite(most_spread):
+            good &= _spread(values, present, mean) <= most_spread
         picture[y[good], x[good]] = mean[good]
         recovered[y[good], x[good]] = True
         unseen[y[available == 0], x[available == 0]] = True
@@ -95,3 +105,9 @@ def _largest_group(values: np.ndarray, present: np.ndarray, agree: float | F32) 
     size = group.sum(0)
     mean = (values * group[..., None]).sum(0) / np.maximum(size, 1)[:, None]
     return mean.astype(np.float32), size, present.sum(0)
+
+
+def _spread(values: np.ndarray, present: np.ndarray, mean: F32) -> np.ndarray:
+    """Root mean square (P,) of the largest channel by which the samples (K, P, 3) lie off the mean (P, 3)."""
+    square = (values - mean[None]) ** 2 * present[..., None]
+    return np.asarray(np.sqrt((square.sum(0) / np.maximum(present.sum(0), 1)[:, None]).max(1)))
