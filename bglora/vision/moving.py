@@ -86,6 +86,7 @@ class MovingRecovery:
             (j for j in range(len(self.level)) if j != k), key=lambda j: abs(self.numbers[j] - self.numbers[k])
         )
         move = np.array([[1, 0, -box[1].start], [0, 1, -box[0].start], [0, 0, 1]], np.float64)
+        target, hole = self.level[k][box], self.masks[k][box]
         pictures: list[U8] = []
         free: list[Bool] = []
         seen = np.zeros(where.shape, np.uint8)
@@ -94,7 +95,7 @@ class MovingRecovery:
             if not lacking.any() or len(pictures) >= 2 * SOURCES[kind]:
                 break
             pose = move @ self.camera.between(j, k)
-            view = aligned(self.level[k][box], self.masks[k][box], self.level[j], self.masks[j], pose, BEND_PX.get(kind))
+            view = aligned(target, hole, self.level[j], self.masks[j], pose, BEND_PX.get(kind))
             if view is None or not (view[1] & lacking).any():
                 continue
             pictures.append(view[0])
@@ -151,7 +152,7 @@ def _mean(samples: Samples) -> tuple[F32, Bool]:
     for picture, free in zip(samples.pictures, samples.free, strict=True):
         cv2.accumulate(np.ascontiguousarray(picture), total, mask=free.astype(np.uint8))
         count += free
-    return total / np.maximum(count, 1)[..., None], np.asarray(count >= 2)
+    return np.asarray(total / np.maximum(count, 1)[..., None], np.float32), np.asarray(count >= 2)
 
 
 def _in_whole(found: Recovery, picture: F32, hole: Bool, box: Box, shape: tuple[int, ...]) -> Recovery:

@@ -17,6 +17,7 @@ from bglora.vision.moving import FEWEST_CHECKED, MovingRecovery
 from bglora.vision.recovery import GUESSED, ORIGINAL, RECOVERED, UNTRUSTED, Recovery
 from bglora.vision.stills import StillRecovery
 
+
 @dataclass(frozen=True)
 class Plate:
     """A plate before and after filling.
