@@ -1,39 +1,58 @@
-"""Backgrounds that move by themselves (water, leaves): pixels from one coherent moment, not the mean of many.
+"""Backgrounds that move by themselves (water, leaves): pixels of few coherent moments, not the mean of many.
 
-The moment is the one that fits best around the hole: waves and swaying plants come back to nearly the same place, and
-a moment that fits at the ring leaves no seam. What is left of a difference there is carried softly into the hole.
+How fast a background changes decides which. Plants that sway are nearly the same one frame later: every pixel comes
+from the moment nearest in time that shows it, and neighbors from neighboring moments fit together. Ripples are never
+the same again: there one moment that shows the whole part is as good as any, and it has no seams inside. Both are
+weighed by the change that the shot itself shows over each lag of time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from bglora.vision.arrays import F32, U8, Bool, grow
 from bglora.vision.flow import carried
 
 RING = 10
 """Pixels around a part of the hole in which moments are compared."""
-FEWEST_RING = 30
-COVER_LEVELS = 24.0
-"""Grey levels of misfit that a moment may have more if it shows all of a part instead of nothing of it."""
-STEP_LEVELS = 0.05
-"""Grey levels of misfit that one step in time counts: between equal moments the nearer one."""
+FEWEST = 30
+"""Pixels below which a comparison says nothing."""
+SEAM_PX = 3.0
+"""Width in pixels of what is seen as a seam."""
+PAIRS, LONGEST = 5, 12
+"""Pairs of frames that are compared per lag, and the longest lag (frames)."""
 SOFT_LEVELS = 12.0
 """Grey levels by which a moment is shifted at most to meet what is around the hole."""
 
 
-def from_one_moment(
-    picture: F32, where: Bool, target: U8, known: Bool, pictures: Sequence[U8], free: Sequence[Bool]
-) -> Bool:
-    """Fills each part of `where` from as few moments as possible; in place.
+@dataclass(frozen=True)
+class Moment:
+    """Another frame at the same exposure.
+
+    Attributes:
+        picture: uint8 (H, W, 3). free: bool (H, W), where it shows background. offset: frames of time to it, negative before.
+    """
+
+    picture: U8
+    free: Bool
+    offset: int
+
+    def part(self, box: tuple[slice, slice]) -> Moment:
+        """The moment within a box."""
+        return Moment(self.picture[box], self.free[box], self.offset)
+
+
+def from_moments(picture: F32, where: Bool, target: U8, known: Bool, moments: Sequence[Moment]) -> Bool:
+    """Fills each part of `where` from few moments; in place.
 
     Args:
         picture: float32 (H, W, 3), written where the result is True. where: bool (H, W), what to fill.
-        target: uint8 (H, W, 3), the frame, true where `known`.
-        pictures, free: the other frames at the same exposure, nearest in time first, and where they show background.
+        target: uint8 (H, W, 3), the frame, true where `known`. moments: the other frames, nearest in time first.
 
     Returns:
         Where a moment was found, bool (H, W).
@@ -43,39 +62,78 @@ def from_one_moment(
     height, width = where.shape
     for part in range(1, count):
         x, y, w, h = (int(v) for v in stats[part, :4])
-        box = (
-            slice(max(0, y - RING), min(height, y + h + RING)),
-            slice(max(0, x - RING), min(width, x + w + RING)),
-        )
-        left = (labels[box] == part) & where[box]
-        ring = grow(left, RING) & known[box] & ~grow(left, 1)
-        while left.any():
-            pick = _best(left, ring, target[box], [p[box] for p in pictures], [f[box] for f in free])
-            if pick is None:
-                break
-            take = left & free[pick][box]
-            shift = _shift(target[box], pictures[pick][box], ring & free[pick][box])
-            picture[box][take] = (pictures[pick][box] + shift)[take]
-            filled[box] |= take
-            left &= ~take
+        box = (slice(max(0, y - RING), min(height, y + h + RING)), slice(max(0, x - RING), min(width, x + w + RING)))
+        here = (labels[box] == part) & where[box]
+        if not here.any():
+            continue
+        choice = _choose(here, [moment.part(box) for moment in moments])
+        ring = grow(here, RING) & known[box] & ~grow(here, 1)
+        for index in np.unique(choice[here]):
+            if index >= 0:
+                take, moment = here & (choice == index), moments[index].part(box)
+                shift = _shift(target[box], moment.picture, ring & moment.free)
+                picture[box][take] = (moment.picture + shift)[take]
+        filled[box] |= here & (choice >= 0)
     return filled
 
 
-def _best(left: Bool, ring: Bool, target: U8, pictures: Sequence[U8], free: Sequence[Bool]) -> int | None:
-    """The moment that shows most of `left` and fits best in the ring; None if none shows anything."""
-    costs = []
-    for step, (picture, shown) in enumerate(zip(pictures, free, strict=True)):
-        cover = float((shown & left).sum()) / float(left.sum())
-        near = ring & shown
-        misfit = float(cv2.absdiff(target, picture)[near].mean()) if near.sum() >= FEWEST_RING else COVER_LEVELS
-        costs.append(misfit + COVER_LEVELS * (1 - cover) + STEP_LEVELS * step if cover > 0 else np.inf)
-    pick = int(np.argmin(costs)) if costs else 0
-    return pick if costs and np.isfinite(costs[pick]) else None
+def _choose(here: Bool, moments: Sequence[Moment]) -> NDArray[np.int16]:
+    """The index of the moment for each pixel of `here`, -1 where none shows it: int16 (H, W)."""
+    change = _change(here, moments)
+    ways = [_nearest(here, moments), _fewest(here, moments)]
+    return min(ways, key=lambda choice: _cost(choice, here, moments, change))
+
+
+def _nearest(here: Bool, moments: Sequence[Moment]) -> NDArray[np.int16]:
+    choice = np.full(here.shape, -1, np.int16)
+    for index, moment in enumerate(moments):
+        choice[here & moment.free & (choice < 0)] = index
+    return choice
+
+
+def _fewest(here: Bool, moments: Sequence[Moment]) -> NDArray[np.int16]:
+    """As few moments as possible; among those that show nearly as much the nearest."""
+    choice, left = np.full(here.shape, -1, np.int16), here.copy()
+    while left.any():
+        shown = np.array([int((moment.free & left).sum()) for moment in moments])
+        if not len(shown) or shown.max() == 0:
+            break
+        index = int(np.argmax(shown >= 0.99 * shown.max()))
+        take = left & moments[index].free
+        choice[take] = index
+        left &= ~take
+    return choice
+
+
+def _change(here: Bool, moments: Sequence[Moment]) -> F32:
+    """Grey levels by which `here` differs over each lag of time, 0 to `LONGEST`, never less than over a shorter one."""
+    out = np.zeros(LONGEST + 1, np.float32)
+    for lag in range(1, LONGEST + 1):
+        pairs = [(a, b) for a in moments for b in moments if b.offset - a.offset == lag]
+        levels: list[float] = []
+        for a, b in pairs:
+            both = here & a.free & b.free
+            if len(levels) < PAIRS and both.sum() >= FEWEST:
+                levels.append(float(cv2.absdiff(a.picture, b.picture)[both].mean()))
+        out[lag] = max(float(out[lag - 1]), float(np.median(levels)) if levels else 0.0)
+    return out
+
+
+def _cost(choice: NDArray[np.int16], here: Bool, moments: Sequence[Moment], change: F32) -> float:
+    """Expected grey levels of error, summed over the pixels of `here` and over the seams between moments."""
+    offsets = np.array([*(moment.offset for moment in moments), 0])
+    shown = here & (choice >= 0)
+    error = change[np.minimum(np.abs(offsets[choice[shown]]), LONGEST)].sum()
+    for a, b in ((np.s_[1:, :], np.s_[:-1, :]), (np.s_[:, 1:], np.s_[:, :-1])):
+        seam = shown[a] & shown[b] & (choice[a] != choice[b])
+        apart = np.abs(offsets[choice[a][seam]] - offsets[choice[b][seam]])
+        error += SEAM_PX * change[np.minimum(apart, LONGEST)].sum()
+    return float(error)
 
 
 def _shift(target: U8, picture: U8, ring: Bool) -> F32:
     """The low-frequency difference to the target around the hole, carried into it: float32 (H, W, 3)."""
-    if ring.sum() < FEWEST_RING:
+    if ring.sum() < FEWEST:
         return np.zeros(target.shape, np.float32)
     difference = cv2.subtract(target, picture, dtype=cv2.CV_32F)
     soft = carried(cv2.GaussianBlur(carried(difference, ring), (0, 0), 4.0), ring)

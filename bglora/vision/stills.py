@@ -11,7 +11,7 @@ import numpy as np
 from bglora.vision.arrays import U8, Bool, grow
 from bglora.vision.difference import SHIMMER
 from bglora.vision.margins import reach_in
-from bglora.vision.moments import from_one_moment
+from bglora.vision.moments import Moment, from_moments
 from bglora.vision.recovery import AGREE, Recovery, Samples, recover
 from bglora.vision.steady import Steady, steady
 
@@ -60,7 +60,9 @@ class StillRecovery:
             picture[near.recovered] = near.picture[near.recovered]
             recovered |= near.recovered
         if moving.any():
-            recovered |= from_one_moment(picture, moving, self._level[k], ~grow(hole, 1), pictures, free)
+            now = self._numbers[k]
+            moments = [Moment(self._level[j], self._free[j], self._numbers[j] - now) for j in order]
+            recovered |= from_moments(picture, moving, self._level[k], ~grow(hole, 1), moments)
         unseen = hole & ~recovered & (whole.seen == 0)
         return Recovery(picture, recovered, unseen, hole & ~recovered & ~unseen)
 
