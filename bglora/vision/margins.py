@@ -17,10 +17,12 @@ from bglora.vision.arrays import U8, Bool, disk, shrink
 from bglora.vision.recovery import AGREE
 from bglora.vision.steady import Steady, steady
 
-MARGIN = 2
+MARGIN = 3
 """Pixels by which removal masks are wider than what they remove."""
 RANGE_LEVELS = 8.0
 """Grey levels by which a pixel may leave the range of its trusted neighbors."""
+OUTSIDE = 5
+"""Frames whose median is the picture outside all masks."""
 NEIGHBORS = 2
 """Radius in pixels of the neighborhood that must be trusted already."""
 
@@ -35,22 +37,36 @@ def reach_in(found: Steady, pictures: Sequence[U8], masks: Sequence[Bool], holes
     missing = holes & ~found.known & (found.seen < 2)
     if not missing.any():
         return found
-    outside = np.median(np.stack([p for p in pictures[:: max(1, len(pictures) // 5)]]), axis=0).astype(np.float32)
-    picture = np.where(holes[..., None], found.picture, outside)
-    known, seen, share = found.known.copy(), found.seen.copy(), found.share.copy()
-    for depth in range(MARGIN + 1):
+    picture, known = found.picture.copy(), found.known.copy()
+    seen, share = found.seen.copy(), found.share.copy()
+    box = _around(missing, MARGIN + NEIGHBORS + 1)
+    outside = np.median([p[box] for p in pictures[:: max(1, len(pictures) // OUTSIDE)]], axis=0)
+    frame = np.where(holes[box][..., None], picture[box], outside).astype(np.float32)
+    inner = [mask[box] for mask in masks]
+    for _ in range(MARGIN + 1):
+        open_ = missing[box]
+        more = steady([p[box] for p in pictures], [~mask for mask in inner], open_, AGREE)
+        candidate = open_ & (more.seen > 0)
+        frame[candidate] = more.picture[candidate]
+        good = candidate & _goes_on(frame, known[box] | ~holes[box], candidate)
+        known[box] |= good
+        seen[box][good] = more.seen[good]
+        share[box][good] = more.share[good]
+        missing[box] &= ~good
         if not missing.any():
             break
-        inner = [~shrink(mask, depth) for mask in masks]
-        more = steady(pictures, inner, missing, AGREE)
-        candidate = missing & (more.seen > 0)
-        picture[candidate] = more.picture[candidate]
-        good = candidate & _goes_on(picture, known | ~holes, candidate)
-        known |= good
-        seen[good] = np.maximum(more.seen[good], 1)
-        share[good] = more.share[good]
-        missing &= ~good
+        inner = [shrink(mask, 1) for mask in inner]
+    picture[box][known[box]] = frame[known[box]]
     return replace(found, picture=picture, known=known, seen=seen, share=share)
+
+
+def _around(where: Bool, pixels: int) -> tuple[slice, slice]:
+    """The bounding box of `where`, wider by some pixels on each side, within the picture."""
+    ys, xs = np.nonzero(where)
+    return (
+        slice(max(0, int(ys.min()) - pixels), int(ys.max()) + pixels + 1),
+        slice(max(0, int(xs.min()) - pixels), int(xs.max()) + pixels + 1),
+    )
 
 
 def _goes_on(picture: np.ndarray, trusted: Bool, candidate: Bool) -> Bool:

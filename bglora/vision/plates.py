@@ -78,8 +78,8 @@ class ShotPlates:
     def _recover(self, k: int, hole: Bool) -> tuple[Recovery, float | None]:
         """What other frames show of the hole of frame `k`, and how well (dB) they show what it shows itself."""
         if self._still is not None:
-            answer, truth, where = self._still.check(k)
-            good = psnr_db(answer, truth, where) if where.sum() >= FEWEST_CHECKED else None
+            answer, truth = self._still.check(k)
+            good = psnr_db(answer, truth) if len(truth) >= FEWEST_CHECKED else None
             return self._still.recover(k), good
         return self._moving.recover(k, withheld(hole))
 

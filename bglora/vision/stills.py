@@ -8,7 +8,7 @@ from functools import cached_property
 import cv2
 import numpy as np
 
-from bglora.vision.arrays import U8, Bool, grow
+from bglora.vision.arrays import F32, U8, Bool, grow, without_specks
 from bglora.vision.difference import SHIMMER
 from bglora.vision.margins import reach_in
 from bglora.vision.moments import Moment, from_moments
@@ -16,6 +16,8 @@ from bglora.vision.recovery import AGREE, Recovery, Samples, recover
 from bglora.vision.steady import Steady, steady
 
 NEAREST = 15
+SPECK = 40
+"""Restless spots of fewer pixels are noise, or too small for waves to be seen in them."""
 
 
 class StillRecovery:
@@ -53,7 +55,7 @@ class StillRecovery:
             (j for j in range(len(self._level)) if j != k), key=lambda j: abs(self._numbers[j] - self._numbers[k])
         )
         pictures, free = [self._level[j] for j in order], [self._free[j] for j in order]
-        moving = hole & self.restless & (whole.seen > 0)
+        moving = without_specks(hole & self.restless & (whole.seen > 0), SPECK)
         split &= ~moving
         if split.any():
             near = recover(split, Samples(pictures, free), NEAREST)
@@ -66,11 +68,14 @@ class StillRecovery:
         unseen = hole & ~recovered & (whole.seen == 0)
         return Recovery(picture, recovered, unseen, hole & ~recovered & ~unseen)
 
-    def check(self, k: int) -> tuple[np.ndarray, np.ndarray, Bool]:
-        """What the other frames say of pixels that frame `k` shows: (their answer, the frame, where)."""
+    def check(self, k: int) -> tuple[F32, U8]:
+        """What the other frames say of pixels that frame `k` shows, too: their answer and the frame's, both (P, 3)."""
         whole = self.whole
-        where = self.holes & whole.known & ~grow(self._masks[k], 2) & ~self.restless & (whole.seen > 1)
-        own = np.where(where, whole.share, 0)[..., None]
-        frame = self._level[k].astype(np.float32)
-        others = (whole.picture - own * frame) / np.maximum(1 - own, 0.5)
-        return others, frame, where
+        where = self._checkable & ~grow(self._masks[k], 2)
+        frame = self._level[k][where]
+        own = whole.share[where][:, None]
+        return (whole.picture[where] - own * frame) / np.maximum(1 - own, 0.5), frame
+
+    @cached_property
+    def _checkable(self) -> Bool:
+        return self.holes & self.whole.known & ~self.restless & (self.whole.seen > 1)
