@@ -22,8 +22,10 @@ RING = 10
 """Pixels around a part of the hole in which moments are compared."""
 FEWEST = 30
 """Pixels below which a comparison says nothing."""
-SEAM_PX = 3.0
-"""Width in pixels of what is seen as a seam."""
+SEAM_PX, SEAM_SIGMA = 3.0, 1.0
+"""Width in pixels of what is seen as a seam, and how softly moments are blended there."""
+NEARLY = 0.95
+"""Moments that show at least this share of what the best one shows compete by how well they fit."""
 PAIRS, LONGEST = 5, 12
 """Pairs of frames that are compared per lag, and the longest lag (frames)."""
 SOFT_LEVELS = 12.0
@@ -35,7 +37,8 @@ class Moment:
     """Another frame at the same exposure.
 
     Attributes:
-        picture: uint8 (H, W, 3). free: bool (H, W), where it shows background. offset: frames of time to it, negative before.
+        picture: uint8 (H, W, 3). free: bool (H, W), where it shows background.
+        offset: frames of time to it, negative before.
     """
 
     picture: U8
@@ -66,21 +69,33 @@ def from_moments(picture: F32, where: Bool, target: U8, known: Bool, moments: Se
         here = (labels[box] == part) & where[box]
         if not here.any():
             continue
-        choice = _choose(here, [moment.part(box) for moment in moments])
         ring = grow(here, RING) & known[box] & ~grow(here, 1)
-        for index in np.unique(choice[here]):
-            if index >= 0:
-                take, moment = here & (choice == index), moments[index].part(box)
-                shift = _shift(target[box], moment.picture, ring & moment.free)
-                picture[box][take] = (moment.picture + shift)[take]
-        filled[box] |= here & (choice >= 0)
+        local = [moment.part(box) for moment in moments]
+        choice = _choose(here, ring, target[box], local)
+        shown = here & (choice >= 0)
+        picture[box][shown] = _blended(choice, shown, ring, target[box], [moment.part(box) for moment in moments])[
+            shown
+        ]
+        filled[box] |= shown
     return filled
 
 
-def _choose(here: Bool, moments: Sequence[Moment]) -> NDArray[np.int16]:
+def _blended(choice: NDArray[np.int16], shown: Bool, ring: Bool, target: U8, moments: Sequence[Moment]) -> F32:
+    """The chosen moments in one picture (H, W, 3), the seams between them softened where both show the background."""
+    total = np.zeros(target.shape, np.float32)
+    weights = np.full(choice.shape, 1e-6, np.float32)
+    for index in np.unique(choice[shown]):
+        moment, take = moments[index], shown & (choice == index)
+        weight = cv2.GaussianBlur(take.astype(np.float32), (0, 0), SEAM_SIGMA) * moment.free
+        total += weight[..., None] * (moment.picture + _shift(target, moment.picture, ring & moment.free))
+        weights += weight
+    return np.asarray(total / weights[..., None], np.float32)
+
+
+def _choose(here: Bool, ring: Bool, target: U8, moments: Sequence[Moment]) -> NDArray[np.int16]:
     """The index of the moment for each pixel of `here`, -1 where none shows it: int16 (H, W)."""
     change = _change(here, moments)
-    ways = [_nearest(here, moments), _fewest(here, moments)]
+    ways = [_nearest(here, moments), _fewest(here, ring, target, moments)]
     return min(ways, key=lambda choice: _cost(choice, here, moments, change))
 
 
@@ -91,30 +106,39 @@ def _nearest(here: Bool, moments: Sequence[Moment]) -> NDArray[np.int16]:
     return choice
 
 
-def _fewest(here: Bool, moments: Sequence[Moment]) -> NDArray[np.int16]:
-    """As few moments as possible; among those that show nearly as much the nearest."""
+def _fewest(here: Bool, ring: Bool, target: U8, moments: Sequence[Moment]) -> NDArray[np.int16]:
+    """As few moments as possible; among those that show nearly as much the one that fits best around the hole."""
     choice, left = np.full(here.shape, -1, np.int16), here.copy()
+    misfit = [_misfit(target, moment, ring) for moment in moments]
     while left.any():
         shown = np.array([int((moment.free & left).sum()) for moment in moments])
         if not len(shown) or shown.max() == 0:
             break
-        index = int(np.argmax(shown >= 0.99 * shown.max()))
+        nearly = (k for k in range(len(moments)) if shown[k] >= NEARLY * shown.max())
+        index = min(nearly, key=lambda k: misfit[k])
         take = left & moments[index].free
         choice[take] = index
         left &= ~take
     return choice
 
 
+def _misfit(target: U8, moment: Moment, ring: Bool) -> float:
+    """Grey levels by which a moment differs from the frame around the hole; infinite where it shows too little."""
+    shared = ring & moment.free
+    return float(cv2.absdiff(target, moment.picture)[shared].mean()) if shared.sum() >= FEWEST else float("inf")
+
+
 def _change(here: Bool, moments: Sequence[Moment]) -> F32:
     """Grey levels by which `here` differs over each lag of time, 0 to `LONGEST`, never less than over a shorter one."""
     out = np.zeros(LONGEST + 1, np.float32)
     for lag in range(1, LONGEST + 1):
-        pairs = [(a, b) for a in moments for b in moments if b.offset - a.offset == lag]
         levels: list[float] = []
-        for a, b in pairs:
+        for a, b in ((a, b) for a in moments for b in moments if b.offset - a.offset == lag):
             both = here & a.free & b.free
-            if len(levels) < PAIRS and both.sum() >= FEWEST:
+            if both.sum() >= FEWEST:
                 levels.append(float(cv2.absdiff(a.picture, b.picture)[both].mean()))
+            if len(levels) == PAIRS:
+                break
         out[lag] = max(float(out[lag - 1]), float(np.median(levels)) if levels else 0.0)
     return out
 

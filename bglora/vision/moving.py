@@ -15,6 +15,7 @@ import numpy as np
 
 from bglora.vision.arrays import F32, U8, Bool, gray, grow, largest_channel
 from bglora.vision.camera import Camera
+from bglora.vision.exposure import matched
 from bglora.vision.flow import aligned
 from bglora.vision.metrics import psnr_db
 from bglora.vision.recovery import AGREE, Recovery, Samples, recover
@@ -87,6 +88,7 @@ class MovingRecovery:
         )
         move = np.array([[1, 0, -box[1].start], [0, 1, -box[0].start], [0, 0, 1]], np.float64)
         target, hole = self.level[k][box], self.masks[k][box]
+        known = ~grow(hole, 2)
         pictures: list[U8] = []
         free: list[Bool] = []
         seen = np.zeros(where.shape, np.uint8)
@@ -98,9 +100,10 @@ class MovingRecovery:
             view = aligned(target, hole, self.level[j], self.masks[j], pose, BEND_PX.get(kind))
             if view is None or not (view[1] & lacking).any():
                 continue
-            pictures.append(view[0])
-            free.append(view[1])
-            seen += view[1]
+            picture, shown = view
+            pictures.append(matched(picture, target, shown & known))
+            free.append(shown)
+            seen += shown
         return Samples(pictures, free)
 
 
@@ -126,7 +129,8 @@ def _tolerance(samples: Samples, slope: float) -> F32 | float:
 def _sharpened(found: Recovery, target: U8, hole: Bool, samples: Samples) -> F32:
     """The recovered picture with the sharpness that averaging took, as measured around the hole; float32 (H, W, 3)."""
     mean, known = _mean(samples)
-    whole = np.where(found.recovered[..., None], found.picture, np.where(hole[..., None], mean, target))
+    answered = found.recovered | found.untrusted
+    whole = np.where(answered[..., None], found.picture, np.where(hole[..., None], mean, target))
     whole = whole.astype(np.float32)
     ring = grow(hole, RING) & ~grow(hole, 3) & known
     if ring.sum() < FEWEST_CHECKED:

@@ -9,13 +9,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from bglora.vision.arrays import U8, Bool, grow
+from bglora.vision.arrays import U8, Bool, grow, shrink
 from bglora.vision.camera import Camera
 from bglora.vision.exposure import leveled
 from bglora.vision.metrics import psnr_db
 from bglora.vision.moving import FEWEST_CHECKED, MovingRecovery
 from bglora.vision.recovery import GUESSED, ORIGINAL, RECOVERED, UNTRUSTED, Recovery
 from bglora.vision.stills import StillRecovery
+
+THIN_PX = 3
+"""Half the width in pixels of untrusted parts that keep what the samples say."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,10 @@ class ShotPlates:
             self._still = StillRecovery(self._level, self.masks, self.numbers)
 
     def plate(self, k: int, use_recovery: bool = True) -> tuple[Plate, Bool]:
-        """The plate of frame `k` with what could be recovered, and the hole that is left (bool (H, W))."""
+        """The plate of frame `k` with what could be recovered, and the hole that is left to fill (bool (H, W)).
+
+        The hole is not all that is untrusted: thin parts keep the best that other frames show.
+        """
         frame, hole = self.frames[k], self.masks[k]
         provenance = np.full(hole.shape, ORIGINAL, np.uint8)
         if not hole.any():
@@ -69,11 +75,12 @@ class ShotPlates:
         picture = frame.copy()
         gain = self.gains[k].astype(np.float32)
         real = np.clip(np.rint(found.picture * gain), 0, 255).astype(np.uint8)
-        picture[found.recovered] = real[found.recovered]
+        kept = found.recovered | _thin(found)
+        picture[kept] = real[kept]
         provenance[found.recovered] = RECOVERED
         provenance[found.unseen] = GUESSED
         provenance[found.untrusted] = UNTRUSTED
-        return Plate(picture, provenance, check), hole & ~found.recovered
+        return Plate(picture, provenance, check), hole & ~kept
 
     def _recover(self, k: int, hole: Bool) -> tuple[Recovery, float | None]:
         """What other frames show of the hole of frame `k`, and how well (dB) they show what it shows itself."""
@@ -82,6 +89,15 @@ class ShotPlates:
             good = psnr_db(answer, truth) if len(truth) >= FEWEST_CHECKED else None
             return self._still.recover(k), good
         return self._moving.recover(k, withheld(hole))
+
+
+def _thin(found: Recovery) -> Bool:
+    """Untrusted pixels beside recovered ones, edges mostly, that samples show a little differently.
+
+    Their mean is a better guess than any fill, and continues what is around it; it stays marked as not trusted.
+    """
+    missing = found.untrusted | found.unseen
+    return found.untrusted & ~grow(shrink(missing, THIN_PX), THIN_PX + 1)
 
 
 def withheld(hole: Bool) -> Bool:

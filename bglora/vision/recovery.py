@@ -36,7 +36,10 @@ class Samples:
 
 @dataclass(frozen=True)
 class Recovery:
-    """Picture float32 (H, W, 3), meaningful where `recovered`; `recovered`, `unseen`, `untrusted` part the hole."""
+    """What was found for a hole; `recovered`, `unseen`, `untrusted` (bool (H, W)) part it.
+
+    The picture, float32 (H, W, 3), is meaningful where `recovered`, and the best there is where `untrusted`.
+    """
 
     picture: F32
     recovered: Bool
@@ -72,7 +75,7 @@ def recover(
         good = (size >= 2) & (2 * size >= available)
         if np.isfinite(most_spread):
             good &= _spread(values, present, mean) <= most_spread
-        picture[y[good], x[good]] = mean[good]
+        picture[y, x] = mean
         recovered[y[good], x[good]] = True
         unseen[y[available == 0], x[available == 0]] = True
     return Recovery(picture, recovered, unseen, hole & ~recovered & ~unseen)

@@ -59,7 +59,7 @@ class StillRecovery:
         split &= ~moving
         if split.any():
             near = recover(split, Samples(pictures, free), NEAREST)
-            picture[near.recovered] = near.picture[near.recovered]
+            picture[split] = near.picture[split]
             recovered |= near.recovered
         if moving.any():
             now = self._numbers[k]
@@ -74,7 +74,8 @@ class StillRecovery:
         where = self._checkable & ~grow(self._masks[k], 2)
         frame = self._level[k][where]
         own = whole.share[where][:, None]
-        return (whole.picture[where] - own * frame) / np.maximum(1 - own, 0.5), frame
+        others = (whole.picture[where] - own * frame) / np.maximum(1 - own, 0.5)
+        return others.astype(np.float32), frame
 
     @cached_property
     def _checkable(self) -> Bool:

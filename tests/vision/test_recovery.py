@@ -10,7 +10,6 @@ from bglora.vision.audit import audit
 from bglora.vision.camera import still_camera
 from bglora.vision.filling import ShotFill, rate_fill
 from bglora.vision.metrics import psnr_db, ssim
-from bglora.vision.moments import from_one_moment
 from bglora.vision.plates import ShotPlates, withheld
 from bglora.vision.recovery import Samples, recover
 from tests.vision import drawn
@@ -38,17 +37,6 @@ def test_what_no_sample_shows_is_unseen_and_one_sample_alone_is_not_trusted() ->
     found = recover(HOLE, Samples([flat(70)], [left]))
     assert found.untrusted[HOLE & left].all() and found.unseen[HOLE & ~left].all()
     assert not (found.recovered | found.unseen | found.untrusted)[~HOLE].any()
-
-
-def test_restless_background_comes_from_the_one_moment_that_fits_around_the_hole() -> None:
-    rng = np.random.default_rng(5)
-    everywhere = np.ones(SHAPE, bool)
-    moments = [np.clip(125 + rng.normal(0, 25, (*SHAPE, 3)), 0, 255).astype(np.uint8) for _ in range(8)]
-    target = moments[5].copy()
-    target[HOLE] = 0
-    picture = np.zeros((*SHAPE, 3), np.float32)
-    found = from_one_moment(picture, HOLE, target, ~HOLE, moments, [everywhere] * 8)
-    assert found[HOLE].all() and np.array_equal(picture[HOLE], moments[5][HOLE].astype(np.float32))
 
 
 def test_a_still_shot_agrees_in_spite_of_a_soft_shade_that_the_masks_miss() -> None:
