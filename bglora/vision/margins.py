@@ -17,7 +17,7 @@ from bglora.vision.arrays import U8, Bool, disk, shrink
 from bglora.vision.recovery import AGREE
 from bglora.vision.steady import Steady, steady
 
-MARGIN = 3
+MARGIN = 4
 """Pixels by which removal masks are wider than what they remove."""
 RANGE_LEVELS = 8.0
 """Grey levels by which a pixel may leave the range of its trusted neighbors."""

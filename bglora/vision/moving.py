@@ -23,20 +23,18 @@ from bglora.vision.recovery import AGREE, Recovery, Samples, recover
 AROUND = 40
 """Pixels around hole and probe that are looked at, too."""
 SOURCES = {"pan": 12, "parallax": 14, "unknown": 12}
-NEAREST = {"pan": 12, "parallax": 7, "unknown": 7}
+NEAREST = {"pan": 12, "parallax": 4, "unknown": 4}
 ENOUGH = 4
 """Samples per pixel from which no farther frame is asked."""
-BEND_PX = {"pan": 1.5}
-"""Pixels by which flow may correct the homography; a camera that travels: as many as it takes."""
 EDGE_SLOPE = {"pan": 0.35}
 """Share of a pixel's local range that samples may differ by: edges fall between pixels differently in every frame."""
-MOST_SPREAD = {"pan": 18.0, "parallax": 9.0, "unknown": 9.0}
+MOST_SPREAD = {"pan": 18.0, "parallax": 9.0}
 """Grey levels by which all samples may lie off the answer; where a camera travels that is how wrong flow shows."""
 RING = 14
 FEWEST_CHECKED = 50
 """Pixels below which a check says nothing."""
-MOST_SHARPENING = 1.2
-SHARPNESS = 0.85
+MOST_SHARPENING = 1.5
+SHARPNESS = 0.9
 """Energy of the second derivative to reach, as a share of what the frame has around the hole: the rest is noise."""
 
 Box = tuple[slice, slice]
@@ -68,11 +66,12 @@ class MovingRecovery:
         hole = self.masks[k]
         box = _box(hole | probe, AROUND)
         target, inside = self.level[k][box], hole[box]
-        samples = self._samples(k, box, inside | probe[box])
+        samples, plain = self._samples(k, box, inside | probe[box])
         if not samples.pictures:
             nothing = np.zeros_like(hole)
             return Recovery(np.zeros((*hole.shape, 3), np.float32), nothing, hole, nothing), None
-        kind = self.camera.kind
+        # A camera that turns and travels a little passes for one that turns; what the views say here decides.
+        kind = "pan" if self.camera.kind == "pan" and plain else "parallax"
         tolerance = _tolerance(samples, EDGE_SLOPE.get(kind, 0.0))
         found = recover(inside | probe[box], samples, NEAREST[kind], tolerance, MOST_SPREAD[kind])
         picture = _sharpened(found, target, inside, samples)
@@ -80,8 +79,8 @@ class MovingRecovery:
         good = psnr_db(picture, target, checked) if checked.sum() >= FEWEST_CHECKED else None
         return _in_whole(found, picture, inside, box, hole.shape), good
 
-    def _samples(self, k: int, box: Box, where: Bool) -> Samples:
-        """Other frames as seen from frame `k` within the box, nearest in time first."""
+    def _samples(self, k: int, box: Box, where: Bool) -> tuple[Samples, bool]:
+        """Other frames seen from frame `k` within the box, nearest in time first; whether homographies explain them."""
         kind = self.camera.kind
         order = sorted(
             (j for j in range(len(self.level)) if j != k), key=lambda j: abs(self.numbers[j] - self.numbers[k])
@@ -91,20 +90,21 @@ class MovingRecovery:
         known = ~grow(hole, 2)
         pictures: list[U8] = []
         free: list[Bool] = []
+        plain = 0
         seen = np.zeros(where.shape, np.uint8)
         for j in order:
             lacking = where & (seen < (NEAREST[kind] if len(pictures) < SOURCES[kind] else ENOUGH))
             if not lacking.any() or len(pictures) >= 2 * SOURCES[kind]:
                 break
             pose = move @ self.camera.between(j, k)
-            view = aligned(target, hole, self.level[j], self.masks[j], pose, BEND_PX.get(kind))
-            if view is None or not (view[1] & lacking).any():
+            view = aligned(target, hole, self.level[j], self.masks[j], pose)
+            if view is None or not (view.free & lacking).any():
                 continue
-            picture, shown = view
-            pictures.append(matched(picture, target, shown & known))
-            free.append(shown)
-            seen += shown
-        return Samples(pictures, free)
+            pictures.append(matched(view.picture, target, view.free & known))
+            free.append(view.free)
+            seen += view.free
+            plain += view.plain
+        return Samples(pictures, free), 2 * plain > len(pictures)
 
 
 def _box(where: Bool, around: int) -> Box:
