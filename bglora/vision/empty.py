@@ -127,7 +127,11 @@ def _span(gray: Sequence[U8], places: range, camera: Camera, scale: float) -> _S
             now, good = follow_points(gray[a], gray[b], pose, now)
             alive &= good
             pose = resize @ camera.between(middle, b) @ np.linalg.inv(resize)
-            there = cv2.perspectiveTransform(start[None].astype(np.float64), pose)[0] if len(start) else start
+            there = (
+                np.zeros((0, 2))
+                if not len(start)
+                else cv2.perspectiveTransform(start[None].astype(np.float64), pose)[0]
+            )
             visible &= ((there > 12) & (there < np.array([width - 12, height - 12]))).all(1)
             residual[b - places[0]] = now - _by_plane(start, now, alive, there)
     whole = alive & visible
@@ -170,7 +174,13 @@ def _by_plane(
     plane, _ = cv2.findHomography(start[alive], now[alive], cv2.USAC_MAGSAC, 0.8)
     if plane is None:
         return there
-    return np.asarray(cv2.perspectiveTransform(start[None].astype(np.float64), plane)[0], np.float64)
+    return _moved(start, plane)
+
+
+def _moved(points: NDArray[np.float32], pose: NDArray[np.float64]) -> NDArray[np.float64]:
+    if not len(points):
+        return np.zeros((0, 2))
+    return np.asarray(cv2.perspectiveTransform(points[None].astype(np.float64), pose)[0], np.float64)
 
 
 def _off_subspace(residual: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -231,7 +241,7 @@ def _smooth_motion(picture: U8, other: U8, pose: NDArray[np.float64]) -> NDArray
     flow = plane.reshape(height, width, 2).astype(np.float32)
     if len(points) < FEWEST_PATHS:
         return flow
-    rest = there - cv2.perspectiveTransform(points[None].astype(np.float64), pose)[0]
+    rest = there - _moved(points, pose)
     columns, rows = max(2, width // NODE_PX), max(2, height // NODE_PX)
     nodes = np.zeros((rows, columns, 2), np.float32)
     for r in range(rows):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
-from bglora.backends.masks.motion import MotionMasks
 from bglora.vision.camera import estimate_camera
 from bglora.vision.empty import own_motion
 from tests.shared import shared
@@ -17,18 +18,18 @@ def travel(count: int = 12, walker: bool = False, flat: bool = False, wave: floa
 
     `flat`: the walker has no texture at all. `wave`: pixels by which somebody standing there moves his body.
     """
-    size = (480, 270)
-    far = drawn.texture(81, 270, 640)
-    ys, xs = np.mgrid[0:270, 0:480].astype(np.float32)
+    size = (320, 180)
+    far = drawn.texture(81, 180, 440)
+    ys, xs = np.mgrid[0:180, 0:320].astype(np.float32)
     out = []
     for k in range(count):
-        depth = np.where(ys < 130, 1.0, 1.0 + (ys - 130) / 90)
-        picture = cv2.remap(far, xs + 3.0 * k * depth, ys, cv2.INTER_CUBIC)
+        depth = np.where(ys < 85, 1.0, 1.0 + (ys - 85) / 60)
+        picture = cv2.remap(far, xs + 2.0 * k * depth, ys, cv2.INTER_CUBIC)
         if walker or wave:
-            x, y = (60 + 26 * k, 160) if walker else (300 - 4.3 * k + wave * np.sin(1.3 * k), 160)
-            body = (((xs - x) / 18) ** 2 + ((ys - y) / 34) ** 2 < 1)[..., None]
+            x, y = (40 + 18 * k, 105) if walker else (200 - 2.7 * k + wave * np.sin(1.3 * k), 105)
+            body = (((xs - x) / 14) ** 2 + ((ys - y) / 26) ** 2 < 1)[..., None]
             coat = np.array([225, 40, 50], np.float32)
-            spots = np.roll(drawn.texture(82, 270, 480), round(x), axis=1)
+            spots = np.roll(drawn.texture(82, 180, 320), round(x), axis=1)
             picture = np.where(body, coat if flat else 0.6 * spots + 0.4 * coat, picture)
         out.append(np.clip(np.rint(picture), 0, 255).astype(np.uint8))
     assert out[0].shape[:2] == size[::-1]
@@ -56,11 +57,11 @@ def test_few_frames_never_prove_that_nobody_is_there() -> None:
     assert not own_motion(frames, estimate_camera(frames)).nobody
 
 
-def clip(name: str, numbers: range) -> list[np.ndarray]:
+def clip(name: str, numbers: Sequence[int]) -> list[np.ndarray]:
     """Frames of a clip, RGB."""
     video = cv2.VideoCapture(str(shared("clips", f"{name}.mp4")))
     frames = {}
-    for number in range(numbers[-1] + 1):
+    for number in range(max(numbers) + 1):
         done, frame = video.read()
         assert done
         if number in numbers:
@@ -69,5 +70,5 @@ def clip(name: str, numbers: range) -> list[np.ndarray]:
 
 
 def test_a_landscape_under_a_tilting_camera_is_taken_as_it_is() -> None:
-    found = MotionMasks(64).masks(clip("bbb_opening", range(52, 284, 8)), [None] * 29, lambda share: None)
-    assert not found.unknown and not any(mask.any() for mask in found.masks)
+    frames = clip("bbb_opening", [*range(53, 188, 9), *range(187, 228, 8), *range(236, 284, 6)])
+    assert own_motion(frames, estimate_camera(frames)).nobody
