@@ -1,9 +1,9 @@
 """Is nobody in a shot? Asked of the motion of points and blocks alone, whatever the camera does.
 
-Where only the camera moves, the paths of points beside those of one plane have few degrees of freedom: plane and
-parallax (Irani and Anandan 1998; Irani 2002, *Multi-frame correspondence estimation using subspace constraints*) leave
-a subspace of rank 3. Whoever moves by himself leaves it, over some span of time, as a cluster of points; whoever has no
-points to follow leaves blocks that no neighboring frame shows near the place where the camera's motion takes them.
+Where only the camera moves, the paths of points beside those of one plane have one degree of freedom each, the depth:
+plane and parallax (Irani, Anandan 1998, *A unified approach to moving object detection in 2D and 3D scenes*). Whoever
+moves by himself leaves them, over some span of time, as a cluster of points; whoever has no points to follow leaves
+blocks that no neighboring frame shows near the place where the camera's motion takes them.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ ROUND = 0.06
 """Smaller over larger eigenvalue of a corner: less is an edge along which a point slides."""
 SPANS = (6, 12, 24)
 """Frames over which paths are followed: short ones hold fast motion, long ones slow."""
-RANK = 3
 OFF_PX = 1.0
-"""Distance (working pixels, root mean square over a span) of a path to the subspace from which it is not explained."""
+"""Distance (working pixels, root mean square over a span) from which a path is not where the camera takes it."""
+WIDE, TRAVELS = 0.4, 0.3
+"""Share of the width over which points lie that parallax explains, and share of such spans where the camera travels."""
 REACH_PX = 32
 CLUSTER = 4
 """Unexplained paths, most of those within `REACH_PX`, that give somebody away."""
@@ -93,22 +94,29 @@ def own_motion(frames: Sequence[U8], camera: Camera) -> Motion:
         for frame in frames
     ]
     count, paths, followed, clusters = len(frames), 10**6, 1.0, 0
-    for span in SPANS:
-        if span > count > SPANS[0]:
+    for length in SPANS:
+        if length > count > SPANS[0]:
             continue
-        for first in range(0, max(1, count - span + 1), max(1, span // 2)):
-            found = _span(gray, range(first, min(count, first + span)), camera, scale)
-            paths = min(paths, found.paths)
-            followed = min(followed, found.followed if span == SPANS[0] else 1.0)
-            clusters = max(clusters, found.cluster)
+        starts = range(0, max(1, count - length + 1), max(1, length // 2))
+        spans = [_span(gray, range(first, min(count, first + length)), camera, scale) for first in starts]
+        paths = min(paths, *(len(span.points) for span in spans))
+        if length == SPANS[0]:
+            followed = min(span.followed for span in spans)
+        travels = np.mean([span.wide for span in spans]) > TRAVELS
+        clusters = max(clusters, *(_largest_cluster(span, bool(travels)) for span in spans))
     return Motion(count, paths, followed, clusters, _unlike(frames, camera))
 
 
 @dataclass(frozen=True)
 class _Span:
-    paths: int
+    """Points (N, 2) that were followed over a span, the share of those in view, how far (pixels) the paths are from
+    where a plane and where parallax would take them, and whether parallax explains a wide part of the picture."""
+
+    points: NDArray[np.float32]
     followed: float
-    cluster: int
+    by_plane: NDArray[np.float64]
+    by_depth: NDArray[np.float64]
+    wide: bool
 
 
 def _span(gray: Sequence[U8], places: range, camera: Camera, scale: float) -> _Span:
@@ -136,10 +144,14 @@ def _span(gray: Sequence[U8], places: range, camera: Camera, scale: float) -> _S
             residual[b - places[0]] = now - _by_plane(start, now, alive, there)
     whole = alive & visible
     share = float(whole.sum() / max(1, visible.sum()))
-    if whole.sum() < FEWEST_PATHS:
-        return _Span(int(whole.sum()), share, 0)
-    away = _off_subspace(residual[:, whole])
-    return _Span(int(whole.sum()), share, _largest_cluster(start[whole], away))
+    points, rest = start[whole], residual[:, whole]
+    by_plane = by_depth = _beside_plane(rest)
+    if len(points) >= FEWEST_PATHS:
+        by_depth = _beside_plane(_beside_parallax(points, rest, gray[middle].shape))
+    near = points[(by_plane > OFF_PX) & (by_depth < OFF_PX), 0]
+    # One thing that walks looks like one thing at another depth; a ground or a row of things is wide.
+    wide = len(near) >= CLUSTER and float(np.ptp(near)) > WIDE * width
+    return _Span(points, share, by_plane, by_depth, wide)
 
 
 def _round_corners(picture: U8) -> NDArray[np.float32]:
@@ -183,24 +195,45 @@ def _moved(points: NDArray[np.float32], pose: NDArray[np.float64]) -> NDArray[np
     return np.asarray(cv2.perspectiveTransform(points[None].astype(np.float64), pose)[0], np.float64)
 
 
-def _off_subspace(residual: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Root mean square distance (pixels) of each path, (frames, N, 2), to the robust subspace of rank 3."""
-    frames = residual.shape[0]
-    paths = residual.transpose(1, 0, 2).reshape(residual.shape[1], -1)
-    weight = np.ones(len(paths))
-    away = np.zeros(len(paths))
-    for _ in range(30):
-        _, _, axes = np.linalg.svd(paths * weight[:, None], full_matrices=False)
-        basis = axes[:RANK]
-        away = np.sqrt(((paths - paths @ basis.T @ basis) ** 2).sum(1) / frames)
-        weight = 1 / (1 + (away / 0.3) ** 2)
-    return away
+def _beside_plane(rest: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Root mean square (pixels) of each path, (frames, N, 2), beside the plane's homographies."""
+    return np.asarray(np.sqrt((rest**2).sum(2).mean(0)), np.float64)
 
 
-def _largest_cluster(points: NDArray[np.float32], away: NDArray[np.float64]) -> int:
-    """How many unexplained paths lie among their like."""
+def _beside_parallax(
+    points: NDArray[np.float32], rest: NDArray[np.float64], shape: tuple[int, ...]
+) -> NDArray[np.float64]:
+    """What parallax leaves of the paths beside a plane, (frames, N, 2).
+
+    Parallax moves a point by depth * (shift[t] + forward[t] * place): one number a point, three a frame, fitted in
+    turn, robustly (Cauchy weights).
+    """
+    frames, count, _ = rest.shape
+    place = (points - np.array([shape[1] / 2, shape[0] / 2])) / shape[1]
+    flat = rest.transpose(1, 0, 2).reshape(count, -1)
+    first = np.linalg.svd(flat, full_matrices=False)[0][:, 0]
+    depth = first / max(1e-9, float(np.abs(first).max()))
+    left = rest
+    for _ in range(40):
+        weight = 1 / (1 + (left**2).sum(2).mean(0) / 0.25)
+        design = np.zeros((2, count, 3))
+        design[0, :, 0] = design[1, :, 1] = depth
+        design[..., 2] = depth * place.T
+        normal = np.einsum("cni,n,cnj->ij", design, weight, design) + 1e-6 * np.eye(3)
+        motion = np.einsum("cni,n,tnc->ti", design, weight, rest) @ np.linalg.inv(normal)
+        basis = motion[:, None, :2] + motion[:, None, 2:] * place[None]
+        depth = (basis * rest).sum((0, 2)) / ((basis**2).sum((0, 2)) + 1e-6)
+        left = rest - basis * depth[None, :, None]
+    return np.asarray(left, np.float64)
+
+
+def _largest_cluster(span: _Span, travels: bool) -> int:
+    """How many unexplained paths of a span lie among their like; `travels`: parallax counts as an explanation."""
+    if not len(span.points):
+        return 0
+    away = np.minimum(span.by_plane, span.by_depth) if travels else span.by_plane
     off = away > max(OFF_PX, 4 * float(np.median(away)))
-    near = np.linalg.norm(points[:, None] - points[None], axis=2) < REACH_PX
+    near = np.linalg.norm(span.points[:, None] - span.points[None], axis=2) < REACH_PX
     many = (near & off[None]).sum(1)
     return int((off & (many >= CLUSTER) & (many >= 0.5 * near.sum(1))).sum())
 
