@@ -27,6 +27,12 @@ from bglora.vision.edges import BAND, alpha_matte
 
 FAINT_EFFECT = 4.2
 """Grey levels of a 5 x 5 mean from which a difference beside an object is its effect."""
+COLOR_WEIGHT, RATIO_WEIGHT = 0.2, 0.6
+"""How much the colors learned from the shot count beside the rule for single pixels."""
+NARROW, FEET = 0.06, 0.25
+"""Shares of an object's height: what is narrower than twice the first is no shadow, except in the lowest part."""
+CLEAR = 25.0
+"""Grey levels from which a difference belongs to a silhouette."""
 NEAR = 10
 """Pixels at a picture width of 512 within which a faint effect belongs to an object."""
 
@@ -91,13 +97,13 @@ def foreground(
     if before is not None and colors is not None:
         # Beside an object less difference is needed in the object's colors: brown hair before a brown shelf.
         close = grow(before.objects, max(3, round(NEAR * frame.shape[1] / 512)))
-        score = np.where(close, score * (1 + 0.35 * np.clip(colors.evidence(frame), 0, 2)), score)
+        score = np.where(close, score * (1 + 0.35 * np.clip(colors.color_evidence(frame), 0, 2)), score)
     known = background.seen > 0
     hot = fired(score, known)
     if before is not None:
         hot |= ~known & (before.objects | before.effects)
     hot = without_specks(hot, max(6, min_area // 6))
-    objects = _objects(frame, seen, allowed, hot, colors, min_area)
+    objects = _objects(frame, background.mean, seen, allowed, hot, colors, min_area)
     if before is not None:
         objects |= ~known & before.objects
     effects = _effects(frame, background, seen, score, hot, objects, min_area)
@@ -105,16 +111,50 @@ def foreground(
     return Foreground(objects, effects & ~objects, alpha, _outline(frame, background, objects))
 
 
-def _objects(frame: U8, seen: Change, allowed: F32, hot: Bool, colors: Colors | None, min_area: int) -> Bool:
+def _objects(
+    frame: U8, mean: F32, seen: Change, allowed: F32, hot: Bool, colors: Colors | None, min_area: int
+) -> Bool:
     evidence = object_evidence(seen, allowed)
     if colors is not None:
-        evidence = evidence + 0.45 * colors.evidence(frame)
-    weight = hot.astype(np.float32)
-    near = cv2.GaussianBlur(evidence * weight, (0, 0), 1.2) / np.maximum(cv2.GaussianBlur(weight, (0, 0), 1.2), 1e-3)
-    inside = hot & (near > 0)
+        evidence = evidence + COLOR_WEIGHT * colors.color_evidence(frame)
+        evidence += RATIO_WEIGHT * colors.ratio_evidence(frame, mean)
+    inside = hot & (_along_edges(evidence, hot, frame) > 0)
     inside = np.asarray(cv2.morphologyEx(inside.astype(np.uint8), cv2.MORPH_OPEN, np.ones((2, 2), np.uint8)) > 0)
     inside = close_gaps(inside, 2) & grow(hot, 1)
-    return without_specks(without_holes(inside, 40 * min_area), min_area)
+    inside = without_specks(without_holes(inside, 40 * min_area), min_area)
+    return inside | _silhouette(frame, mean, seen.difference, hot, inside)
+
+
+def _along_edges(evidence: F32, hot: Bool, frame: U8) -> F32:
+    """Mean of the evidence of hot pixels around, not across the frame's edges (guided filter, He 2010)."""
+    weight = hot.astype(np.float32)
+    guide = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
+    radius = max(2, round(5 * frame.shape[1] / 512))
+    total, count = (cv2.ximgproc.guidedFilter(guide, p, radius, 80.0) for p in (evidence * weight, weight))
+    return np.asarray(total / np.maximum(count, 1e-3), np.float32)
+
+
+def _silhouette(frame: U8, mean: F32, difference: F32, hot: Bool, objects: Bool) -> Bool:
+    """Narrow rests of an object's silhouette that look like a shadow: blurred rims, pale sleeves before a pale wall.
+
+    A shadow is broad or lies at the feet; what differs clearly, is narrow and hangs on an object above its feet is the
+    object's. At the border of the silhouette a pixel must be half object (see `alpha_matte`).
+    """
+    found = np.zeros_like(objects)
+    rest = hot & ~objects
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(objects.astype(np.uint8), connectivity=8)
+    if count <= 1 or not rest.any():
+        return found
+    sure = shrink(hot, 2) | (alpha_matte(frame, mean, objects) > 0.5)
+    for k in range(1, count):
+        x, y, w, h = (int(v) for v in stats[k, :4])
+        narrow, reach = max(2, round(NARROW * h)), max(3, round(2 * NARROW * h))
+        bottom = y + round((1 - FEET) * h)
+        box = (slice(max(0, y - reach), bottom), slice(max(0, x - reach), x + w + reach))
+        near = rest[box]
+        broad = grow(shrink(near, narrow), narrow + 1)
+        found[box] |= near & ~broad & grow(labels[box] == k, reach) & (difference[box] > CLEAR)
+    return touching(objects | (found & sure), objects)
 
 
 def _enclosed(objects: Bool, effects: Bool) -> Bool:
