@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -24,6 +24,7 @@ from bglora.vision.arrays import (
 from bglora.vision.background import Background
 from bglora.vision.difference import STRONG, WEAK, fired, noise
 from bglora.vision.edges import BAND, alpha_matte
+from bglora.vision.ghosts import ghost_parts, outlines
 
 FAINT_EFFECT = 4.2
 """Grey levels of a 5 x 5 mean from which a difference beside an object is its effect."""
@@ -46,12 +47,16 @@ class Foreground:
         alpha: uint8 (H, W), how much of a pixel is object, 0 to 255.
         outline: pixels of the objects' outline that run along an edge of the frame, and those that run along an edge
             of the background model instead: there the model shows somebody, not the frame.
+        ghosts: the parts of the masks, bool (H, W), whose outline runs along the model's edges.
+        ghost_outline: pixels of outline along the model's edges that belong to such parts.
     """
 
     objects: Bool
     effects: Bool
     alpha: U8
     outline: tuple[int, int] = (0, 0)
+    ghosts: Bool | None = None
+    ghost_outline: int = 0
 
     def without_parts(self, region: Bool) -> Foreground:
         """These masks without the connected parts that lie mostly in a region."""
@@ -62,9 +67,8 @@ class Foreground:
         drop = np.bincount(labels[region], minlength=count) > 0.5 * total
         drop[0] = False
         stay = ~drop[labels]
-        return Foreground(
-            self.objects & stay, self.effects & stay, np.where(stay, self.alpha, np.uint8(0)), self.outline
-        )
+        alpha = np.where(stay, self.alpha, np.uint8(0))
+        return replace(self, objects=self.objects & stay, effects=self.effects & stay, alpha=alpha)
 
 
 def foreground(
@@ -108,7 +112,11 @@ def foreground(
         objects |= ~known & before.objects
     effects = _effects(frame, background, seen, score, hot, objects, min_area)
     objects, alpha = _sharp(frame, background, objects | _enclosed(objects, effects), hot, min_area)
-    return Foreground(objects, effects & ~objects, alpha, _outline(frame, background, objects))
+    effects &= ~objects
+    own, model = outlines(frame, background.mean, objects)
+    ghosts = ghost_parts(own, model, objects, effects)
+    outline = int(own.sum()), int(model.sum())
+    return Foreground(objects, effects, alpha, outline, ghosts, int((model & ghosts).sum()))
 
 
 def _objects(
@@ -179,19 +187,6 @@ def _effects(
     joined = touching(rest | (faint & near & (score > 0.5 * WEAK)), grow(objects, 2) | strong)
     joined = np.asarray(cv2.morphologyEx(joined.astype(np.uint8), cv2.MORPH_CLOSE, disk(2)) > 0)
     return without_specks(joined & ~objects, max(4, min_area // 4))
-
-
-def _outline(frame: U8, background: Background, objects: Bool) -> tuple[int, int]:
-    """Lengths of the outline (pixels) that the frame's and that the background model's edges explain better."""
-    line = objects & ~shrink(objects, 1)
-    if not line.any():
-        return 0, 0
-    kernel = np.ones((5, 5), np.uint8)
-    own, model = (
-        largest_channel(cv2.morphologyEx(cv2.blur(p, (3, 3)), cv2.MORPH_GRADIENT, kernel))[line]
-        for p in (frame.astype(np.float32), background.mean)
-    )
-    return int((own > 1.3 * model + 6).sum()), int((model > 1.3 * own + 6).sum())
 
 
 def _sharp(frame: U8, background: Background, objects: Bool, hot: Bool, min_area: int) -> tuple[Bool, U8]:
