@@ -128,7 +128,7 @@ class _Shot:
 
         shared = ShotFill(group.camera, group.gains)
         chooser = Chooser(self.rule, self.tools)
-        holes = [int(one.hole.sum()) for one in made]
+        holes = [int(one.hole.sum()) if self._worth_filling(one, group) else 0 for one in made]
         largest = max(range(len(made)), key=holes.__getitem__)
         for number in sorted(range(len(made)), key=lambda number: abs(number - largest)):
             one = made[number]
@@ -141,6 +141,11 @@ class _Shot:
             one.choice = chooser.choice if own else chooser.main_choice()
             one.removal = removal_score(picture, one.hole)
             shelf[number] = picture
+
+    def _worth_filling(self, made: _Made, group: Group) -> bool:
+        """False for a plate that is dropped anyway, because too much of it would be a guess."""
+        name = f"{self.shot}/{group.numbers[made.place]:06d}"
+        return name in self.keep or float(made.hole.mean()) <= self.rule["max_guessed"]
 
     def _audited(self, group: Group, shelf: Shelf) -> list[float]:
         """Share of each plate that still moves."""

@@ -1,4 +1,4 @@
-"""Engines rated where the truth is known: the next one where the first is poor, the better one, and the table of both."""
+"""Engines are rated where the truth is known: the next where the first is poor, the better one, and a table of both."""
 
 from __future__ import annotations
 
