@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 
 from bglora.vision.appearance import Colors, learn_colors
 from bglora.vision.arrays import F32, U8, Bool, grow
-from bglora.vision.background import Background, first_background, masked_background, spread
+from bglora.vision.background import Background, farthest, first_background, masked_background, spread
 from bglora.vision.camera import Camera
 from bglora.vision.difference import MOMENTS, SHIMMER, STRONG, difference, moving_distance, noise
 from bglora.vision.exposure import leveled
 from bglora.vision.foreground import Foreground, foreground
 from bglora.vision.idle import idle_areas, outline
 from bglora.vision.rigid import standing_parts
+from bglora.vision.shade import shade, smoothed, smoothed_noise
 
 STILL_TOLERANCE, MOVING_TOLERANCE = 0.05, 0.15
 """Error of the alignment in pixels."""
@@ -131,25 +132,28 @@ class MotionModel:
         found: list[Foreground] = []
         colors: Colors | None = None
         shared: Background | None = None
+        soft: F32 | None = None
         for turn in range(PASSES):
             before, found = found, []
             removed = [f.objects | f.effects for f in before]
             for k in range(count):
                 stack = self.stack(k)
                 if shared is None or not self.still or k == 0:
-                    shared = self._background(stack, k, removed)
+                    shared, soft = self._background(stack, k, before, faint=turn == PASSES - 1)
                 shimmer = self._shimmer(k, stack, shared, removed) if turn > 0 else None
-                found.append(
-                    foreground(
-                        self.level[k],
-                        shared,
-                        tolerance_px=self.tolerance,
-                        min_area=self.min_area,
-                        colors=colors,
-                        shimmer=shimmer,
-                        before=before[k] if before else None,
-                    )
+                one = foreground(
+                    self.level[k],
+                    shared,
+                    tolerance_px=self.tolerance,
+                    min_area=self.min_area,
+                    colors=colors,
+                    shimmer=shimmer,
+                    before=before[k] if before else None,
                 )
+                if soft is not None:
+                    effects = shade(smoothed(self.level[k], shared.mean), soft, one.objects, one.effects)
+                    one = replace(one, effects=effects)
+                found.append(one)
                 progress((turn * count + k + 1) / (PASSES * count))
             if self.camera.kind == "parallax":
                 found = self._without_standing(found)
@@ -185,10 +189,25 @@ class MotionModel:
         seen = [cuts[k] if self.still or k == target else self._carried(cuts[k], k, target) for k in near]
         return np.asarray(np.mean(seen, axis=0) >= 0.25)
 
-    def _background(self, stack: Stack, target: int, masks: Sequence[Bool]) -> Background:
-        if not masks:
-            return first_background(stack.pictures, stack.valid)
-        return masked_background(stack.pictures, self.free(stack, target, masks))
+    def _background(
+        self, stack: Stack, target: int, before: Sequence[Foreground], faint: bool
+    ) -> tuple[Background, F32 | None]:
+        """The background seen from frame `target`, and for faint effects the noise of smoothed differences to it."""
+        if not before:
+            return first_background(stack.pictures, stack.valid), None
+        objects = [before[k].objects for k in stack.indices]
+        if not self.still:
+            objects = [
+                solid if k == target else warp_mask(solid, self.camera.between(k, target))
+                for solid, k in zip(objects, stack.indices, strict=True)
+            ]
+        free = self.free(stack, target, [f.objects | f.effects for f in before])
+        away = farthest(objects, free)
+        background = masked_background(stack.pictures, away)
+        if not faint:
+            return background, None
+        differences = [smoothed(picture, background.mean) for picture in stack.pictures]
+        return background, smoothed_noise(differences, away)
 
     def _shimmer(self, target: int, stack: Stack, background: Background, masks: Sequence[Bool]) -> F32 | None:
         """Distance to other moments where the background moves by itself and a plain difference fired; -1 elsewhere."""
