@@ -136,9 +136,8 @@ def _objects(
 def _along_edges(evidence: F32, hot: Bool, frame: U8) -> F32:
     """Mean of the evidence of hot pixels around, not across the frame's edges (guided filter, He 2010)."""
     weight = hot.astype(np.float32)
-    guide = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
     radius = max(2, round(5 * frame.shape[1] / 512))
-    total, count = (cv2.ximgproc.guidedFilter(guide, p, radius, 80.0) for p in (evidence * weight, weight))
+    total, count = (cv2.ximgproc.guidedFilter(frame, p, radius, 80.0) for p in (evidence * weight, weight))
     return np.asarray(total / np.maximum(count, 1e-3), np.float32)
 
 
