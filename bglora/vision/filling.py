@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 
 from bglora.vision.arrays import F32, U8, Bool, grow
 from bglora.vision.camera import Camera
-from bglora.vision.metrics import psnr_db, ssim
-from bglora.vision.plates import withheld
 from bglora.vision.structure import around, as_bytes
 
 Fill = Callable[[U8, Bool], U8]
@@ -108,29 +106,3 @@ def _seam(difference: F32, ring: Bool) -> F32:
     amount = cv2.GaussianBlur(np.clip(difference, -SEAM_MOST, SEAM_MOST) * weight[..., None], (0, 0), SEAM_REACH)
     total = cv2.GaussianBlur(weight, (0, 0), SEAM_REACH)
     return np.asarray(amount / (total + 0.02)[..., None], np.float32)
-
-
-@dataclass(frozen=True)
-class FillScores:
-    """How a fill did where the truth is known: in a withheld hole of the same shape, and over the whole picture."""
-
-    hole_psnr_db: float
-    hole_ssim: float
-    plate_psnr_db: float
-    plate_ssim: float
-
-
-def rate_fill(picture: U8, hole: Bool, fill: Fill) -> FillScores | None:
-    """Lets an engine fill a hole of the same shape beside the real one (both are withheld); None if there is no room.
-
-    Args:
-        picture: uint8 (H, W, 3), true outside `hole`. hole: bool (H, W).
-    """
-    probe = withheld(hole)
-    if probe.sum() < 0.5 * hole.sum():
-        return None
-    guess = fill(picture, hole | probe)
-    whole = np.where(probe[..., None], guess, picture).astype(np.uint8)
-    return FillScores(
-        psnr_db(guess, picture, probe), ssim(guess, picture, probe), psnr_db(whole, picture), ssim(whole, picture)
-    )

@@ -8,9 +8,10 @@ import numpy as np
 from bglora.vision.arrays import grow
 from bglora.vision.audit import audit
 from bglora.vision.camera import still_camera
-from bglora.vision.filling import ShotFill, rate_fill
+from bglora.vision.filling import ShotFill
 from bglora.vision.metrics import psnr_db, ssim
 from bglora.vision.plates import ShotPlates, withheld
+from bglora.vision.rating import rate_fill
 from bglora.vision.recovery import Samples, recover
 from tests.vision import drawn
 
