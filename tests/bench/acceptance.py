@@ -80,11 +80,15 @@ def meets(value: float | None, bound: str) -> bool:
     return float(first) <= value <= float(last.removeprefix("to "))
 
 
+def _bounds(kind: str, asked: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    return {**asked[kind], "changed": "≤ 0"}
+
+
 def missed(figures: Mapping[str, Any], kind: str, asked: Mapping[str, Mapping[str, str]] = ASKED) -> list[str]:
     """Names of the figures that miss what is asked of the shot type."""
     if asked is ASKED and kind == "handheld" and figures["dropped_share"] == 1:
         return []
-    return [key for key, bound in (asked[kind] | {"changed": "≤ 0"}).items() if not meets(figures[key], bound)]
+    return [key for key, bound in _bounds(kind, asked).items() if not meets(figures[key], bound)]
 
 
 def figure_row(
@@ -102,7 +106,7 @@ def figure_row(
 
 def bound_row(kind: str, asked: Mapping[str, Mapping[str, str]] = ASKED) -> list[str]:
     """A table row with what is asked of a shot type."""
-    bounds = asked[kind] | {"changed": "≤ 0"}
+    bounds = _bounds(kind, asked)
     return [f"*{kind}, asked*", *(f"*{bounds[key]}*" if key in bounds else "" for _, key, _ in COLUMNS)]
 
 

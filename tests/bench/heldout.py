@@ -7,7 +7,7 @@ is drawn from its own seed; another `--seed` of the benchmark draws all of them 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
@@ -67,10 +67,10 @@ class Drawn:
     """A drawn shot: `frames` as they are encoded; `clean` uint8 BGR, `objects`, `effects` bool, all without bars."""
 
     kind: Kind
-    frames: Sequence[np.ndarray]
-    clean: Sequence[np.ndarray]
-    objects: Sequence[np.ndarray]
-    effects: Sequence[np.ndarray]
+    frames: list[np.ndarray]
+    clean: list[np.ndarray]
+    objects: list[np.ndarray]
+    effects: list[np.ndarray]
 
     def never_clean(self) -> np.ndarray:
         """Pixels that are covered or shaded in every frame."""
@@ -220,7 +220,8 @@ def _view(camera: tuple[float, float, float, float], scale: float) -> np.ndarray
 def _figures(kind: Kind, k: int, view: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, ...]:
     """Paint times coverage (H, W, 3), coverage (H, W) and the light that shadows leave (H, W, 3) in frame k."""
     width, height = size
-    paint, cover = np.zeros((height, width, 3), np.float32), np.zeros((height, width), np.float32)
+    paint: np.ndarray = np.zeros((height, width, 3), np.float32)
+    cover: np.ndarray = np.zeros((height, width), np.float32)
     light = np.ones((height, width, 3), np.float32)
     for moment in range(kind.blur):
         u = (k + 0.5 * moment / kind.blur) / (kind.count - 1)

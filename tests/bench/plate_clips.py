@@ -7,6 +7,7 @@ plates show under the laid outline is compared with the frame itself.
 
 from __future__ import annotations
 
+import argparse
 import json
 import time
 from collections import Counter, defaultdict
@@ -24,7 +25,7 @@ from tests.bench.table import table, write_section
 from tests.shared import ROOT as SHARED
 
 CLIPS = SHARED / "clips"
-SETTINGS = ("ingest.fps=4", "ingest.max_per_shot=16")
+SETTINGS = ("ingest.fps=0", "ingest.max_per_shot=16")
 TRIED = 6
 """Frames of a shot whose masks are edited, at most."""
 SMALLEST = 200
@@ -33,7 +34,7 @@ WAYS = ("bglora", "median over the shot", "Telea", "Navier-Stokes")
 COMMAND = "python -m tests.bench.plates --only clips"
 
 
-def clips(folder: Path, seed: int) -> None:
+def clips(folder: Path, given: argparse.Namespace) -> None:
     """All real clips in one project: plates and reasons, and withheld pixels beside simpler ways."""
     films = sorted(CLIPS.glob("*.mp4"))
     began = time.perf_counter()

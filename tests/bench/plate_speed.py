@@ -5,6 +5,7 @@ python -m tests.bench.plate_speed PROJECT      one measurement, as JSON (the ben
 
 from __future__ import annotations
 
+import argparse
 import functools
 import importlib
 import json
@@ -48,7 +49,7 @@ STEPS = (
 """Steps, and what does them. A step that another one calls counts as itself."""
 
 
-def speed(folder: Path, seed: int) -> None:
+def speed(folder: Path, given: argparse.Namespace) -> None:
     """Seconds with the share of each step, seconds by the number of frames, peak memory."""
     rows = []
     names = list(dict.fromkeys(step for step, _, _ in STEPS))

@@ -55,6 +55,12 @@ def frames_of(film: Path, folder: Path, holes: Mapping[int, str] | None = None) 
     return folder
 
 
+def film_in(folder: Path) -> tuple[Path, Path]:
+    """The film and the truth that films/make_films.py put into a folder."""
+    truth = folder / "truth"
+    return folder / json.loads((truth / "truth.json").read_text("utf-8"))["file"], truth
+
+
 def true_shots() -> list[dict]:
     """The shots of the sample film's truth."""
     shots: list[dict] = json.loads((TRUTH / "truth.json").read_text("utf-8"))["shots"]
@@ -71,13 +77,12 @@ def true_holes() -> dict[int, str]:
     }
 
 
-def true_layers(folder: Path) -> Path:
-    """The sample film as layers of a perfect earlier segmentation: backgrounds with holes, masks of 0, 128 and 255."""
+def true_layers(film: Path, truth_folder: Path, folder: Path) -> Path:
+    """A film as layers of a perfect earlier segmentation: backgrounds with holes, masks of 0, 128 and 255."""
     for part in ("background", "masks"):
         (folder / part).mkdir(parents=True)
-    score = scorer()
-    truth = score.Truth(str(TRUTH))
-    with av.open(str(FILM)) as container:
+    truth = scorer().Truth(str(truth_folder))
+    with av.open(str(film)) as container:
         for number, frame in enumerate(container.decode(video=0)):
             mask = np.where(truth.mask(number, "objects"), 255, np.where(truth.mask(number, "effects"), 128, 0))
             clear = np.where(mask > 0, 0, 255).astype(np.uint8)
