@@ -51,8 +51,8 @@ def film(folder: Path, given: argparse.Namespace) -> None:
 {MARKS} {met}
 Cuts found {found["found"]} of {found["true"]}, invented {len(found["extra"])}; {scenes["number"]} scenes, ARI
 {_figure(scenes["ari_place"])}, noise {_figure(scenes["noise_share"])}. All {result["kept_frames"]} frames kept,
-{seconds:.0f} s from film to scenes. What the figures mean stands in the head of the scorer; `recovered` is its `able` where the camera
-stands, its `rec` where it moves."""
+{seconds:.0f} s from film to scenes. What the figures mean stands in the head of the scorer; `recovered` is its `able`
+where the camera stands, its `rec` where it moves."""
     _say(given, "Sample film, scored against its truth", f"{COMMAND} --only film", rows, note)
 
 
