@@ -7,18 +7,25 @@ Cucchiara 2003). Where that is unclear, colors that objects and effects showed e
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
-from bglora.vision.arrays import F32, U8, Bool, largest_channel
+from numpy.typing import NDArray
 
-BINS = 16
+from bglora.vision.arrays import F32, U8, Bool, grow, largest_channel
+
+BINS, RATIO_BINS = 16, 14
+FEWEST = 300
+"""Pixels of objects and of effects from which their colors are learned."""
+RIM = 8
+"""Pixels at a width of 512 around objects in which effects are not learned from: blur mixes them with the object."""
 RATIO = (0.3, 1.25)
 EXPLAINED = 0.22
 FAINT = 12.0
+BRIGHTER, BRIGHT = 1.1, 20.0
+"""What brightens the background by more than this ratio and this many grey levels is no shade."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,7 @@ def object_evidence(seen: Change, noise: F32) -> F32:
     allowed = EXPLAINED * seen.difference + 1.6 * noise
     evidence = np.clip(seen.unexplained / allowed - 1.0, -1.0, 2.0)
     odd = (seen.ratio < RATIO[0]) | (seen.ratio > RATIO[1])
+    odd |= (seen.ratio > BRIGHTER) & (seen.difference > BRIGHT)
     evidence = np.where(odd, np.maximum(evidence, 1.0), evidence)
     faint = (seen.difference < FAINT) | ((seen.ratio > 0.8) & (seen.ratio < 1.15) & (seen.unexplained < 6))
     return np.asarray(np.where(faint, np.minimum(evidence, -0.5), evidence), np.float32)
@@ -59,37 +67,76 @@ def object_evidence(seen: Change, noise: F32) -> F32:
 
 @dataclass(frozen=True)
 class Colors:
-    """Color histograms of a shot's objects and effects: log likelihood ratio by quantized color, (16, 16, 16)."""
+    """What a shot's objects look like beside its effects: log likelihood ratios object : effect, float32.
 
-    log_ratio: F32
+    Attributes:
+        of_color: by the color of a pixel, (16, 16, 16).
+        of_ratio: by what became of the background's color, one log ratio a channel, (14, 14, 14); a shot's shadows have
+            few such ratios, its characters many.
+    """
 
-    def evidence(self, frame: U8) -> F32:
+    of_color: F32
+    of_ratio: F32
+
+    def color_evidence(self, frame: U8) -> F32:
         """Log ratio object : effect of each pixel's color, clipped to -3 to 3; float32 (H, W)."""
-        q = frame >> 4
-        return np.asarray(self.log_ratio[q[..., 0], q[..., 1], q[..., 2]], np.float32)
+        return self.of_color.ravel()[_color_bins(frame)]
+
+    def ratio_evidence(self, frame: U8, mean: F32) -> F32:
+        """Log ratio object : effect of what became of each pixel's background, clipped to -3 to 3; float32 (H, W)."""
+        return self.of_ratio.ravel()[_ratio_bins(frame, mean)]
 
 
-def learn_colors(frames: Sequence[U8], objects: Sequence[Bool], effects: Sequence[Bool]) -> Colors | None:
-    """Learns the colors of a shot from its first masks; None when objects or effects are too few to tell."""
-    of_object = np.zeros(BINS**3, np.float64)
-    of_effect = np.zeros(BINS**3, np.float64)
-    for frame, inside, shade in zip(frames, objects, effects, strict=True):
-        q = (frame >> 4).astype(np.int32)
-        index = (q[..., 0] * BINS + q[..., 1]) * BINS + q[..., 2]
-        of_object += np.bincount(index[inside], minlength=BINS**3)
-        of_effect += np.bincount(index[shade], minlength=BINS**3)
-    if of_object.sum() < 300 or of_effect.sum() < 300:
-        return None
-    a, b = _smooth(of_object), _smooth(of_effect)
-    prior = 20.0 / BINS**3
-    ratio = np.log((a / a.sum() + prior * 1e-2) / (b / b.sum() + prior * 1e-2))
-    support = (of_object + of_effect).reshape(a.shape)
-    trusted = np.minimum(1.0, _smooth(support.ravel()) / 30.0)
-    return Colors(np.clip(ratio * trusted, -3, 3).astype(np.float32))
+class ColorLearner:
+    """Learns the colors of a shot from masks, frame by frame."""
+
+    def __init__(self) -> None:
+        self._colors = np.zeros((2, BINS**3), np.float64)
+        self._ratios = np.zeros((2, RATIO_BINS**3), np.float64)
+
+    def add(self, frame: U8, mean: F32, objects: Bool, effects: Bool) -> None:
+        """One frame with its background and masks, bool (H, W). Rims of objects, partly covered, count for neither."""
+        if not objects.any() and not effects.any():
+            return
+        away = grow(objects, max(2, round(RIM * frame.shape[1] / 512)))
+        clear = largest_channel(cv2.absdiff(cv2.blur(frame, (3, 3)).astype(np.float32), cv2.blur(mean, (3, 3)))) > 8
+        colors, ratios = _color_bins(frame), _ratio_bins(frame, mean)
+        for side, inside, ratio_inside in ((0, objects, objects), (1, effects, effects & ~away & clear)):
+            self._colors[side] += np.bincount(colors[inside], minlength=BINS**3)
+            self._ratios[side] += np.bincount(ratios[ratio_inside], minlength=RATIO_BINS**3)
+
+    def colors(self) -> Colors | None:
+        """What was learned; None when objects or effects are too few to tell."""
+        if self._colors.sum(1).min() < FEWEST:
+            return None
+        ratios = np.zeros((RATIO_BINS,) * 3, np.float32)
+        if self._ratios.sum(1).min() >= FEWEST:
+            ratios = _log_ratio(self._ratios, RATIO_BINS)
+        return Colors(_log_ratio(self._colors, BINS), ratios)
 
 
-def _smooth(histogram: np.ndarray) -> np.ndarray:
-    cube = histogram.reshape(BINS, BINS, BINS).astype(np.float64)
+def _color_bins(frame: U8) -> NDArray[np.int32]:
+    q = (frame >> 4).astype(np.int32)
+    return (q[..., 0] * BINS + q[..., 1]) * BINS + q[..., 2]
+
+
+def _ratio_bins(frame: U8, mean: F32) -> NDArray[np.int32]:
+    """Quantized log2 ratio of frame and background per channel, 3 x 3 mean, -2.25 to 1.25."""
+    ratio = (cv2.blur(frame, (3, 3)).astype(np.float32) + 8) / (cv2.blur(mean, (3, 3)) + 8)
+    q = np.clip((np.log2(ratio) + 2.25) * (RATIO_BINS / 3.5), 0, RATIO_BINS - 1).astype(np.int32)
+    return (q[..., 0] * RATIO_BINS + q[..., 1]) * RATIO_BINS + q[..., 2]
+
+
+def _log_ratio(histograms: np.ndarray, bins: int) -> F32:
+    a, b = (_smooth(histogram, bins) for histogram in histograms)
+    prior = 0.2 / bins**3
+    ratio = np.log((a / a.sum() + prior) / (b / b.sum() + prior))
+    trusted = np.minimum(1.0, _smooth(histograms.sum(0), bins) / 30.0)
+    return np.asarray(np.clip(ratio * trusted, -3, 3), np.float32)
+
+
+def _smooth(histogram: np.ndarray, bins: int) -> np.ndarray:
+    cube = histogram.reshape(bins, bins, bins).astype(np.float64)
     for axis in range(3):
         padded = np.concatenate([cube.take([0], axis), cube, cube.take([-1], axis)], axis)
         n = cube.shape[axis]

@@ -20,6 +20,10 @@ MODE_SAMPLES = 32
 FLOOR = 1.6
 """Deviation that video compression leaves at least, in grey levels."""
 
+FAR_WIDTH = 128
+FAR_SHARE, FAR_LEAST = 0.35, 6
+"""Share of a pixel's samples, and how many at least, that are taken while objects are farthest from it."""
+
 
 @dataclass(frozen=True)
 class Background:
@@ -89,6 +93,36 @@ def first_background(samples: Sequence[U8], valid: Sequence[Bool | None]) -> Bac
 def masked_background(samples: Sequence[U8], unmasked: Sequence[Bool]) -> Background:
     """Mean and deviation of the samples outside the masks; `seen` is 0 where none is left."""
     return _statistics(samples, unmasked, None)
+
+
+def farthest(objects: Sequence[Bool], free: Sequence[Bool]) -> list[Bool]:
+    """Of the free samples of each pixel those of the frames in which objects are farthest from it.
+
+    A character's shade is near the character: the samples taken while it was far away show the background without it.
+
+    Args:
+        objects, free: per sample bool (H, W), in the coordinates of the background.
+    """
+    height, width = free[0].shape
+    scale = min(1.0, FAR_WIDTH / width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    away = np.stack([_distance(solid, unmasked, size) for solid, unmasked in zip(objects, free, strict=True)])
+    keep = max(FAR_LEAST, round(FAR_SHARE * len(free)))
+    enough = np.sort(away, axis=0)[max(0, len(free) - keep)]
+    return [
+        unmasked & (cv2.resize((far >= np.maximum(enough, 1)).astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST) > 0)
+        for far, unmasked in zip(away, free, strict=True)
+    ]
+
+
+def _distance(solid: Bool, unmasked: Bool, size: tuple[int, int]) -> U8:
+    """Distance to the nearest object in small pixels, at most 255; 0 where the sample is masked."""
+    near = cv2.resize(solid.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0
+    free = cv2.resize(unmasked.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+    if not near.any():
+        return np.asarray(free * 255, np.uint8)
+    away = cv2.distanceTransform((~near).astype(np.uint8), cv2.DIST_L2, 3)
+    return np.asarray(np.where(free > 0, np.clip(away, 1, 254), 0), np.uint8)
 
 
 def _statistics(samples: Sequence[U8], weights: Sequence[Bool], core: U8 | None) -> Background:

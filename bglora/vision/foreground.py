@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -24,9 +24,16 @@ from bglora.vision.arrays import (
 from bglora.vision.background import Background
 from bglora.vision.difference import STRONG, WEAK, fired, noise
 from bglora.vision.edges import BAND, alpha_matte
+from bglora.vision.ghosts import ghost_parts, outlines
 
 FAINT_EFFECT = 4.2
 """Grey levels of a 5 x 5 mean from which a difference beside an object is its effect."""
+COLOR_WEIGHT, RATIO_WEIGHT = 0.2, 0.6
+"""How much the colors learned from the shot count beside the rule for single pixels."""
+NARROW, FEET = 0.06, 0.25
+"""Shares of an object's height: what is narrower than twice the first is no shadow, except in the lowest part."""
+CLEAR = 25.0
+"""Grey levels from which a difference belongs to a silhouette."""
 NEAR = 10
 """Pixels at a picture width of 512 within which a faint effect belongs to an object."""
 
@@ -40,12 +47,16 @@ class Foreground:
         alpha: uint8 (H, W), how much of a pixel is object, 0 to 255.
         outline: pixels of the objects' outline that run along an edge of the frame, and those that run along an edge
             of the background model instead: there the model shows somebody, not the frame.
+        ghosts: the parts of the masks, bool (H, W), whose outline runs along the model's edges.
+        ghost_outline: pixels of outline along the model's edges that belong to such parts.
     """
 
     objects: Bool
     effects: Bool
     alpha: U8
     outline: tuple[int, int] = (0, 0)
+    ghosts: Bool | None = None
+    ghost_outline: int = 0
 
     def without_parts(self, region: Bool) -> Foreground:
         """These masks without the connected parts that lie mostly in a region."""
@@ -56,9 +67,8 @@ class Foreground:
         drop = np.bincount(labels[region], minlength=count) > 0.5 * total
         drop[0] = False
         stay = ~drop[labels]
-        return Foreground(
-            self.objects & stay, self.effects & stay, np.where(stay, self.alpha, np.uint8(0)), self.outline
-        )
+        alpha = np.where(stay, self.alpha, np.uint8(0))
+        return replace(self, objects=self.objects & stay, effects=self.effects & stay, alpha=alpha)
 
 
 def foreground(
@@ -91,30 +101,68 @@ def foreground(
     if before is not None and colors is not None:
         # Beside an object less difference is needed in the object's colors: brown hair before a brown shelf.
         close = grow(before.objects, max(3, round(NEAR * frame.shape[1] / 512)))
-        score = np.where(close, score * (1 + 0.35 * np.clip(colors.evidence(frame), 0, 2)), score)
+        score = np.where(close, score * (1 + 0.35 * np.clip(colors.color_evidence(frame), 0, 2)), score)
     known = background.seen > 0
     hot = fired(score, known)
     if before is not None:
         hot |= ~known & (before.objects | before.effects)
     hot = without_specks(hot, max(6, min_area // 6))
-    objects = _objects(frame, seen, allowed, hot, colors, min_area)
+    objects = _objects(frame, background.mean, seen, allowed, hot, colors, min_area)
     if before is not None:
         objects |= ~known & before.objects
     effects = _effects(frame, background, seen, score, hot, objects, min_area)
     objects, alpha = _sharp(frame, background, objects | _enclosed(objects, effects), hot, min_area)
-    return Foreground(objects, effects & ~objects, alpha, _outline(frame, background, objects))
+    effects &= ~objects
+    own, model = outlines(frame, background.mean, objects)
+    ghosts = ghost_parts(own, model, objects, effects)
+    outline = int(own.sum()), int(model.sum())
+    return Foreground(objects, effects, alpha, outline, ghosts, int((model & ghosts).sum()))
 
 
-def _objects(frame: U8, seen: Change, allowed: F32, hot: Bool, colors: Colors | None, min_area: int) -> Bool:
+def _objects(
+    frame: U8, mean: F32, seen: Change, allowed: F32, hot: Bool, colors: Colors | None, min_area: int
+) -> Bool:
     evidence = object_evidence(seen, allowed)
     if colors is not None:
-        evidence = evidence + 0.45 * colors.evidence(frame)
-    weight = hot.astype(np.float32)
-    near = cv2.GaussianBlur(evidence * weight, (0, 0), 1.2) / np.maximum(cv2.GaussianBlur(weight, (0, 0), 1.2), 1e-3)
-    inside = hot & (near > 0)
+        evidence = evidence + COLOR_WEIGHT * colors.color_evidence(frame)
+        evidence += RATIO_WEIGHT * colors.ratio_evidence(frame, mean)
+    inside = hot & (_along_edges(evidence, hot, frame) > 0)
     inside = np.asarray(cv2.morphologyEx(inside.astype(np.uint8), cv2.MORPH_OPEN, np.ones((2, 2), np.uint8)) > 0)
     inside = close_gaps(inside, 2) & grow(hot, 1)
-    return without_specks(without_holes(inside, 40 * min_area), min_area)
+    inside = without_specks(without_holes(inside, 40 * min_area), min_area)
+    return inside | _silhouette(frame, mean, seen.difference, hot, inside)
+
+
+def _along_edges(evidence: F32, hot: Bool, frame: U8) -> F32:
+    """Mean of the evidence of hot pixels around, not across the frame's edges (guided filter, He 2010)."""
+    weight = hot.astype(np.float32)
+    guide = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
+    radius = max(2, round(5 * frame.shape[1] / 512))
+    total, count = (cv2.ximgproc.guidedFilter(guide, p, radius, 80.0) for p in (evidence * weight, weight))
+    return np.asarray(total / np.maximum(count, 1e-3), np.float32)
+
+
+def _silhouette(frame: U8, mean: F32, difference: F32, hot: Bool, objects: Bool) -> Bool:
+    """Narrow rests of an object's silhouette that look like a shadow: blurred rims, pale sleeves before a pale wall.
+
+    A shadow is broad or lies at the feet; what differs clearly, is narrow and hangs on an object above its feet is the
+    object's. At the border of the silhouette a pixel must be half object (see `alpha_matte`).
+    """
+    found = np.zeros_like(objects)
+    rest = hot & ~objects
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(objects.astype(np.uint8), connectivity=8)
+    if count <= 1 or not rest.any():
+        return found
+    sure = shrink(hot, 2) | (alpha_matte(frame, mean, objects) > 0.5)
+    for k in range(1, count):
+        x, y, w, h = (int(v) for v in stats[k, :4])
+        narrow, reach = max(2, round(NARROW * h)), max(3, round(2 * NARROW * h))
+        bottom = y + round((1 - FEET) * h)
+        box = (slice(max(0, y - reach), bottom), slice(max(0, x - reach), x + w + reach))
+        near = rest[box]
+        broad = grow(shrink(near, narrow), narrow + 1)
+        found[box] |= near & ~broad & grow(labels[box] == k, reach) & (difference[box] > CLEAR)
+    return touching(objects | (found & sure), objects)
 
 
 def _enclosed(objects: Bool, effects: Bool) -> Bool:
@@ -139,19 +187,6 @@ def _effects(
     joined = touching(rest | (faint & near & (score > 0.5 * WEAK)), grow(objects, 2) | strong)
     joined = np.asarray(cv2.morphologyEx(joined.astype(np.uint8), cv2.MORPH_CLOSE, disk(2)) > 0)
     return without_specks(joined & ~objects, max(4, min_area // 4))
-
-
-def _outline(frame: U8, background: Background, objects: Bool) -> tuple[int, int]:
-    """Lengths of the outline (pixels) that the frame's and that the background model's edges explain better."""
-    line = objects & ~shrink(objects, 1)
-    if not line.any():
-        return 0, 0
-    kernel = np.ones((5, 5), np.uint8)
-    own, model = (
-        largest_channel(cv2.morphologyEx(cv2.blur(p, (3, 3)), cv2.MORPH_GRADIENT, kernel))[line]
-        for p in (frame.astype(np.float32), background.mean)
-    )
-    return int((own > 1.3 * model + 6).sum()), int((model > 1.3 * own + 6).sum())
 
 
 def _sharp(frame: U8, background: Background, objects: Bool, hot: Bool, min_area: int) -> tuple[Bool, U8]:

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from bglora.vision.appearance import Colors, learn_colors
+from bglora.vision.appearance import ColorLearner, Colors
 from bglora.vision.arrays import F32, U8, Bool, grow
-from bglora.vision.background import Background, first_background, masked_background, spread
+from bglora.vision.background import Background, farthest, first_background, masked_background, spread
 from bglora.vision.camera import Camera
 from bglora.vision.difference import MOMENTS, SHIMMER, STRONG, difference, moving_distance, noise
 from bglora.vision.exposure import leveled
 from bglora.vision.foreground import Foreground, foreground
+from bglora.vision.ghosts import standing_still
 from bglora.vision.idle import idle_areas, outline
 from bglora.vision.rigid import standing_parts
+from bglora.vision.shade import shade, smoothed, smoothed_noise
 
 STILL_TOLERANCE, MOVING_TOLERANCE = 0.05, 0.15
 """Error of the alignment in pixels."""
@@ -72,9 +74,9 @@ def warp_mask(mask: Bool, pose: NDArray[np.float64]) -> Bool:
 
 
 def _ghosts(found: Sequence[Foreground]) -> float:
-    """Share (0 to 1) of all outlines that follow the background model's edges instead of the frame's."""
-    real, model = (sum(f.outline[side] for f in found) for side in (0, 1))
-    return model / (real + model) if real + model >= FEWEST_OUTLINE else 0.0
+    """Share (0 to 1) of all outlines that belong to ghosts: there the background model shows somebody."""
+    total = sum(sum(f.outline) for f in found)
+    return sum(f.ghost_outline for f in found) / total if total >= FEWEST_OUTLINE else 0.0
 
 
 def _with_figure(before: Foreground, area: Bool, cut: Bool, often: Bool) -> Foreground:
@@ -83,7 +85,7 @@ def _with_figure(before: Foreground, area: Bool, cut: Bool, often: Bool) -> Fore
     objects = (before.objects & ~near) | cut
     rim = grow(cut | often, 2) & ~cut
     alpha = np.where(near, np.where(cut, np.uint8(255), np.uint8(0)), before.alpha)
-    return Foreground(objects, ((before.effects & ~near) | rim) & ~objects, alpha, before.outline)
+    return replace(before, objects=objects, effects=((before.effects & ~near) | rim) & ~objects, alpha=alpha)
 
 
 class MotionModel:
@@ -131,29 +133,35 @@ class MotionModel:
         found: list[Foreground] = []
         colors: Colors | None = None
         shared: Background | None = None
+        soft: F32 | None = None
         for turn in range(PASSES):
-            before, found = found, []
+            before, found, learner = found, [], ColorLearner()
             removed = [f.objects | f.effects for f in before]
             for k in range(count):
                 stack = self.stack(k)
                 if shared is None or not self.still or k == 0:
-                    shared = self._background(stack, k, removed)
+                    shared, soft = self._background(stack, k, before, faint=turn == PASSES - 1)
                 shimmer = self._shimmer(k, stack, shared, removed) if turn > 0 else None
-                found.append(
-                    foreground(
-                        self.level[k],
-                        shared,
-                        tolerance_px=self.tolerance,
-                        min_area=self.min_area,
-                        colors=colors,
-                        shimmer=shimmer,
-                        before=before[k] if before else None,
-                    )
+                one = foreground(
+                    self.level[k],
+                    shared,
+                    tolerance_px=self.tolerance,
+                    min_area=self.min_area,
+                    colors=colors,
+                    shimmer=shimmer,
+                    before=before[k] if before else None,
                 )
+                if soft is not None:
+                    effects = shade(smoothed(self.level[k], shared.mean), soft, one.objects, one.effects)
+                    one = replace(one, effects=effects)
+                learner.add(self.level[k], shared.mean, one.objects, one.effects)
+                found.append(one)
                 progress((turn * count + k + 1) / (PASSES * count))
             if self.camera.kind == "parallax":
                 found = self._without_standing(found)
-            colors = learn_colors(self.level, [f.objects for f in found], [f.effects for f in found])
+            if turn < PASSES - 1 and self.still:
+                found = self._exchanged(found)
+            colors = learner.colors()
         self.ghosts = _ghosts(found)
         return self._with_idle(found)
 
@@ -164,6 +172,18 @@ class MotionModel:
             parts = standing_parts(self.level, [f.objects for f in found], masks, self.camera)
             self._standing = [grow(part, 6) for part in parts]
         return [f.without_parts(part) for f, part in zip(found, self._standing, strict=True)]
+
+    def _exchanged(self, found: list[Foreground]) -> list[Foreground]:
+        """The masks with ghosts and those who stood there exchanged."""
+        ghosts = [np.zeros(self.shape, bool) if f.ghosts is None else f.ghosts for f in found]
+        place = standing_still(ghosts, self._carried, self.camera.reference)
+        if place is None:
+            return found
+        out = []
+        for k, (one, ghost) in enumerate(zip(found, ghosts, strict=True)):
+            here = self._carried(place, self.camera.reference, k) & ~ghost
+            out.append(replace(one, objects=(one.objects & ~ghost) | here, effects=one.effects & ~ghost & ~here))
+        return out
 
     def _with_idle(self, found: list[Foreground]) -> list[Foreground]:
         """The masks with characters who stay in place; what the passes saw of them are scraps and is replaced."""
@@ -177,6 +197,8 @@ class MotionModel:
         return found
 
     def _carried(self, mask: Bool, source: int, target: int) -> Bool:
+        if self.still or source == target:
+            return mask
         return warp_mask(mask, self.camera.between(source, target))
 
     def _often(self, cuts: Sequence[Bool], target: int) -> Bool:
@@ -185,10 +207,25 @@ class MotionModel:
         seen = [cuts[k] if self.still or k == target else self._carried(cuts[k], k, target) for k in near]
         return np.asarray(np.mean(seen, axis=0) >= 0.25)
 
-    def _background(self, stack: Stack, target: int, masks: Sequence[Bool]) -> Background:
-        if not masks:
-            return first_background(stack.pictures, stack.valid)
-        return masked_background(stack.pictures, self.free(stack, target, masks))
+    def _background(
+        self, stack: Stack, target: int, before: Sequence[Foreground], faint: bool
+    ) -> tuple[Background, F32 | None]:
+        """The background seen from frame `target`, and for faint effects the noise of smoothed differences to it."""
+        if not before:
+            return first_background(stack.pictures, stack.valid), None
+        objects = [before[k].objects for k in stack.indices]
+        if not self.still:
+            objects = [
+                solid if k == target else warp_mask(solid, self.camera.between(k, target))
+                for solid, k in zip(objects, stack.indices, strict=True)
+            ]
+        free = self.free(stack, target, [f.objects | f.effects for f in before])
+        away = farthest(objects, free)
+        background = masked_background(stack.pictures, away)
+        if not faint:
+            return background, None
+        differences = [smoothed(picture, background.mean) for picture in stack.pictures]
+        return background, smoothed_noise(differences, away)
 
     def _shimmer(self, target: int, stack: Stack, background: Background, masks: Sequence[Bool]) -> F32 | None:
         """Distance to other moments where the background moves by itself and a plain difference fired; -1 elsewhere."""

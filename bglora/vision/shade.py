@@ -1,0 +1,83 @@
+"""Faint effects: soft shade and reflections that lie below the noise of single pixels but not of their surroundings.
+
+The difference to the background is smoothed until noise averages out, and held against what the same smoothed
+difference is in frames in which nobody is near. What is significant and belongs to a character by nearness is its
+effect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from bglora.vision.arrays import F32, U8, Bool, grow, largest_channel, touching, without_specks
+
+WORKING_WIDTH = 256
+SIGMA = 1.6
+"""Smoothing in working pixels."""
+SEED, EDGE = 5.0, 3.2
+"""Grey levels of smoothed difference from which shade begins, and down to which it reaches."""
+SEED_NOISE, EDGE_NOISE = 4.0, 2.2
+"""The same in deviations of the smoothed difference where nobody is near."""
+REACH = 1.2
+"""How far the shade of an object reaches, in units of the object's height."""
+QUIET = 0.7
+"""Least deviation of the smoothed difference, in grey levels."""
+
+
+def smoothed(frame: U8, mean: F32) -> F32:
+    """Difference frame - background at the working width, smoothed; float32 (h, w, 3), grey levels."""
+    height, width = frame.shape[:2]
+    scale = min(1.0, WORKING_WIDTH / width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    small = cv2.resize(frame.astype(np.float32) - mean, size, interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.GaussianBlur(small, (0, 0), SIGMA), np.float32)
+
+
+def smoothed_noise(differences: Sequence[F32], weights: Sequence[Bool]) -> F32:
+    """Deviation (h, w) of smoothed differences over the frames in which nobody is near (full-size `weights`)."""
+    height, width = differences[0].shape[:2]
+    total = np.zeros((height, width, 3), np.float32)
+    count = np.zeros((height, width), np.float32)
+    for away, weight in zip(differences, weights, strict=True):
+        inside = cv2.resize(weight.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST).astype(np.float32)
+        total += away * away * inside[..., None]
+        count += inside
+    deviation = np.sqrt(largest_channel(total) / np.maximum(count - 1, 1))
+    return np.asarray(np.maximum(cv2.GaussianBlur(cv2.dilate(deviation, np.ones((5, 5), np.uint8)), (0, 0), 2), QUIET))
+
+
+def shade(away: F32, noise: F32, objects: Bool, effects: Bool) -> Bool:
+    """Faint effects of a frame, bool (H, W), with the stronger ones that they join.
+
+    Args:
+        away: `smoothed` of the frame. noise: `smoothed_noise` of the shot. objects, effects: found so far, bool (H, W).
+    """
+    if not objects.any():
+        return effects
+    height, width = objects.shape
+    small = (away.shape[1], away.shape[0])
+    level = largest_channel(np.abs(away))
+    solid = cv2.resize(objects.astype(np.uint8), small, interpolation=cv2.INTER_AREA) > 0
+    solid = np.asarray(cv2.resize(objects.astype(np.float32), small, interpolation=cv2.INTER_AREA) > 0.2)
+    outside = ~grow(solid, 2)
+    seeds = (level > np.maximum(SEED, SEED_NOISE * noise)) & outside & _reach(solid)
+    known = cv2.resize(effects.astype(np.float32), small, interpolation=cv2.INTER_AREA) > 0.5
+    edge = (level > np.maximum(EDGE, EDGE_NOISE * noise)) & outside
+    found = touching(edge | known | seeds, seeds | known) & _reach(solid, 1.5)
+    found = without_specks(found, 8)
+    full = cv2.resize(found.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR) > 0.4
+    return np.asarray((full | effects) & ~objects)
+
+
+def _reach(solid: Bool, more: float = 1.0) -> Bool:
+    """Within `REACH` heights of an object."""
+    out = np.zeros_like(solid)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(solid.astype(np.uint8), connectivity=8)
+    for k in range(1, count):
+        far = more * REACH * stats[k, cv2.CC_STAT_HEIGHT]
+        distance = cv2.distanceTransform((labels != k).astype(np.uint8), cv2.DIST_L2, 3)
+        out |= distance <= far
+    return out
