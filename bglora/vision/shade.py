@@ -52,7 +52,9 @@ def smoothed_noise(differences: Sequence[F32], weights: Sequence[Bool]) -> F32:
     total = np.zeros((height, width, 3), np.float32)
     count = np.zeros((height, width), np.float32)
     for away, weight in zip(differences, weights, strict=True):
-        inside = cv2.resize(weight.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST).astype(np.float32)
+        inside = cv2.resize(weight.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST).astype(
+            np.float32
+        )
         total += away * away * inside[..., None]
         count += inside
     deviation = np.sqrt(largest_channel(total) / np.maximum(count - 1, 1))
