@@ -225,7 +225,8 @@ class MotionModel:
         background = masked_background(stack.pictures, away)
         if not faint:
             return background, None
-        differences = [smoothed(picture, background.mean) for picture in stack.pictures]
+        pairs = zip(stack.pictures, free, strict=True)
+        differences = [smoothed(picture, background.mean, ~unmasked) for picture, unmasked in pairs]
         return background, smoothed_noise(differences, away)
 
     def _shimmer(
