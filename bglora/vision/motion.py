@@ -153,8 +153,8 @@ class MotionModel:
                     before=before[k] if before else None,
                 )
                 if soft is not None:
-                    effects = shade(smoothed(self.level[k], shared.mean, one.objects), soft, one.objects, one.effects)
-                    one = replace(one, effects=effects)
+                    away = smoothed(self.level[k], shared.mean, one.objects)
+                    one = replace(one, effects=shade(away, soft, one.objects, one.effects, self.still))
                 learner.add(self.level[k], shared.mean, one.objects, one.effects)
                 found.append(one)
                 progress((turn * count + k + 1) / (PASSES * count))

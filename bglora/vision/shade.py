@@ -17,10 +17,11 @@ from bglora.vision.arrays import F32, U8, Bool, grow, largest_channel, touching,
 WORKING_WIDTH = 256
 SIGMA = 1.6
 """Smoothing in working pixels."""
-SEED, EDGE = 5.0, 3.2
+SEED, EDGE = 4.8, 3.0
 """Grey levels of smoothed difference from which shade begins, and down to which it reaches."""
-SEED_NOISE, EDGE_NOISE = 4.5, 2.5
-"""The same in deviations of the smoothed difference where nobody is near."""
+STILL_NOISE, MOVING_NOISE = (4.5, 2.5), (3.1, 1.75)
+"""The same in deviations of the smoothed difference where nobody is near. Before a still camera they are leaves and
+waves, with long tails; before a moving one mostly edges that don't lie exactly."""
 REACH = 1.2
 """How far the shade of an object reaches, in units of the object's height."""
 QUIET = 0.7
@@ -65,11 +66,12 @@ def smoothed_noise(differences: Sequence[F32], weights: Sequence[Bool]) -> F32:
     return np.asarray(np.maximum(grown, QUIET), np.float32)
 
 
-def shade(away: F32, noise: F32, objects: Bool, effects: Bool) -> Bool:
+def shade(away: F32, noise: F32, objects: Bool, effects: Bool, still: bool = True) -> Bool:
     """Faint effects of a frame, bool (H, W), with the stronger ones that they join.
 
     Args:
         away: `smoothed` of the frame. noise: `smoothed_noise` of the shot. objects, effects: found so far, bool (H, W).
+        still: whether the camera is.
     """
     if not objects.any():
         return effects
@@ -78,8 +80,9 @@ def shade(away: F32, noise: F32, objects: Bool, effects: Bool) -> Bool:
     level = largest_channel(np.abs(away))
     solid = np.asarray(cv2.resize(objects.astype(np.float32), small, interpolation=cv2.INTER_AREA) > 0.2)
     known = np.asarray(cv2.resize(effects.astype(np.float32), small, interpolation=cv2.INTER_AREA) > 0.5)
-    seeds = (level > np.maximum(SEED, SEED_NOISE * noise)) & _reach(solid) & ~solid
-    edge = (level > np.maximum(EDGE, EDGE_NOISE * noise)) & _reach(solid, 1.5)
+    begins, ends = STILL_NOISE if still else MOVING_NOISE
+    seeds = (level > np.maximum(SEED, begins * noise)) & _reach(solid) & ~solid
+    edge = (level > np.maximum(EDGE, ends * noise)) & _reach(solid, 1.5)
     found = without_specks(touching(edge | known, seeds | known) & ~solid, 8)
     full = cv2.resize(found.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR) > 0.4
     return np.asarray((full | effects) & ~objects)
