@@ -73,6 +73,12 @@ def warp_mask(mask: Bool, pose: NDArray[np.float64]) -> Bool:
     return np.asarray(soft > 8)
 
 
+def _misfit(found: Sequence[Foreground]) -> float:
+    """Share (0 to 1) of all outlines that follow the background model's edges instead of the frame's."""
+    real, model = (sum(f.outline[side] for f in found) for side in (0, 1))
+    return model / (real + model) if real + model >= FEWEST_OUTLINE else 0.0
+
+
 def _ghosts(found: Sequence[Foreground]) -> float:
     """Share (0 to 1) of all outlines that belong to ghosts: there the background model shows somebody."""
     total = sum(sum(f.outline) for f in found)
@@ -94,11 +100,13 @@ class MotionModel:
     Attributes:
         ghosts: after `masks`, the share of all outlines that follow the background model's edges, not the frame's.
             Where it is high the model shows somebody who stays where he is: neither masks nor background are right.
+        misfit: the same for every outline, one by one, not only of parts that are ghosts as a whole.
     """
 
     def __init__(self, frames: Sequence[U8], camera: Camera, gains: NDArray[np.float64], min_area: int) -> None:
         self.camera = camera
         self.ghosts = 0.0
+        self.misfit = 0.0
         self._standing: list[Bool] = []
         self.level = [leveled(frame, gain) for frame, gain in zip(frames, gains, strict=True)]
         self.min_area = min_area
@@ -164,6 +172,7 @@ class MotionModel:
                 found = self._exchanged(found)
             colors = learner.colors()
         self.ghosts = _ghosts(found)
+        self.misfit = _misfit(found)
         return self._with_idle(found)
 
     def _without_standing(self, found: list[Foreground]) -> list[Foreground]:

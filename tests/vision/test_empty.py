@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from bglora.backends.masks.motion import MotionMasks
 from bglora.vision.camera import estimate_camera
 from bglora.vision.empty import own_motion
 from tests.shared import shared
@@ -72,3 +73,10 @@ def clip(name: str, numbers: Sequence[int]) -> list[np.ndarray]:
 def test_a_landscape_under_a_tilting_camera_is_taken_as_it_is() -> None:
     frames = clip("bbb_opening", [*range(53, 188, 9), *range(187, 228, 8), *range(236, 284, 6)])
     assert own_motion(frames, estimate_camera(frames)).nobody
+
+
+def test_a_bird_that_hops_in_place_is_never_taken_for_background() -> None:
+    frames = [
+        cv2.resize(frame, (320, 180), interpolation=cv2.INTER_AREA) for frame in clip("bbb_opening", range(378, 489, 5))
+    ]
+    assert MotionMasks(64).masks(frames, [None] * len(frames), lambda share: None).unknown
