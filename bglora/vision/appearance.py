@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-
 from numpy.typing import NDArray
 
 from bglora.vision.arrays import F32, U8, Bool, gray, grow, largest_channel

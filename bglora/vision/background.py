@@ -110,7 +110,13 @@ def farthest(objects: Sequence[Bool], free: Sequence[Bool]) -> list[Bool]:
     keep = max(FAR_LEAST, round(FAR_SHARE * len(free)))
     enough = np.sort(away, axis=0)[max(0, len(free) - keep)]
     return [
-        unmasked & (cv2.resize((far >= np.maximum(enough, 1)).astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST) > 0)
+        unmasked
+        & (
+            cv2.resize(
+                (far >= np.maximum(enough, 1)).astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST
+            )
+            > 0
+        )
         for far, unmasked in zip(away, free, strict=True)
     ]
 

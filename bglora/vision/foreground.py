@@ -15,7 +15,6 @@ from bglora.vision.arrays import (
     close_gaps,
     disk,
     grow,
-    largest_channel,
     shrink,
     touching,
     without_holes,
@@ -119,9 +118,7 @@ def foreground(
     return Foreground(objects, effects, alpha, outline, ghosts, int((model & ghosts).sum()))
 
 
-def _objects(
-    frame: U8, mean: F32, seen: Change, allowed: F32, hot: Bool, colors: Colors | None, min_area: int
-) -> Bool:
+def _objects(frame: U8, mean: F32, seen: Change, allowed: F32, hot: Bool, colors: Colors | None, min_area: int) -> Bool:
     evidence = object_evidence(seen, allowed)
     if colors is not None:
         evidence = evidence + COLOR_WEIGHT * colors.color_evidence(frame)

@@ -152,7 +152,7 @@ class MotionModel:
                     before=before[k] if before else None,
                 )
                 if soft is not None:
-                    effects = shade(smoothed(self.level[k], shared.mean), soft, one.objects, one.effects)
+                    effects = shade(smoothed(self.level[k], shared.mean, one.objects), soft, one.objects, one.effects)
                     one = replace(one, effects=effects)
                 learner.add(self.level[k], shared.mean, one.objects, one.effects)
                 found.append(one)

@@ -19,7 +19,7 @@ SIGMA = 1.6
 """Smoothing in working pixels."""
 SEED, EDGE = 5.0, 3.2
 """Grey levels of smoothed difference from which shade begins, and down to which it reaches."""
-SEED_NOISE, EDGE_NOISE = 4.0, 2.2
+SEED_NOISE, EDGE_NOISE = 4.5, 2.5
 """The same in deviations of the smoothed difference where nobody is near."""
 REACH = 1.2
 """How far the shade of an object reaches, in units of the object's height."""
@@ -27,13 +27,23 @@ QUIET = 0.7
 """Least deviation of the smoothed difference, in grey levels."""
 
 
-def smoothed(frame: U8, mean: F32) -> F32:
-    """Difference frame - background at the working width, smoothed; float32 (h, w, 3), grey levels."""
+def smoothed(frame: U8, mean: F32, objects: Bool | None = None) -> F32:
+    """Difference frame - background at the working width, smoothed; float32 (h, w, 3), grey levels.
+
+    Pixels of `objects`, bool (H, W), don't count; beside them the mean is taken from what lies outside.
+    """
     height, width = frame.shape[:2]
     scale = min(1.0, WORKING_WIDTH / width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    small = cv2.resize(frame.astype(np.float32) - mean, size, interpolation=cv2.INTER_AREA)
-    return np.asarray(cv2.GaussianBlur(small, (0, 0), SIGMA), np.float32)
+    away = cv2.subtract(frame, mean, dtype=cv2.CV_32F)
+    if objects is None or not objects.any():
+        small = cv2.resize(away, size, interpolation=cv2.INTER_AREA)
+        return np.asarray(cv2.GaussianBlur(small, (0, 0), SIGMA), np.float32)
+    away[grow(objects, 1)] = 0
+    small = cv2.resize(away, size, interpolation=cv2.INTER_AREA)
+    outside = cv2.resize((~grow(objects, 1)).astype(np.float32), size, interpolation=cv2.INTER_AREA)
+    weight = np.maximum(cv2.GaussianBlur(outside, (0, 0), SIGMA), 0.02)
+    return np.asarray(cv2.GaussianBlur(small, (0, 0), SIGMA) / weight[..., None], np.float32)
 
 
 def smoothed_noise(differences: Sequence[F32], weights: Sequence[Bool]) -> F32:
@@ -42,7 +52,9 @@ def smoothed_noise(differences: Sequence[F32], weights: Sequence[Bool]) -> F32:
     total = np.zeros((height, width, 3), np.float32)
     count = np.zeros((height, width), np.float32)
     for away, weight in zip(differences, weights, strict=True):
-        inside = cv2.resize(weight.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST).astype(np.float32)
+        inside = cv2.resize(weight.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST).astype(
+            np.float32
+        )
         total += away * away * inside[..., None]
         count += inside
     deviation = np.sqrt(largest_channel(total) / np.maximum(count - 1, 1))
@@ -60,14 +72,11 @@ def shade(away: F32, noise: F32, objects: Bool, effects: Bool) -> Bool:
     height, width = objects.shape
     small = (away.shape[1], away.shape[0])
     level = largest_channel(np.abs(away))
-    solid = cv2.resize(objects.astype(np.uint8), small, interpolation=cv2.INTER_AREA) > 0
     solid = np.asarray(cv2.resize(objects.astype(np.float32), small, interpolation=cv2.INTER_AREA) > 0.2)
-    outside = ~grow(solid, 2)
-    seeds = (level > np.maximum(SEED, SEED_NOISE * noise)) & outside & _reach(solid)
-    known = cv2.resize(effects.astype(np.float32), small, interpolation=cv2.INTER_AREA) > 0.5
-    edge = (level > np.maximum(EDGE, EDGE_NOISE * noise)) & outside
-    found = touching(edge | known | seeds, seeds | known) & _reach(solid, 1.5)
-    found = without_specks(found, 8)
+    known = np.asarray(cv2.resize(effects.astype(np.float32), small, interpolation=cv2.INTER_AREA) > 0.5)
+    seeds = (level > np.maximum(SEED, SEED_NOISE * noise)) & _reach(solid) & ~solid
+    edge = (level > np.maximum(EDGE, EDGE_NOISE * noise)) & _reach(solid, 1.5)
+    found = without_specks(touching(edge | known, seeds | known) & ~solid, 8)
     full = cv2.resize(found.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR) > 0.4
     return np.asarray((full | effects) & ~objects)
 

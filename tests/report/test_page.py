@@ -106,9 +106,7 @@ def test_a_shot_shows_frame_mask_plate_and_where_its_pixels_come_from(page: str)
 
 def test_a_shot_says_what_was_recovered_and_why_the_rest_was_not(page: str) -> None:
     text = Elements(page).text
-    assert (
-        "Behind the characters, 5.0 % of the frame: 80.0 % recovered from other frames; 18.0 % never" in text
-    )
+    assert "Behind the characters, 5.0 % of the frame: 80.0 % recovered from other frames; 18.0 % never" in text
     assert "2.0 % not trusted: the camera could not be followed" in text
     assert "Guesses by patch" in text and "All plates at a glance (14)" in text
 

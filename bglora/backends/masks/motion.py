@@ -10,7 +10,7 @@ from bglora.backends.masks import ShotMasks
 if TYPE_CHECKING:
     import numpy as np
 
-IDENTITY = "motion/1"
+IDENTITY = "motion/2"
 
 FEWEST_FRAMES = 3
 GHOSTS = 0.2
@@ -42,6 +42,7 @@ class MotionMasks:
         import numpy as np
 
         from bglora.vision.camera import estimate_camera, still_camera
+        from bglora.vision.empty import own_motion
         from bglora.vision.exposure import estimate_gains
         from bglora.vision.motion import MotionModel
 
@@ -54,12 +55,15 @@ class MotionMasks:
         camera = estimate_camera(frames)
         gains = np.ones((count, 3))
         if camera.kind == "unknown":
-            return ShotMasks(empty, [None] * count, camera, gains, camera.reason)
+            reason = "" if own_motion(frames, camera).nobody else camera.reason
+            return ShotMasks(empty, [None] * count, camera, gains, reason)
         gains = estimate_gains(frames, camera)
         area = max(1, round(self.min_area * (frames[0].shape[1] / 512) ** 2))
         model = MotionModel(frames, camera, gains, area)
         found = model.masks(progress)
         if model.ghosts > GHOSTS:
+            if camera.kind != "still" and own_motion(frames, camera).nobody:
+                return ShotMasks(empty, [None] * count, camera, gains)
             reason = (
                 "somebody may stay in one place, or the place itself changes: "
                 f"{model.ghosts:.0%} of the outlines don't fit"
