@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from bglora.film.png import read_grey, read_picture, write_png
@@ -150,3 +151,22 @@ def test_running_again_changes_nothing(tmp_path: Path) -> None:
             path.unlink()
     project.run(*STAGES)
     assert {p: p.read_bytes() for p in before} == before
+
+
+def test_grain_is_put_back_where_it_is_asked_for_and_the_frame_s_own_pixels_stay(tmp_path: Path) -> None:
+    shot, rng = drawn.shot(41, 12, noise=0), np.random.default_rng(1)
+    # Broad shapes: grain is measured where a picture is flat.
+    wall = cv2.GaussianBlur(drawn.texture(41), (0, 0), 14)
+    frames = [
+        np.clip(np.where(body[..., None], frame, wall) + rng.normal(0, 2, frame.shape), 0, 255).astype(np.uint8)
+        for frame, body in zip(shot.frames, shot.objects, strict=True)
+    ]
+    inside = []
+    for grain in ("none", "match"):
+        (tmp_path / grain).mkdir()
+        project = project_of(tmp_path / grain, frames, f"inpaint.grain={grain}")
+        project.run(*STAGES)
+        plate, provenance = plates_of(project.root)[6]
+        assert np.array_equal(plate[provenance == 0], frames[6][provenance == 0])
+        inside.append(float((plate - wall)[provenance == 1].std()))
+    assert inside[0] < 1.4 and 1.7 < inside[1] < 2.4
