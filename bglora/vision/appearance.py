@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from bglora.vision.arrays import F32, U8, Bool, gray, grow, largest_channel
+from bglora.vision.arrays import F32, U8, Bool, around, gray, grow, largest_channel
 
 BINS, RATIO_BINS = 16, 14
 FEWEST = 300
@@ -51,12 +51,16 @@ class Change:
 def change(frame: U8, mean: F32) -> Change:
     """Compares a frame (at the background's exposure) with the background's mean."""
     picture = frame.astype(np.float32)
-    products = cv2.blur((picture * mean).sum(2), (3, 3))
-    squares = cv2.blur((mean * mean).sum(2), (3, 3))
+    products = cv2.blur(_channel_sum(picture * mean), (3, 3))
+    squares = cv2.blur(_channel_sum(mean * mean), (3, 3))
     ratio = products / np.maximum(squares, 25.0)
     soft, behind = cv2.blur(picture, (3, 3)), cv2.blur(mean, (3, 3))
     rest = largest_channel(np.abs(soft - ratio[..., None] * behind))
     return Change(largest_channel(np.abs(soft - behind)), ratio.astype(np.float32), rest, _texture(frame, mean))
+
+
+def _channel_sum(values: F32) -> F32:
+    return np.asarray(cv2.transform(values, np.ones((1, 3), np.float32)), np.float32).reshape(values.shape[:2])
 
 
 def _texture(frame: U8, mean: F32) -> F32:
@@ -116,7 +120,10 @@ class ColorLearner:
         """One frame with its background and masks, bool (H, W). Rims of objects, partly covered, count for neither."""
         if not objects.any() and not effects.any():
             return
-        away = grow(objects, max(2, round(RIM * frame.shape[1] / 512)))
+        rim = max(2, round(RIM * frame.shape[1] / 512))
+        box = around(objects | effects, rim + 1)
+        frame, mean, objects, effects = (np.ascontiguousarray(a[box]) for a in (frame, mean, objects, effects))
+        away = grow(objects, rim)
         clear = largest_channel(cv2.absdiff(cv2.blur(frame, (3, 3)).astype(np.float32), cv2.blur(mean, (3, 3)))) > 8
         colors, ratios = _color_bins(frame), _ratio_bins(frame, mean)
         for side, inside, ratio_inside in ((0, objects, objects), (1, effects, effects & ~away & clear)):

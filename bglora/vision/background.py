@@ -39,6 +39,10 @@ class Background:
     deviation: F32
     seen: U8
 
+    def inside(self, box: tuple[slice, slice]) -> Background:
+        """The part of it in a box."""
+        return Background(*(np.ascontiguousarray(part[box]) for part in (self.mean, self.deviation, self.seen)))
+
 
 def agreed(samples: Sequence[U8], valid: Sequence[Bool | None]) -> U8:
     """Index of the sample that most others agree with, per pixel: uint8 (H, W).

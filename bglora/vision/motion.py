@@ -141,11 +141,12 @@ class MotionModel:
                 stack = self.stack(k)
                 if shared is None or not self.still or k == 0:
                     shared, soft = self._background(stack, k, before, faint=turn == PASSES - 1)
-                shimmer = self._shimmer(k, stack, shared, removed) if turn > 0 else None
+                    allowed = noise(shared, self.tolerance)
+                shimmer = self._shimmer(k, stack, shared, allowed, removed) if turn > 0 else None
                 one = foreground(
                     self.level[k],
                     shared,
-                    tolerance_px=self.tolerance,
+                    allowed=allowed,
                     min_area=self.min_area,
                     colors=colors,
                     shimmer=shimmer,
@@ -175,7 +176,7 @@ class MotionModel:
 
     def _exchanged(self, found: list[Foreground]) -> list[Foreground]:
         """The masks with ghosts and those who stood there exchanged."""
-        ghosts = [np.zeros(self.shape, bool) if f.ghosts is None else f.ghosts for f in found]
+        ghosts = [f.ghosts for f in found]
         place = standing_still(ghosts, self._carried, self.camera.reference)
         if place is None:
             return found
@@ -224,19 +225,19 @@ class MotionModel:
         background = masked_background(stack.pictures, away)
         if not faint:
             return background, None
-        differences = [smoothed(picture, background.mean) for picture in stack.pictures]
+        pairs = zip(stack.pictures, free, strict=True)
+        differences = [smoothed(picture, background.mean, ~unmasked) for picture, unmasked in pairs]
         return background, smoothed_noise(differences, away)
 
-    def _shimmer(self, target: int, stack: Stack, background: Background, masks: Sequence[Bool]) -> F32 | None:
+    def _shimmer(
+        self, target: int, stack: Stack, background: Background, allowed: F32, masks: Sequence[Bool]
+    ) -> F32 | None:
         """Distance to other moments where the background moves by itself and a plain difference fired; -1 elsewhere."""
         restless = background.deviation > SHIMMER
         if restless.mean() < 0.002:
             return None
-        plain = difference(self.level[target], background) > STRONG * 0.4 * noise(background, self.tolerance)
-        where = restless & plain
+        where = restless & (difference(self.level[target], background) > STRONG * 0.4 * allowed)
         chosen = [k for k in spread(len(stack.indices), MOMENTS) if stack.indices[k] != target]
-        free = self.free(stack, target, masks)
-        away = moving_distance(
-            self.level[target], [stack.pictures[k] for k in chosen], [free[k] for k in chosen], where
-        )
+        moments = Stack(*([part[k] for k in chosen] for part in (stack.pictures, stack.valid, stack.indices)))
+        away = moving_distance(self.level[target], moments.pictures, self.free(moments, target, masks), where)
         return np.asarray(np.where(where, away, -1.0), np.float32)

@@ -47,18 +47,22 @@ def smoothed(frame: U8, mean: F32, objects: Bool | None = None) -> F32:
 
 
 def smoothed_noise(differences: Sequence[F32], weights: Sequence[Bool]) -> F32:
-    """Deviation (h, w) of smoothed differences over the frames in which nobody is near (full-size `weights`)."""
+    """What smoothed differences (h, w, 3) come to in frames in which nobody is near (full-size `weights`); (h, w).
+
+    About one deviation: what 70 % of the samples stay below, so that shade nobody masked in some frames doesn't count.
+    """
     height, width = differences[0].shape[:2]
-    total = np.zeros((height, width, 3), np.float32)
-    count = np.zeros((height, width), np.float32)
-    for away, weight in zip(differences, weights, strict=True):
-        inside = cv2.resize(weight.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST).astype(
-            np.float32
-        )
-        total += away * away * inside[..., None]
-        count += inside
-    deviation = np.sqrt(largest_channel(total) / np.maximum(count - 1, 1))
-    return np.asarray(np.maximum(cv2.GaussianBlur(cv2.dilate(deviation, np.ones((5, 5), np.uint8)), (0, 0), 2), QUIET))
+    levels = np.full((len(differences), height, width), np.inf, np.float32)
+    for level, away, weight in zip(levels, differences, weights, strict=True):
+        inside = cv2.resize(weight.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST) > 0
+        level[inside] = largest_channel(np.abs(away))[inside]
+    levels.sort(axis=0)
+    count = np.isfinite(levels).sum(0)
+    rank = np.maximum(0, np.floor(0.7 * (count - 1))).astype(np.int64)
+    typical = np.take_along_axis(levels, rank[None], 0)[0]
+    typical[count == 0] = 0
+    grown = cv2.GaussianBlur(cv2.dilate(typical, np.ones((5, 5), np.uint8)), (0, 0), 2)
+    return np.asarray(np.maximum(grown, QUIET), np.float32)
 
 
 def shade(away: F32, noise: F32, objects: Bool, effects: Bool) -> Bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from bglora.vision.arrays import F32, U8, Bool
+from bglora.vision.arrays import F32, U8, Bool, around
 
 AFFORDABLE = 12000
 """Pixels of a hole that is guessed in full size; the structure of a larger one is guessed in a smaller picture."""
@@ -50,15 +50,6 @@ def depth(hole: Bool) -> F32:
     """Distance (pixels) of each hole pixel to known picture; the border of the picture is no rim."""
     padded = cv2.copyMakeBorder(hole.astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_REPLICATE)
     return np.asarray(cv2.distanceTransform(padded, cv2.DIST_L2, 5)[1:-1, 1:-1], np.float32)
-
-
-def around(hole: Bool, margin: int) -> tuple[slice, slice]:
-    """The box of the hole grown by a margin, within the picture."""
-    ys, xs = np.nonzero(hole)
-    height, width = hole.shape
-    y0, y1 = max(0, int(ys.min()) - margin), min(height, int(ys.max()) + margin + 1)
-    x0, x1 = max(0, int(xs.min()) - margin), min(width, int(xs.max()) + margin + 1)
-    return slice(y0, y1), slice(x0, x1)
 
 
 def frequencies(picture: F32, hole: Bool) -> F32:
