@@ -55,3 +55,6 @@ class InpaintSettings(Table):
         description="PSNR (dB) that recovery must reach on withheld pixels of a frame, else the plate is dropped.",
     )
     audit: bool = Field(True, description="Drop plates in which something still moves.")
+    wide: bool = Field(
+        False, description="Also stitch a pan's background wider than the frame, cut to training buckets."
+    )

@@ -58,7 +58,7 @@ class Inpaint(Stage):
                 files=(*(f"frames/{picture}.png" for picture in pictures), *masks),
                 settings=used,
                 decisions={"keep": keeps} if keeps else {},
-                payload={"digest": view.item_record("ingest", source).get("digest", "")},
+                payload={"digest": view.item_record("ingest", source).get("digest", ""), **_buckets(view.settings)},
                 backend=identity,
                 hints={"source": view.item_record("ingest", source)},
             )
@@ -105,9 +105,22 @@ class _Shot:
         part = group.part(wanted)
         pictures = [made.plate.picture for made in done]
         remains = audit(pictures, part.camera, part.gains) if self.rule["audit"] else [0.0] * len(done)
-        for made, moving in zip(done, remains, strict=True):
-            yield self._outcome(made, group.numbers[made.place], scores, tries, seed, moving)
+        trusted = []
+        for k, (made, moving) in enumerate(zip(done, remains, strict=True)):
+            outcome = self._outcome(made, group.numbers[made.place], scores, tries, seed, moving)
+            trusted += [k] if outcome.status == "made" else []
+            yield outcome
+        if self.rule["wide"] and place == 0 and trusted:
+            yield from self._wide(part.part(trusted), [done[k].plate for k in trusted])
         self.tools.progress(place + 1, count)
+
+    def _wide(self, part: Group, plates: list[Plate]) -> Iterator[Outcome]:
+        from bglora.stages.wideplates import wide_outcomes
+
+        buckets = (self.item.payload["buckets"][0], self.item.payload["buckets"][1])
+        yield from wide_outcomes(
+            self.shot, part.numbers, plates, part.camera, part.gains, self.rule, buckets, self.tools
+        )
 
     def _fill(self, done: list[_Made], group: Group, seed: int) -> None:
         from bglora.vision.filling import ShotFill
@@ -206,6 +219,11 @@ class _Made:
     place: int
     plate: Plate
     hole: np.ndarray
+
+
+def _buckets(settings: Any) -> dict[str, Any]:
+    """What wide plates are cut to: resolution and step of the training buckets."""
+    return {"buckets": [settings.train.resolution, settings.train.bucket_step]} if settings.inpaint.wide else {}
 
 
 def _share(where: np.ndarray) -> float:
