@@ -103,3 +103,6 @@ class InpaintSettings(Table):
         description="Grain of recovered and guessed pixels: none (plates for training are better without), or match "
         "(as much as the frame has).",
     )
+    wide: bool = Field(
+        False, description="Also stitch a pan's background wider than the frame, cut to training buckets."
+    )

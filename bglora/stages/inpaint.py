@@ -58,7 +58,7 @@ class Inpaint(Stage):
                 files=(*(f"frames/{picture}.png" for picture in pictures), *masks),
                 settings=used,
                 decisions={"keep": keeps} if keeps else {},
-                payload={"digest": view.item_record("ingest", source).get("digest", "")},
+                payload={"digest": view.item_record("ingest", source).get("digest", ""), **_buckets(view.settings)},
                 backend=identity,
                 hints={"source": view.item_record("ingest", source)},
             )
@@ -100,10 +100,26 @@ class _Shot:
         made = self._recovered(group, pictures, wanted, shelf, (place, count))
         self._fill(made, group, shelf)
         remains = self._audited(group.part(wanted), [pictures[k] for k in wanted], made, shelf)
+        trusted = []
         for number, (one, leak) in enumerate(zip(made, remains, strict=True)):
-            yield self._outcome(one, group.numbers[one.place], shelf[number], leak)
+            outcome = self._outcome(one, group.numbers[one.place], shelf[number], leak)
+            trusted += [number] if outcome.status == "made" else []
+            yield outcome
+        if self.rule["wide"] and place == 0 and trusted:
+            yield from self._wide(group.part([wanted[k] for k in trusted]), [made[k] for k in trusted], shelf, trusted)
         shelf.clear()
         self.tools.progress(place + 1, count)
+
+    def _wide(self, group: Group, made: Sequence[_Made], shelf: Shelf, numbers: Sequence[int]) -> Iterator[Outcome]:
+        """Wide plates of the shot, from the plates that were made; their pictures are `numbers` of the shelf."""
+        from bglora.stages.wideplates import wide_outcomes
+        from bglora.vision.plates import Plate
+
+        plates = [Plate(shelf[k], one.provenance, None) for k, one in zip(numbers, made, strict=True)]
+        resolution, step = self.item.payload["buckets"]
+        yield from wide_outcomes(
+            self.shot, group.numbers, plates, group.camera, group.gains, self.rule, (resolution, step), self.tools
+        )
 
     def _recovered(
         self, group: Group, frames: Sequence[np.ndarray], wanted: Sequence[int], shelf: Shelf, step: tuple[int, int]
@@ -243,3 +259,8 @@ class _Made:
     choice: Choice | None = None
     rated: Choice | None = None
     removal: float | None = None
+
+
+def _buckets(settings: Any) -> dict[str, Any]:
+    """What wide plates are cut to: resolution and step of the training buckets."""
+    return {"buckets": [settings.train.resolution, settings.train.bucket_step]} if settings.inpaint.wide else {}
