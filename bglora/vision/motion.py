@@ -40,6 +40,12 @@ class Stack:
     valid: list[Bool | None]
     indices: list[int]
 
+    def only(self, places: Sequence[int]) -> Stack:
+        """The pictures at some places of the stack."""
+        return Stack(
+            [self.pictures[k] for k in places], [self.valid[k] for k in places], [self.indices[k] for k in places]
+        )
+
 
 def overlapping(camera: Camera, target: int, shape: tuple[int, int], limit: int = SOURCES) -> list[int]:
     """Frames that show at least 30 % of frame `target`'s view, evenly spread, the frame itself included."""
@@ -247,6 +253,6 @@ class MotionModel:
             return None
         where = restless & (difference(self.level[target], background) > STRONG * 0.4 * allowed)
         chosen = [k for k in spread(len(stack.indices), MOMENTS) if stack.indices[k] != target]
-        moments = Stack(*([part[k] for k in chosen] for part in (stack.pictures, stack.valid, stack.indices)))
+        moments = stack.only(chosen)
         away = moving_distance(self.level[target], moments.pictures, self.free(moments, target, masks), where)
         return np.asarray(np.where(where, away, -1.0), np.float32)
