@@ -16,6 +16,7 @@ from bglora.vision.camera import Camera
 from bglora.vision.difference import MOMENTS, SHIMMER, STRONG, difference, moving_distance, noise
 from bglora.vision.exposure import leveled
 from bglora.vision.foreground import Foreground, foreground
+from bglora.vision.ghosts import standing_still
 from bglora.vision.idle import idle_areas, outline
 from bglora.vision.rigid import standing_parts
 from bglora.vision.shade import shade, smoothed, smoothed_noise
@@ -72,10 +73,16 @@ def warp_mask(mask: Bool, pose: NDArray[np.float64]) -> Bool:
     return np.asarray(soft > 8)
 
 
-def _ghosts(found: Sequence[Foreground]) -> float:
+def _misfit(found: Sequence[Foreground]) -> float:
     """Share (0 to 1) of all outlines that follow the background model's edges instead of the frame's."""
     real, model = (sum(f.outline[side] for f in found) for side in (0, 1))
     return model / (real + model) if real + model >= FEWEST_OUTLINE else 0.0
+
+
+def _ghosts(found: Sequence[Foreground]) -> float:
+    """Share (0 to 1) of all outlines that belong to ghosts: there the background model shows somebody."""
+    total = sum(sum(f.outline) for f in found)
+    return sum(f.ghost_outline for f in found) / total if total >= FEWEST_OUTLINE else 0.0
 
 
 def _with_figure(before: Foreground, area: Bool, cut: Bool, often: Bool) -> Foreground:
@@ -84,7 +91,7 @@ def _with_figure(before: Foreground, area: Bool, cut: Bool, often: Bool) -> Fore
     objects = (before.objects & ~near) | cut
     rim = grow(cut | often, 2) & ~cut
     alpha = np.where(near, np.where(cut, np.uint8(255), np.uint8(0)), before.alpha)
-    return Foreground(objects, ((before.effects & ~near) | rim) & ~objects, alpha, before.outline)
+    return replace(before, objects=objects, effects=((before.effects & ~near) | rim) & ~objects, alpha=alpha)
 
 
 class MotionModel:
@@ -93,11 +100,13 @@ class MotionModel:
     Attributes:
         ghosts: after `masks`, the share of all outlines that follow the background model's edges, not the frame's.
             Where it is high the model shows somebody who stays where he is: neither masks nor background are right.
+        misfit: the same for every outline, one by one, not only of parts that are ghosts as a whole.
     """
 
     def __init__(self, frames: Sequence[U8], camera: Camera, gains: NDArray[np.float64], min_area: int) -> None:
         self.camera = camera
         self.ghosts = 0.0
+        self.misfit = 0.0
         self._standing: list[Bool] = []
         self.level = [leveled(frame, gain) for frame, gain in zip(frames, gains, strict=True)]
         self.min_area = min_area
@@ -140,26 +149,30 @@ class MotionModel:
                 stack = self.stack(k)
                 if shared is None or not self.still or k == 0:
                     shared, soft = self._background(stack, k, before, faint=turn == PASSES - 1)
-                shimmer = self._shimmer(k, stack, shared, removed) if turn > 0 else None
+                    allowed = noise(shared, self.tolerance)
+                shimmer = self._shimmer(k, stack, shared, allowed, removed) if turn > 0 else None
                 one = foreground(
                     self.level[k],
                     shared,
-                    tolerance_px=self.tolerance,
+                    allowed=allowed,
                     min_area=self.min_area,
                     colors=colors,
                     shimmer=shimmer,
                     before=before[k] if before else None,
                 )
                 if soft is not None:
-                    effects = shade(smoothed(self.level[k], shared.mean), soft, one.objects, one.effects)
-                    one = replace(one, effects=effects)
+                    away = smoothed(self.level[k], shared.mean, one.objects)
+                    one = replace(one, effects=shade(away, soft, one.objects, one.effects, self.still))
                 learner.add(self.level[k], shared.mean, one.objects, one.effects)
                 found.append(one)
                 progress((turn * count + k + 1) / (PASSES * count))
             if self.camera.kind == "parallax":
                 found = self._without_standing(found)
+            if turn < PASSES - 1 and self.still:
+                found = self._exchanged(found)
             colors = learner.colors()
         self.ghosts = _ghosts(found)
+        self.misfit = _misfit(found)
         return self._with_idle(found)
 
     def _without_standing(self, found: list[Foreground]) -> list[Foreground]:
@@ -169,6 +182,18 @@ class MotionModel:
             parts = standing_parts(self.level, [f.objects for f in found], masks, self.camera)
             self._standing = [grow(part, 6) for part in parts]
         return [f.without_parts(part) for f, part in zip(found, self._standing, strict=True)]
+
+    def _exchanged(self, found: list[Foreground]) -> list[Foreground]:
+        """The masks with ghosts and those who stood there exchanged."""
+        ghosts = [f.ghosts for f in found]
+        place = standing_still(ghosts, self._carried, self.camera.reference)
+        if place is None:
+            return found
+        out = []
+        for k, (one, ghost) in enumerate(zip(found, ghosts, strict=True)):
+            here = self._carried(place, self.camera.reference, k) & ~ghost
+            out.append(replace(one, objects=(one.objects & ~ghost) | here, effects=one.effects & ~ghost & ~here))
+        return out
 
     def _with_idle(self, found: list[Foreground]) -> list[Foreground]:
         """The masks with characters who stay in place; what the passes saw of them are scraps and is replaced."""
@@ -182,6 +207,8 @@ class MotionModel:
         return found
 
     def _carried(self, mask: Bool, source: int, target: int) -> Bool:
+        if self.still or source == target:
+            return mask
         return warp_mask(mask, self.camera.between(source, target))
 
     def _often(self, cuts: Sequence[Bool], target: int) -> Bool:
@@ -207,19 +234,19 @@ class MotionModel:
         background = masked_background(stack.pictures, away)
         if not faint:
             return background, None
-        differences = [smoothed(picture, background.mean) for picture in stack.pictures]
+        pairs = zip(stack.pictures, free, strict=True)
+        differences = [smoothed(picture, background.mean, ~unmasked) for picture, unmasked in pairs]
         return background, smoothed_noise(differences, away)
 
-    def _shimmer(self, target: int, stack: Stack, background: Background, masks: Sequence[Bool]) -> F32 | None:
+    def _shimmer(
+        self, target: int, stack: Stack, background: Background, allowed: F32, masks: Sequence[Bool]
+    ) -> F32 | None:
         """Distance to other moments where the background moves by itself and a plain difference fired; -1 elsewhere."""
         restless = background.deviation > SHIMMER
         if restless.mean() < 0.002:
             return None
-        plain = difference(self.level[target], background) > STRONG * 0.4 * noise(background, self.tolerance)
-        where = restless & plain
+        where = restless & (difference(self.level[target], background) > STRONG * 0.4 * allowed)
         chosen = [k for k in spread(len(stack.indices), MOMENTS) if stack.indices[k] != target]
-        free = self.free(stack, target, masks)
-        away = moving_distance(
-            self.level[target], [stack.pictures[k] for k in chosen], [free[k] for k in chosen], where
-        )
+        moments = Stack(*([part[k] for k in chosen] for part in (stack.pictures, stack.valid, stack.indices)))
+        away = moving_distance(self.level[target], moments.pictures, self.free(moments, target, masks), where)
         return np.asarray(np.where(where, away, -1.0), np.float32)
