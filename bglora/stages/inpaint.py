@@ -106,20 +106,19 @@ class _Shot:
             trusted += [number] if outcome.status == "made" else []
             yield outcome
         if self.rule["wide"] and place == 0 and trusted:
-            yield from self._wide(group.part([wanted[k] for k in trusted]), [made[k] for k in trusted], shelf, trusted)
+            yield from self._wide(
+                group.part([wanted[n] for n in trusted]),
+                [shelf[n] for n in trusted],
+                [made[n].provenance for n in trusted],
+            )
         shelf.clear()
         self.tools.progress(place + 1, count)
 
-    def _wide(self, group: Group, made: Sequence[_Made], shelf: Shelf, numbers: Sequence[int]) -> Iterator[Outcome]:
-        """Wide plates of the shot, from the plates that were made; their pictures are `numbers` of the shelf."""
+    def _wide(self, part: Group, pictures: Sequence[np.ndarray], provenance: Sequence[np.ndarray]) -> Iterator[Outcome]:
         from bglora.stages.wideplates import wide_outcomes
-        from bglora.vision.plates import Plate
 
-        plates = [Plate(shelf[k], one.provenance, None) for k, one in zip(numbers, made, strict=True)]
-        resolution, step = self.item.payload["buckets"]
-        yield from wide_outcomes(
-            self.shot, group.numbers, plates, group.camera, group.gains, self.rule, (resolution, step), self.tools
-        )
+        buckets = (self.item.payload["buckets"][0], self.item.payload["buckets"][1])
+        yield from wide_outcomes(self.shot, part, pictures, provenance, self.rule, buckets, self.tools)
 
     def _recovered(
         self, group: Group, frames: Sequence[np.ndarray], wanted: Sequence[int], shelf: Shelf, step: tuple[int, int]

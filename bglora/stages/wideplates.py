@@ -15,8 +15,7 @@ from bglora.engine.stage import Outcome, Tools
 if TYPE_CHECKING:
     import numpy as np
 
-    from bglora.vision.camera import Camera
-    from bglora.vision.plates import Plate
+    from bglora.stages.sampled import Group
 
 WORTH = 1.1
 """A wide plate gives training so many times as much to see as a frame does at least; less is a copy."""
@@ -25,10 +24,9 @@ Size = tuple[int, int]
 
 def wide_outcomes(
     shot: str,
-    numbers: Sequence[int],
-    plates: Sequence[Plate],
-    camera: Camera,
-    gains: np.ndarray,
+    group: Group,
+    pictures: Sequence[np.ndarray],
+    provenance: Sequence[np.ndarray],
     rule: dict[str, Any],
     buckets: tuple[int, int],
     tools: Tools,
@@ -36,23 +34,23 @@ def wide_outcomes(
     """Wide plates of one shot; none unless its camera turned or zoomed.
 
     Args:
-        numbers: frame numbers of `plates`; `camera` and `gains` have a row for each.
+        group: the frames of the plates. pictures, provenance: the plates, one a frame.
         rule: settings of `inpaint`. buckets: resolution and step of the training buckets, see training/buckets.py.
     """
     from bglora.vision.wide import stitch
 
-    if camera.kind != "pan" or len(plates) < 2:
+    if group.camera.kind != "pan" or len(pictures) < 2:
         return
-    wide = stitch([p.picture for p in plates], [p.provenance for p in plates], camera.to_reference, gains)
+    wide = stitch(pictures, provenance, group.camera.to_reference, group.gains)
     if wide is None:
         return
-    made_of = sorted(numbers[k] for k in wide.sources)
-    _, _, *frame = cuts(plates[0].provenance.shape, *buckets)[0]
+    made_of = sorted(group.numbers[k] for k in wide.sources)
+    _, _, *frame = cuts(provenance[0].shape, *buckets)[0]
     for place, (top, left, height, width) in enumerate(cuts(wide.provenance.shape, *buckets), 1):
         if height * width < WORTH * frame[0] * frame[1]:
             return
         part = (slice(top, top + height), slice(left, left + width))
-        name = f"{shot}/{numbers[wide.anchor]:06d}w{place}"
+        name = f"{shot}/{group.numbers[wide.anchor]:06d}w{place}"
         yield _outcome(name, wide.picture[part], wide.provenance[part], made_of, rule, tools)
 
 

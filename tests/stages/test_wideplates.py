@@ -42,7 +42,7 @@ def test_a_pan_gives_a_plate_wider_than_the_frame_that_is_the_drawn_panorama(tmp
     assert psnr_db(picture, behind, provenance < 2) > 33
     off = np.abs(picture.astype(int) - behind).max(-1)[provenance < 2]
     assert (off > 30).mean() < 0.002  # nobody stands in it: the figure covers 3 % of a frame
-    assert (provenance >= 2).mean() < 0.02
+    assert (provenance >= 2).mean() < 0.03  # behind the figure at the edge that leaves the view first
     assert len(row["record"]["made_of"]) >= 2
     rows = records(project, "scenes/plates.jsonl")
     assert rows[name]["record"]["scene"] == rows[f"{name[:-2]}"]["record"]["scene"]
