@@ -19,7 +19,7 @@ from bglora.vision.foreground import Foreground, foreground
 from bglora.vision.ghosts import standing_still
 from bglora.vision.idle import idle_areas, outline
 from bglora.vision.rigid import standing_parts
-from bglora.vision.shade import shade, smoothed, smoothed_noise
+from bglora.vision.shade import LIMITS, shade, smoothed, smoothed_noise
 
 STILL_TOLERANCE, MOVING_TOLERANCE = 0.05, 0.15
 """Error of the alignment in pixels."""
@@ -117,6 +117,7 @@ class MotionModel:
         self.level = [leveled(frame, gain) for frame, gain in zip(frames, gains, strict=True)]
         self.min_area = min_area
         self.still = camera.kind == "still"
+        self.limits = LIMITS[camera.kind] if camera.kind in LIMITS else LIMITS["parallax"]
         self.tolerance = STILL_TOLERANCE if self.still else MOVING_TOLERANCE
         self.shape = frames[0].shape[:2]
 
@@ -168,7 +169,7 @@ class MotionModel:
                 )
                 if soft is not None:
                     away = smoothed(self.level[k], shared.mean, one.objects)
-                    one = replace(one, effects=shade(away, soft, one.objects, one.effects, self.still))
+                    one = replace(one, effects=shade(away, soft, one.objects, one.effects, self.limits))
                 learner.add(self.level[k], shared.mean, one.objects, one.effects)
                 found.append(one)
                 progress((turn * count + k + 1) / (PASSES * count))
@@ -242,7 +243,7 @@ class MotionModel:
             return background, None
         pairs = zip(stack.pictures, free, strict=True)
         differences = [smoothed(picture, background.mean, ~unmasked) for picture, unmasked in pairs]
-        return background, smoothed_noise(differences, away)
+        return background, smoothed_noise(differences, away, self.still)
 
     def _shimmer(
         self, target: int, stack: Stack, background: Background, allowed: F32, masks: Sequence[Bool]
