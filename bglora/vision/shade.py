@@ -44,6 +44,8 @@ RESTLESS = 2.0
 """Noise in grey levels from which a place before a still camera moves by itself, and counts twice."""
 REACH = 0.9
 """How far the shade of an object reaches, in units of the object's height."""
+SMALLEST, SMALLEST_APART = 8, 40
+"""Least shade in working pixels, beside an object and away from it."""
 QUIET = 0.7
 """Least deviation of the smoothed difference, in grey levels."""
 
@@ -104,7 +106,9 @@ def shade(away: F32, noise: F32, objects: Bool, effects: Bool, limits: Limits) -
     known = np.asarray(cv2.resize(effects.astype(np.float32), small, interpolation=cv2.INTER_AREA) > 0.5)
     seeds = (level > np.maximum(limits.seed, limits.seed_noise * noise)) & _reach(solid) & ~solid
     edge = (level > np.maximum(limits.edge, limits.edge_noise * noise)) & _reach(solid, 1.5)
-    found = without_specks(touching(edge | known, seeds | known) & ~solid, 8)
+    found = touching(edge | known, seeds | known) & ~solid
+    beside = touching(found | solid, solid) & found
+    found = without_specks(beside, SMALLEST) | without_specks(found & ~beside, SMALLEST_APART)
     full = cv2.resize(found.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR) > 0.4
     return np.asarray((full | effects) & ~objects)
 
