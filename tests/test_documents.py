@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import shlex
-import sys
 import tomllib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+
+from tests.foreign import example_blocks, installed_example
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -104,24 +105,10 @@ def test_the_house_in_contributing_is_the_house() -> None:
 def test_the_example_engine_is_found_and_fills_the_hole_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from bglora import backends
 
-    text = CONTRIBUTING.read_text(encoding="utf-8")
-    blocks = dict(re.findall(r"```(python|toml)\n(.*?)```", text[text.index("## Adding a fill engine") :], re.S))
-    assert len(blocks["python"].splitlines()) <= 30
-    (tmp_path / "mirror_fill.py").write_text(blocks["python"], encoding="utf-8")
-    points = tomllib.loads(blocks["toml"])["project"]["entry-points"]
-    info = tmp_path / "mirror_fill-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mirror-fill\nVersion: 1.0\n", encoding="utf-8")
-    lines = [f"[{group}]\n" + "\n".join(f"{a} = {b}" for a, b in names.items()) for group, names in points.items()]
-    (info / "entry_points.txt").write_text("\n".join(lines), encoding="utf-8")
-    monkeypatch.syspath_prepend(tmp_path)
-    backends.known.cache_clear()
-    try:
+    assert len(example_blocks()["python"].splitlines()) <= 30
+    with installed_example(tmp_path, monkeypatch):
         assert backends.identity("fill", "mirror") == "mirror/1"
         engine = backends.load("fill", "mirror", None)
-    finally:
-        backends.known.cache_clear()
-        sys.modules.pop("mirror_fill", None)
     frame = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
     hole = np.zeros((40, 60), bool)
     hole[5:30, 4:40] = True

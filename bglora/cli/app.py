@@ -36,7 +36,9 @@ app = typer.Typer(
 
 GROUPS: dict[str, list[tuple[str, Callable[..., int | None]]]] = {
     "Make": [("init", care.init), ("demo", care.demo), ("run", pipeline.run)],
-    "One stage": [(name, pipeline.stage(name)) for name in pipeline.SENTENCES],
+    "One stage": [
+        (name, pipeline.inpaint if name == "inpaint" else pipeline.stage(name)) for name in pipeline.SENTENCES
+    ],
     "Look": [
         ("status", look.status),
         ("plan", pipeline.plan),

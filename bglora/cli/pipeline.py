@@ -57,6 +57,29 @@ def stage(name: str) -> Callable[..., int | None]:
     return command
 
 
+def inpaint(
+    session: Session,
+    compare: Annotated[
+        str | None,
+        typer.Option(metavar="ENGINES", help="Fill engines side by side on 12 pictures (--limit), nothing else."),
+    ] = None,
+) -> int | None:
+    """Take every character out: recover what is behind, fill what is never seen."""
+    if compare is None:
+        return work(session, ("inpaint",))
+    from bglora.console.tables import comparison_lines
+
+    if session.options.dry:
+        raise UserError(
+            "A comparison changes nothing; it has no --dry.", where="inpaint --compare", cure="Leave --dry away."
+        )
+    found = session.project().compare(*compare.split(","), limit=session.options.limit, only=session.options.only)
+    session.console.emit("compared", found.to_json())
+    for shown in comparison_lines(found):
+        session.console.result(shown)
+    return None
+
+
 def plan(
     session: Session,
     stages: Annotated[

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bglora.engine.plan import Plan, StagePlan
     from bglora.engine.status import StageStatus
     from bglora.project.memory import Need
+    from bglora.stages.comparing import Comparison
 
 REASONS = 4
 """Reasons shown of each stage; the others are counted."""
@@ -73,6 +74,32 @@ def status_lines(stages: Sequence[StageStatus]) -> Iterator[RenderableType]:
             yield Text(f"  {safe(note)}")
         for kind, reasons in kinds:
             yield from _reasons(reasons, f"{kind}: ")
+
+
+def comparison_lines(found: Comparison) -> Iterator[RenderableType]:
+    """Where the sheet is, each engine's means by the share of the frame that is missing, and the setting for it."""
+    table = _table(
+        ("missing", "right"), ("engine", "left"), ("holes", "right"), ("dB in the hole", "right"), ("SSIM", "right")
+    )
+    for part in found.table["bins"]:
+        for place, (name, means) in enumerate(part["engines"].items()):
+            style = "green" if name == part["best"] else ""
+            table.add_row(
+                f"{part['from']:.0%} to {part['below']:.0%}" if place == 0 else "",
+                Text(safe(name), style=style),
+                number(means["holes"]),
+                f"{means['hole_psnr_db']:.1f}",
+                f"{means['hole_ssim']:.2f}",
+            )
+    if found.table["bins"]:
+        yield table
+    if len(found.routes) == 1:
+        (name,) = found.routes.values()
+        yield Text(f"Best throughout: bglora set inpaint.engine {name}")
+    elif found.routes:
+        way = ", ".join(f'"{share}" = "{name}"' for share, name in found.routes.items())
+        yield Text(f"Best first by share missing: bglora set inpaint.routes '{{ {way} }}'")
+    yield Text(f"The sheet is {found.path}")
 
 
 def plan_lines(plan: Plan, needs: Mapping[str, Need], *, verbose: bool = False) -> Iterator[RenderableType]:

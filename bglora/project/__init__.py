@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from bglora.project.decided import Decided
     from bglora.project.memory import Need
     from bglora.settings import Settings
+    from bglora.stages.comparing import Comparison
 
 
 def open(folder: str | Path = ".", *, given: Iterable[str] = (), listener: Listener = silent, jobs: int = 0) -> Project:
@@ -208,6 +209,18 @@ class Project:
         runner = self._runner(request.stages[-1])
         _check_first(runner, request.stages)
         return runner.plan(request)
+
+    def compare(self, *engines: str, limit: int | None = None, only: str | None = None) -> Comparison:
+        """Fill engines side by side on some pictures, with scores: writes report/compare.png, changes nothing else.
+
+        Raises `UserError` for an engine that isn't there, or without masks.
+        """
+        from bglora.stages.comparing import compare
+
+        runner = self._runner("inpaint")
+        _check_first(runner, ("inpaint",))
+        with closing(runner.view()) as view:
+            return compare(view, engines, limit, only)
 
     def needs(self) -> dict[str, Need]:
         """How much memory each stage takes with the backends that the settings name."""

@@ -46,10 +46,11 @@ def needs(stages: Sequence[Stage], settings: Settings, jobs: int) -> dict[str, N
     chosen = _backends(settings)
     found = {}
     for stage in stages:
-        backend = find(*chosen[stage.name]) if stage.name in chosen else None
+        role, names = chosen.get(stage.name, ("", []))
+        used = [find(role, name) for name in names]
         processes = (jobs or cores()) if stage.parallel else 1
-        memory = backend.memory_gb if backend else INGEST_GB
-        found[stage.name] = Need(memory * processes, backend.gpu_gb if backend else 0.0, processes)
+        memory = max((one.memory_gb for one in used), default=INGEST_GB)
+        found[stage.name] = Need(memory * processes, max((one.gpu_gb for one in used), default=0.0), processes)
     return found
 
 
@@ -75,14 +76,16 @@ def refuse(stages: Iterable[str], wanted: Mapping[str, Need]) -> None:
         )
 
 
-def _backends(settings: Settings) -> dict[str, tuple[str, str]]:
-    """Stage to the role and name of the backend that it works with."""
+def _backends(settings: Settings) -> dict[str, tuple[str, list[str]]]:
+    """Stage to the role and names of the backends that it may work with; the hungriest counts."""
+    from bglora.stages.engines import chain
+
     return {
-        "segment": ("masks", settings.segment.backend),
-        "inpaint": ("fill", settings.inpaint.engine),
-        "cluster": ("embed", settings.cluster.backend),
-        "caption": ("caption", settings.caption.backend),
-        "train": ("train", settings.train.backend),
-        "test": ("paint", "diffusers"),
-        "compose": ("paint", "diffusers"),
+        "segment": ("masks", [settings.segment.backend]),
+        "inpaint": ("fill", chain(settings.inpaint)),
+        "cluster": ("embed", [settings.cluster.backend]),
+        "caption": ("caption", [settings.caption.backend]),
+        "train": ("train", [settings.train.backend]),
+        "test": ("paint", ["diffusers"]),
+        "compose": ("paint", ["diffusers"]),
     }

@@ -46,6 +46,8 @@ class Shot:
     plates: int = 0
     shares: dict[str, float] = field(default_factory=dict)
     """Mean shares of the plates: `hole`, `recovered`, `guessed`, `untrusted`."""
+    rows: list[Row] = field(default_factory=list)
+    """Rows of `inpaint` with a plate."""
     dropped: Counter[str] = field(default_factory=Counter)
     samples: list[Sample] = field(default_factory=list)
 
@@ -123,7 +125,7 @@ def _shot(view: View, shot: Shot, kept: list[Row], masks: dict[str, Row], plates
     samples = [Sample(row.picture, row, masks.get(row.picture), plates.get(row.picture)) for row in kept]
     done = [sample.plate for sample in samples if sample.plate is not None]
     made = [row for row in done if row.status == "made"]
-    shot.plates = len(made)
+    shot.plates, shot.rows = len(made), made
     shot.dropped = Counter(row.reason for row in done if row.status == "dropped")
     for key in ("hole", "recovered", "guessed", "untrusted"):
         shot.shares[key] = sum(float(row.record.get(key) or 0) for row in made) / len(made) if made else 0.0

@@ -11,6 +11,7 @@ from bglora.engine.stage import Row
 from bglora.report.contents import Sample, Shot
 from bglora.report.figures import card, code, figure, picture
 from bglora.report.markup import Child, Html, count, percent, tag
+from bglora.report.origins import engines_table, plates_sheet, shot_origins
 from bglora.report.pictures import mask_over, photo, provenance_layer
 
 WIDTH = 384
@@ -38,6 +39,8 @@ def shots_section(root: Path, shots: list[Shot]) -> Html:
             _legend(),
             class_="intro",
         ),
+        engines_table(root),
+        plates_sheet(root, shots),
         note,
         [_shot(root, shot) for shot in shown],
         id="shots",
@@ -100,6 +103,7 @@ def _shot(root: Path, shot: Shot) -> Html:
             data_gallery=True,
             style=f"--columns: {len(shot.samples)}",
         ),
+        _origins(shot),
         _remarks(shot),
         class_="shot",
         aria_labelledby=name,
@@ -118,6 +122,11 @@ def _words(shot: Shot) -> list[str]:
         words.append(f"{percent(hole)} behind characters" if hole else "nobody there")
         words += [f"{percent(shot.shares[key])} {word}" for key, word in ORIGINS if shot.shares[key] > 0]
     return words
+
+
+def _origins(shot: Shot) -> Html | None:
+    lines = shot_origins(shot)
+    return tag("ul", [tag("li", line) for line in lines], class_="remarks origin") if lines else None
 
 
 def _remarks(shot: Shot) -> Html | None:

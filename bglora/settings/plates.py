@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
 
 from bglora.settings.table import FillName, MasksName, Table
 
@@ -27,8 +29,35 @@ class SegmentSettings(Table):
     cutouts: bool = Field(True, description="Also write segmented/character (RGBA cut-outs for a character LoRA).")
 
 
+def _shares(routes: dict[str, str]) -> dict[str, str]:
+    for share in routes:
+        try:
+            right = 0 < float(share) <= 1
+        except ValueError:
+            right = False
+        if not right:
+            raise ValueError(f"should have shares of the frame above 0 and up to 1 as keys, not {share!r}")
+    return routes
+
+
+Routes = Annotated[dict[str, FillName], AfterValidator(_shares)]
+
+
 class InpaintSettings(Table):
     engine: FillName = Field("patch", description="Fills what no other frame of the shot shows.")
+    fallback: list[FillName] = Field(
+        [], description="Engines that are tried in turn where the first one's fill is too poor."
+    )
+    routes: Routes = Field(
+        {},
+        description="Another first engine by the share of the frame that is missing, for instance "
+        '{ "0.05" = "patch", "1" = "lama" }: patch below 0.05, lama above. Empty: always `engine`.',
+    )
+    rate_all: bool = Field(
+        False,
+        description="Rate `engine` and all of `fallback` on every hole and take the best one (slower). The table of "
+        "plates/engines.json then tells which is best by share missing.",
+    )
     recover: bool = Field(True, description="Take what another frame of the shot shows from there.")
     psnr_db: float = Field(
         25.0,
@@ -42,8 +71,22 @@ class InpaintSettings(Table):
         le=1,
         description="Whole-plate SSIM (0 to 1) that a fill must reach on withheld pixels, else retry, else drop.",
     )
+    hole_gain_db: float = Field(
+        -3.0,
+        ge=-99,
+        le=99,
+        description="PSNR (dB) inside a withheld hole, above that of a flat color there, that a fill must reach. Right "
+        "texture that does not lie exactly as in the truth loses 3 dB to a flat color.",
+    )
+    hole_gain_ssim: float = Field(
+        -0.1, ge=-2, le=2, description="SSIM inside a withheld hole, above that of a flat color there; as before."
+    )
     tries: int = Field(
-        2, ge=1, le=10, description="How often a fill is tried with other parameters before the plate is dropped."
+        2,
+        ge=1,
+        le=10,
+        description="How often each engine is tried, with another seed each time, "
+        "before the next one is or the plate is dropped.",
     )
     max_guessed: float = Field(
         0.5, ge=0, le=1, description="Share of the frame (0 to 1) that may be filled by a guess."
@@ -54,4 +97,12 @@ class InpaintSettings(Table):
         le=99,
         description="PSNR (dB) that recovery must reach on withheld pixels of a frame, else the plate is dropped.",
     )
-    audit: bool = Field(True, description="Drop plates in which something still moves.")
+    audit: bool = Field(True, description="Drop plates in which something of a character may be left.")
+    grain: Literal["none", "match"] = Field(
+        "none",
+        description="Grain of recovered and guessed pixels: none (plates for training are better without), or match "
+        "(as much as the frame has).",
+    )
+    wide: bool = Field(
+        False, description="Also stitch a pan's background wider than the frame, cut to training buckets."
+    )

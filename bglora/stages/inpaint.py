@@ -5,34 +5,34 @@ One item a shot. Masks are read from segmented/masks, so that a mask that a pers
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
-from functools import partial
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bglora import backends
 from bglora.engine.stage import Item, Outcome, Row, Stage, Tools, View
+from bglora.stages import engines
+from bglora.stages.shelf import Shelf
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from bglora.stages.engines import Choice
     from bglora.stages.sampled import Group
-    from bglora.vision.filling import FillScores
-    from bglora.vision.plates import Plate
+    from bglora.vision.audit import Leak
 
 MASK_HOMES = ("segmented/masks/", "segmented/sampled/")
 PALETTE = ((24, 24, 27), (34, 160, 107), (240, 160, 32), (214, 48, 49))
 """Colors of provenance: original, recovered, guessed, not trusted."""
-SMALLEST_RATED = 0.002
-"""Share of the frame from which a guess is rated at all."""
-STILL_MOVING = 0.004
-"""Share of a plate that may differ from the shot's other plates."""
+RECOVERED = 1
+ORIGINS = ("recovered", "guessed", "untrusted")
+"""Names of provenance 1, 2, 3."""
 
 
 class Inpaint(Stage):
     """Makes the plates of every shot."""
 
     name = "inpaint"
+    version = 2
     home = "plates"
     records = "plates/plates.jsonl"
     reads = ("ingest", "segment")
@@ -40,8 +40,8 @@ class Inpaint(Stage):
     def items(self, view: View) -> Iterable[Item]:
         """One item a shot that has masks."""
         settings = view.settings.inpaint
-        identity = backends.identity("fill", settings.engine, settings)
-        used = {f"inpaint.{key}": getattr(settings, key) for key in type(settings).model_fields}
+        identity = engines.identity(settings)
+        used = {f"inpaint.{key}": value for key, value in settings.model_dump(mode="json").items()}
         shots: dict[str, list[Row]] = {}
         for row in view.rows("segment"):
             if row.status == "made":
@@ -58,10 +58,14 @@ class Inpaint(Stage):
                 files=(*(f"frames/{picture}.png" for picture in pictures), *masks),
                 settings=used,
                 decisions={"keep": keeps} if keeps else {},
-                payload={"digest": view.item_record("ingest", source).get("digest", "")},
+                payload={"digest": view.item_record("ingest", source).get("digest", ""), **_buckets(view.settings)},
                 backend=identity,
                 hints={"source": view.item_record("ingest", source)},
             )
+
+    def shared_files(self, view: View) -> Mapping[str, bytes]:
+        """plates/engines.json: which engine is best by the share missing, as far as this film was rated."""
+        return {"plates/engines.json": engines.table_file(view.rows(self.name))}
 
     def make(self, item: Item, tools: Tools) -> Iterable[Outcome]:
         """Plates of one shot, group by group as they were segmented."""
@@ -81,104 +85,145 @@ class _Shot:
         self.rule = {key.split(".", 1)[1]: value for key, value in item.settings.items()}
         self.kept = [int(picture.rsplit("/", 1)[1]) for picture in item.pictures]
         self.keep = set(item.decisions.get("keep", ()))
-        self.engine = tools.once(f"fill {self.rule['engine']}", partial(_load, self.rule))
 
     def group(self, group: Group, place: int, count: int) -> Iterator[Outcome]:
-        """Plates of the kept frames of one group."""
+        """Plates of the kept frames of one group. They wait on disk, so that memory holds the group's frames alone."""
         from bglora.stages.shotframes import read_frames
-        from bglora.vision.audit import audit
-        from bglora.vision.plates import ShotPlates
 
         frames = read_frames(self.tools.root, self.item.hints["source"], self.shot, group.numbers, group.kept)
         group = group.only(frames)
-        plates = ShotPlates([frames[n] for n in group.numbers], group.numbers, group.masks, group.camera, group.gains)
-        done: list[_Made] = []
         wanted = [k for k, number in enumerate(group.numbers) if number in group.kept]
         if not wanted:
             return
-        for step, k in enumerate(wanted):
-            plate, hole = plates.plate(k, self.rule["recover"])
-            done.append(_Made(k, plate, hole))
-            self.tools.progress(place + 0.8 * (step + 1) / len(wanted), count, f"{len(self.kept)} frames")
-        scores, tries, seed = self._rate(done)
-        self._fill(done, group, seed)
-        part = group.part(wanted)
-        pictures = [made.plate.picture for made in done]
-        remains = audit(pictures, part.camera, part.gains) if self.rule["audit"] else [0.0] * len(done)
-        for made, moving in zip(done, remains, strict=True):
-            yield self._outcome(made, group.numbers[made.place], scores, tries, seed, moving)
+        shelf = Shelf(self.tools.scratch / "waiting")
+        pictures = [frames[n] for n in group.numbers]
+        made = self._recovered(group, pictures, wanted, shelf, (place, count))
+        self._fill(made, group, shelf)
+        remains = self._audited(group.part(wanted), [pictures[k] for k in wanted], made, shelf)
+        trusted = []
+        for number, (one, leak) in enumerate(zip(made, remains, strict=True)):
+            outcome = self._outcome(one, group.numbers[one.place], shelf[number], leak)
+            trusted += [number] if outcome.status == "made" else []
+            yield outcome
+        if self.rule["wide"] and place == 0 and trusted:
+            yield from self._wide(
+                group.part([wanted[n] for n in trusted]),
+                [shelf[n] for n in trusted],
+                [made[n].provenance for n in trusted],
+            )
+        shelf.clear()
         self.tools.progress(place + 1, count)
 
-    def _fill(self, done: list[_Made], group: Group, seed: int) -> None:
+    def _wide(self, part: Group, pictures: Sequence[np.ndarray], provenance: Sequence[np.ndarray]) -> Iterator[Outcome]:
+        from bglora.stages.wideplates import wide_outcomes
+
+        buckets = (self.item.payload["buckets"][0], self.item.payload["buckets"][1])
+        yield from wide_outcomes(self.shot, part, pictures, provenance, self.rule, buckets, self.tools)
+
+    def _recovered(
+        self, group: Group, frames: Sequence[np.ndarray], wanted: Sequence[int], shelf: Shelf, step: tuple[int, int]
+    ) -> list[_Made]:
+        """What other frames show, taken from there; the pictures go to the shelf."""
+        from bglora.vision.plates import ShotPlates
+
+        plates = ShotPlates(frames, group.numbers, group.masks, group.camera, group.gains)
+        made = []
+        for done, k in enumerate(wanted):
+            plate, hole = plates.plate(k, self.rule["recover"])
+            shelf.append(plate.picture)
+            made.append(_Made(k, plate.provenance, hole, plate.recovered_psnr_db))
+            self.tools.progress(step[0] + 0.8 * (done + 1) / len(wanted), step[1], f"{len(self.kept)} frames")
+        return made
+
+    def _fill(self, made: Sequence[_Made], group: Group, shelf: Shelf) -> None:
+        """Fills what recovery left, from the largest hole outwards in time: a shot's guess is of one piece."""
+        from bglora.stages.engines import Chooser
         from bglora.vision.filling import ShotFill
+        from bglora.vision.rating import removal_score
 
         shared = ShotFill(group.camera, group.gains)
-        for made in done:
-            if made.hole.any():
-                picture = shared.apply(made.place, made.plate.picture, made.hole, partial(self._engine_fill, seed))
-                made.plate = replace(made.plate, picture=picture)
+        chooser = Chooser(self.rule, self.tools)
+        holes = [int(one.hole.sum()) if self._worth_filling(one, group) else 0 for one in made]
+        largest = max(range(len(made)), key=holes.__getitem__)
+        for number in sorted(range(len(made)), key=lambda number: abs(number - largest)):
+            one = made[number]
+            if not holes[number]:
+                continue
+            chooser.likely, chooser.choice = one.provenance == RECOVERED, None
+            picture = shared.apply(one.place, shelf[number], one.hole, chooser.fill)
+            one.rated = chooser.choice
+            own = chooser.choice is not None and 2 * chooser.choice.share * one.hole.size >= holes[number]
+            one.choice = chooser.choice if own else chooser.main_choice()
+            one.removal = removal_score(picture, one.hole)
+            shelf[number] = picture
 
-    def _engine_fill(self, seed: int, picture: np.ndarray, hole: np.ndarray) -> np.ndarray:
-        filled: np.ndarray = self.engine.fill(picture, hole, seed=seed)
-        return filled
+    def _worth_filling(self, made: _Made, group: Group) -> bool:
+        """False for a plate that is dropped anyway, because too much of it would be a guess."""
+        name = f"{self.shot}/{group.numbers[made.place]:06d}"
+        return name in self.keep or float(made.hole.mean()) <= self.rule["max_guessed"]
 
-    def _rate(self, done: list[_Made]) -> tuple[FillScores | None, int, int]:
-        """Rates the engine on withheld pixels of the frame with the largest hole; the best of some tries."""
-        from bglora.vision.filling import rate_fill
+    def _audited(
+        self, group: Group, frames: Sequence[np.ndarray], made: Sequence[_Made], shelf: Shelf
+    ) -> list[Leak | None]:
+        """What may be left of a character in each plate; None where it is not asked for."""
+        from bglora.vision.audit import leaks
 
-        seed = self.tools.seed % 2**31
-        worst = max(done, key=lambda made: int(made.hole.sum()))
-        if worst.hole.mean() < SMALLEST_RATED:
-            return None, 1, seed
-        best: FillScores | None = None
-        best_seed = seed
-        for attempt in range(self.rule["tries"]):
-            scores = rate_fill(worst.plate.picture, worst.hole, partial(self._engine_fill, seed + attempt))
-            if scores is None:
-                return None, attempt + 1, seed
-            if best is None or scores.hole_psnr_db > best.hole_psnr_db:
-                best, best_seed = scores, seed + attempt
-            if self._good(scores):
-                return scores, attempt + 1, seed + attempt
-        return best, self.rule["tries"], best_seed
+        if not self.rule["audit"]:
+            return [None] * len(made)
+        removed = [one.provenance > 0 for one in made]
+        return list(leaks(frames, removed, shelf, group.camera, group.gains))
 
-    def _good(self, scores: FillScores) -> bool:
-        return scores.plate_psnr_db >= self.rule["psnr_db"] and scores.plate_ssim >= self.rule["ssim"]
-
-    def _outcome(
-        self, made: _Made, number: int, scores: FillScores | None, tries: int, seed: int, moving: float
-    ) -> Outcome:
+    def _outcome(self, made: _Made, number: int, picture: np.ndarray, leak: Leak | None) -> Outcome:
         from bglora.film.png import write_png
 
         name = f"{self.shot}/{number:06d}"
-        provenance, plate = made.plate.provenance, made.plate
-        guessed = made.hole.any()
-        record: dict[str, Any] = {
-            "engine": self.rule["engine"] if guessed else "recover" if (provenance > 0).any() else "none",
-            "prompt": "",
-            "seed": seed if guessed else 0,
-            "hole": _share(provenance > 0),
-            "recovered": _share(provenance == 1),
-            "guessed": _share(provenance == 2),
-            "untrusted": _share(provenance == 3),
-            "scores": {"moving": round(moving, 5)},
-            "tries": tries if guessed else 0,
-            "natural": not (provenance > 0).any(),
-        }
-        if plate.recovered_psnr_db is not None:
-            record["scores"]["recovered_psnr_db"] = round(plate.recovered_psnr_db, 2)
-        if guessed and scores is not None:
-            record["scores"] |= {key: round(value, 4) for key, value in asdict(scores).items()}
-        reason = "" if name in self.keep else self._why_not(record, scores if guessed else None)
+        record = self._record(made, leak)
+        reason = "" if name in self.keep else self._why_not(record, made.choice) or (leak.words if leak else "")
         if reason:
             return Outcome(name, "dropped", reason, record=record)
+        if self.rule["grain"] == "match":
+            picture = self._grained(picture, made.provenance > 0, number)
         outputs = (f"plates/{name}.png", f"provenance/{name}.png")
-        write_png(self.tools.scratch / outputs[0], plate.picture)
-        write_png(self.tools.scratch / outputs[1], provenance, palette=PALETTE)
+        write_png(self.tools.scratch / outputs[0], picture)
+        write_png(self.tools.scratch / outputs[1], made.provenance, palette=PALETTE)
         return Outcome(name, outputs=outputs, record=record)
 
-    def _why_not(self, record: Mapping[str, Any], scores: FillScores | None) -> str:
+    def _grained(self, picture: np.ndarray, removed: np.ndarray, number: int) -> np.ndarray:
+        """The plate with the frame's grain where pixels are not the frame's own; unchanged where it can't be seen."""
+        from bglora.vision.grain import add_grain, measure_grain
+
+        grain = measure_grain(picture, ~removed)
+        return picture if grain is None else add_grain(picture, removed, grain, (self.tools.seed + number) % 2**31)
+
+    def _record(self, made: _Made, leak: Leak | None) -> dict[str, Any]:
+        """What plates.jsonl tells of one plate."""
+        from bglora.stages.engines import rounded
+
+        provenance, choice = made.provenance, made.choice
+        shares = {"hole": provenance > 0, **{name: provenance == k + 1 for k, name in enumerate(ORIGINS)}}
+        scores: dict[str, Any] = {"moving": round(leak.moving, 5), "fringe": round(leak.fringe, 5)} if leak else {}
+        if made.recovered_psnr_db is not None:
+            scores["recovered_psnr_db"] = round(made.recovered_psnr_db, 2)
+        if choice is not None and choice.scores is not None:
+            scores |= rounded(choice.scores)
+        if made.removal is not None:
+            scores["removal"] = round(made.removal, 3)
+        natural = not (provenance > 0).any()
+        return {
+            "engine": choice.engine if choice else "none" if natural else "recover",
+            "prompt": "",
+            "seed": choice.seed if choice else 0,
+            **{key: round(float(where.mean()), 5) for key, where in shares.items()},
+            "scores": scores,
+            "tries": len(choice.trials) or 1 if choice else 0,
+            "rated": made.rated.rated() if made.rated else [],
+            "natural": natural,
+        }
+
+    def _why_not(self, record: Mapping[str, Any], choice: Choice | None) -> str:
         """Why a plate is not to be trusted; empty if it is."""
+        from bglora.stages.engines import SMALLEST_RATED, shortfall
+
         guessed, measured = record["guessed"] + record["untrusted"], record["scores"]
         if guessed > self.rule["max_guessed"]:
             return (
@@ -188,31 +233,33 @@ class _Shot:
         if record["recovered"] > 0 and real is not None and real < self.rule["recovered_psnr_db"]:
             least = self.rule["recovered_psnr_db"]
             return f"what other frames show doesn't fit this one: {real:.1f} dB where it is checked, {least:.1f} needed"
-        if scores is not None and not self._good(scores) and guessed >= SMALLEST_RATED:
-            return (
-                f"the guess is too poor: {scores.plate_psnr_db:.1f} dB and SSIM {scores.plate_ssim:.2f} "
-                "where it is checked, "
-                f"{self.rule['psnr_db']:.1f} dB and {self.rule['ssim']:.2f} needed"
-            )
-        if measured["moving"] > STILL_MOVING:
-            return f"a character may be left in it: {measured['moving']:.1%} of the plate still moves"
+        if choice is not None and choice.scores is not None and not choice.good and guessed >= SMALLEST_RATED:
+            tried = " and ".join(dict.fromkeys(trial.engine for trial in choice.trials))
+            return f"the guess is too poor ({tried} tried): {shortfall(choice.scores, self.rule)}"
         return ""
 
 
 @dataclass
 class _Made:
-    """A plate on its way: index in the group, the plate, the hole that recovery left."""
+    """A plate on its way; its picture is on the shelf.
+
+    Attributes:
+        place: index in the group.
+        provenance: uint8 (H, W). hole: bool (H, W), what is left to fill.
+        choice: who made the guesses that it shows; None without guesses.
+        rated: the choice that was made on this very plate; None where the guess came from another one.
+        removal: how much its guesses look like their surroundings, 0 to 1.
+    """
 
     place: int
-    plate: Plate
+    provenance: np.ndarray
     hole: np.ndarray
+    recovered_psnr_db: float | None
+    choice: Choice | None = None
+    rated: Choice | None = None
+    removal: float | None = None
 
 
-def _share(where: np.ndarray) -> float:
-    return round(float(where.mean()), 5)
-
-
-def _load(rule: Mapping[str, Any]) -> Any:
-    from bglora.settings.plates import InpaintSettings
-
-    return backends.load("fill", rule["engine"], InpaintSettings(**rule))
+def _buckets(settings: Any) -> dict[str, Any]:
+    """What wide plates are cut to: resolution and step of the training buckets."""
+    return {"buckets": [settings.train.resolution, settings.train.bucket_step]} if settings.inpaint.wide else {}

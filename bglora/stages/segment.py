@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from bglora import backends
 from bglora.engine.stage import Item, Outcome, Row, Stage, Tools, View
+from bglora.stages.layermasks import LayerHoles
 
 if TYPE_CHECKING:
     import numpy as np
@@ -154,6 +155,7 @@ class _Shot:
             found = entries(tools.root, item.hints["source"])
             self.layers = {number: entry for number, entry in found.items() if number in own}
             self.others = [number for number in self.others if number in self.layers]
+            self.holes = LayerHoles(self.layers, item.hints["source"]["kind"] != "layers")
         self.backend = tools.once(f"masks {item.settings['segment.backend']}", partial(_load, item))
 
     def group(self, numbers: Sequence[int], place: int, count: int) -> None:
@@ -190,11 +192,7 @@ class _Shot:
             self._sample(place, have, masks, trusted)
 
     def _imported(self, number: int, picture: np.ndarray) -> np.ndarray | None:
-        if number not in self.layers:
-            return None
-        from bglora.stages.layermasks import imported_mask
-
-        return imported_mask(self.layers[number], picture, self.item.hints["source"]["kind"] != "layers")
+        return self.holes.mask(number, picture) if number in self.layers else None
 
     def _grown(self, mask: np.ndarray) -> np.ndarray:
         """The mask with a margin of `segment.dilate` pixels, marked as effect."""

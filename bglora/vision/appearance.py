@@ -11,10 +11,9 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-
 from numpy.typing import NDArray
 
-from bglora.vision.arrays import F32, U8, Bool, grow, largest_channel
+from bglora.vision.arrays import F32, U8, Bool, around, gray, grow, largest_channel
 
 BINS, RATIO_BINS = 16, 14
 FEWEST = 300
@@ -24,6 +23,9 @@ RIM = 8
 RATIO = (0.3, 1.25)
 EXPLAINED = 0.22
 FAINT = 12.0
+TEXTURE_WINDOW, TEXTURE, ALIKE = 7, 6.0, 0.6
+"""Pixels; deviation in grey levels from which a background has texture; correlation from which it goes on."""
+TEXTURE_WEIGHT = 2.0
 BRIGHTER, BRIGHT = 1.1, 20.0
 """What brightens the background by more than this ratio and this many grey levels is no shade."""
 
@@ -36,33 +38,53 @@ class Change:
         difference: largest channel of the 3 x 3 mean of the difference.
         ratio: the one ratio for all channels that explains most of it.
         unexplained: largest channel of what the ratio leaves.
+        texture: evidence from texture, -0.8 to 1.2: below 0 the background's texture goes on in the frame as it does in
+            a shadow, above 0 it is gone; 0 where the background has none.
     """
 
     difference: F32
     ratio: F32
     unexplained: F32
+    texture: F32
 
 
 def change(frame: U8, mean: F32) -> Change:
     """Compares a frame (at the background's exposure) with the background's mean."""
     picture = frame.astype(np.float32)
-    products = cv2.blur((picture * mean).sum(2), (3, 3))
-    squares = cv2.blur((mean * mean).sum(2), (3, 3))
+    products = cv2.blur(_channel_sum(picture * mean), (3, 3))
+    squares = cv2.blur(_channel_sum(mean * mean), (3, 3))
     ratio = products / np.maximum(squares, 25.0)
     soft, behind = cv2.blur(picture, (3, 3)), cv2.blur(mean, (3, 3))
     rest = largest_channel(np.abs(soft - ratio[..., None] * behind))
-    return Change(largest_channel(np.abs(soft - behind)), ratio.astype(np.float32), rest)
+    return Change(largest_channel(np.abs(soft - behind)), ratio.astype(np.float32), rest, _texture(frame, mean))
+
+
+def _channel_sum(values: F32) -> F32:
+    return np.asarray(cv2.transform(values, np.ones((1, 3), np.float32)), np.float32).reshape(values.shape[:2])
+
+
+def _texture(frame: U8, mean: F32) -> F32:
+    """Evidence from the normalized correlation of frame and background in a window, see `Change.texture`."""
+    window = (TEXTURE_WINDOW, TEXTURE_WINDOW)
+    a, b = gray(frame), gray(mean)
+    mean_a, mean_b = cv2.blur(a, window), cv2.blur(b, window)
+    own = np.maximum(cv2.blur(a * a, window) - mean_a * mean_a, 0)
+    behind = np.maximum(cv2.blur(b * b, window) - mean_b * mean_b, 0)
+    alike = (cv2.blur(a * b, window) - mean_a * mean_b) / np.sqrt((own + 4) * (behind + 4))
+    textured = behind / (behind + TEXTURE * TEXTURE)
+    return np.asarray(2 * textured * np.clip(ALIKE - alike, -0.4, 0.6), np.float32)
 
 
 def object_evidence(seen: Change, noise: F32) -> F32:
-    """Evidence for an object against a shadow, -1 to 2: above 0 an object by the ratio rule alone; float32 (H, W)."""
+    """Evidence for an object against a shadow, about -3 to 5: above 0 an object by these rules; float32 (H, W)."""
     allowed = EXPLAINED * seen.difference + 1.6 * noise
     evidence = np.clip(seen.unexplained / allowed - 1.0, -1.0, 2.0)
     odd = (seen.ratio < RATIO[0]) | (seen.ratio > RATIO[1])
     odd |= (seen.ratio > BRIGHTER) & (seen.difference > BRIGHT)
     evidence = np.where(odd, np.maximum(evidence, 1.0), evidence)
     faint = (seen.difference < FAINT) | ((seen.ratio > 0.8) & (seen.ratio < 1.15) & (seen.unexplained < 6))
-    return np.asarray(np.where(faint, np.minimum(evidence, -0.5), evidence), np.float32)
+    evidence = np.where(faint, np.minimum(evidence, -0.5), evidence)
+    return np.asarray(evidence + TEXTURE_WEIGHT * seen.texture, np.float32)
 
 
 @dataclass(frozen=True)
@@ -98,7 +120,10 @@ class ColorLearner:
         """One frame with its background and masks, bool (H, W). Rims of objects, partly covered, count for neither."""
         if not objects.any() and not effects.any():
             return
-        away = grow(objects, max(2, round(RIM * frame.shape[1] / 512)))
+        rim = max(2, round(RIM * frame.shape[1] / 512))
+        box = around(objects | effects, rim + 1)
+        frame, mean, objects, effects = frame[box], mean[box], objects[box], effects[box]
+        away = grow(objects, rim)
         clear = largest_channel(cv2.absdiff(cv2.blur(frame, (3, 3)).astype(np.float32), cv2.blur(mean, (3, 3)))) > 8
         colors, ratios = _color_bins(frame), _ratio_bins(frame, mean)
         for side, inside, ratio_inside in ((0, objects, objects), (1, effects, effects & ~away & clear)):

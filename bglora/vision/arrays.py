@@ -79,3 +79,12 @@ def without_holes(mask: Bool, max_area: int) -> Bool:
     enclosed = small & (x > 0) & (y > 0) & (x + w < width) & (y + h < height)
     enclosed[0] = False
     return mask | enclosed[labels]
+
+
+def around(mask: Bool, margin: int) -> tuple[slice, slice]:
+    """Slices (rows, columns) of the box of a mask that is not empty, grown by a margin, within the picture."""
+    ys, xs = np.nonzero(mask)
+    height, width = mask.shape
+    y0, y1 = max(0, int(ys.min()) - margin), min(height, int(ys.max()) + margin + 1)
+    x0, x1 = max(0, int(xs.min()) - margin), min(width, int(xs.max()) + margin + 1)
+    return slice(y0, y1), slice(x0, x1)

@@ -39,6 +39,10 @@ class Background:
     deviation: F32
     seen: U8
 
+    def inside(self, box: tuple[slice, slice]) -> Background:
+        """The part of it in a box."""
+        return Background(self.mean[box], self.deviation[box], self.seen[box])
+
 
 def agreed(samples: Sequence[U8], valid: Sequence[Bool | None]) -> U8:
     """Index of the sample that most others agree with, per pixel: uint8 (H, W).
@@ -110,7 +114,13 @@ def farthest(objects: Sequence[Bool], free: Sequence[Bool]) -> list[Bool]:
     keep = max(FAR_LEAST, round(FAR_SHARE * len(free)))
     enough = np.sort(away, axis=0)[max(0, len(free) - keep)]
     return [
-        unmasked & (cv2.resize((far >= np.maximum(enough, 1)).astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST) > 0)
+        unmasked
+        & (
+            cv2.resize(
+                (far >= np.maximum(enough, 1)).astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST
+            )
+            > 0
+        )
         for far, unmasked in zip(away, free, strict=True)
     ]
 

@@ -302,13 +302,26 @@ def track_points(
         usable: where corners may lie; None: everywhere. points: the corners, if they are known.
     """
     points = _corners(a, usable) if points is None else points
+    if len(points):
+        gain = max(1.0, float(np.median(a))) / max(1.0, float(np.median(b)))
+        b = np.asarray(cv2.convertScaleAbs(b, alpha=gain), np.uint8) if 0.5 < gain < 2 else b
+    there, good = follow_points(a, b, guess, points)
+    return points[good], there[good]
+
+
+def follow_points(
+    a: U8, b: U8, guess: NDArray[np.float64], points: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Where points (N, 2) of gray picture `a` are in `b`, and which of them track there and back (bool (N,)).
+
+    Args:
+        guess: homography from `a` to `b` to start at.
+    """
     if not len(points):
-        return points, points
-    gain = max(1.0, float(np.median(a))) / max(1.0, float(np.median(b)))
-    level = np.asarray(cv2.convertScaleAbs(b, alpha=gain), np.uint8) if 0.5 < gain < 2 else b
+        return points, np.zeros(0, bool)
     start = cv2.perspectiveTransform(points[None].astype(np.float64), guess)[0].astype(np.float32)
     window, depth, flag = (17, 17), 4, cv2.OPTFLOW_USE_INITIAL_FLOW
-    there, ok1, _ = cv2.calcOpticalFlowPyrLK(a, level, points, start, winSize=window, maxLevel=depth, flags=flag)
-    back, ok2, _ = cv2.calcOpticalFlowPyrLK(level, a, there, points.copy(), winSize=window, maxLevel=depth, flags=flag)
+    there, ok1, _ = cv2.calcOpticalFlowPyrLK(a, b, points, start, winSize=window, maxLevel=depth, flags=flag)
+    back, ok2, _ = cv2.calcOpticalFlowPyrLK(b, a, there, points.copy(), winSize=window, maxLevel=depth, flags=flag)
     good = (ok1.ravel() == 1) & (ok2.ravel() == 1) & (np.linalg.norm(back - points, axis=1) < 0.7)
-    return points[good], np.asarray(there[good], np.float32)
+    return np.asarray(there, np.float32), good

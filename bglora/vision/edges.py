@@ -40,13 +40,11 @@ def alpha_matte(frame: U8, mean: F32, objects: Bool, radius: int = BAND) -> F32:
     alpha = inner.astype(np.float32)
     picture = frame.astype(np.float32)
     band = grow(objects, radius) & ~inner
-    away = nearest_inside(picture, inner) - mean
-    length = (away * away).sum(2)
-    part = ((picture - mean) * away).sum(2) / np.maximum(length, 1.0)
-    clear = band & (length > 12.0**2 * 3)
-    alpha[clear] = np.clip(part[clear], 0, 1)
-    unclear = band & ~clear
-    alpha[unclear] = objects[unclear]
+    behind = mean[band]
+    away = nearest_inside(picture, inner)[band] - behind
+    length = np.einsum("pc,pc->p", away, away)
+    part = np.einsum("pc,pc->p", picture[band] - behind, away) / np.maximum(length, 1.0)
+    alpha[band] = np.where(length > 12.0**2 * 3, np.clip(part, 0, 1), objects[band])
     return alpha
 
 

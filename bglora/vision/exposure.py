@@ -66,3 +66,12 @@ def leveled(frame: U8, gain: NDArray[np.float64]) -> U8:
     if np.all(gain == 1):
         return frame
     return np.asarray(np.clip(np.rint(frame / gain.astype(np.float32)), 0, 255), np.uint8)
+
+
+def matched(picture: U8, target: U8, shared: Bool) -> U8:
+    """The picture at the target's exposure, by what both show in `shared` (bool (H, W)); else unchanged.
+
+    For pictures seen from elsewhere, whose frames have no exposure relative to a common reference.
+    """
+    gain = _ratio(picture[shared].astype(np.float32), target[shared].astype(np.float32), np.ones(1, bool))
+    return picture if np.abs(gain - 1).max() < SNAP else leveled(picture, gain)

@@ -3,23 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from bglora.vision.arrays import F32, U8, Bool
+from bglora.vision.arrays import F32, U8, Bool, grow
 from bglora.vision.camera import Camera
-from bglora.vision.metrics import psnr_db, ssim
-from bglora.vision.plates import withheld
+from bglora.vision.structure import around, as_bytes
 
 Fill = Callable[[U8, Bool], U8]
 
 
+SEAM = 6
+"""Pixels around a carried guess whose brightness is compared with the frame's own."""
+SEAM_REACH = 8.0
+"""Standard deviation (pixels) over which a difference found there fades into the guess."""
+SEAM_MOST = 16.0
+"""Grey levels by which a guess may be corrected at its seam; more is no exposure but another content."""
+
+
+@dataclass(frozen=True)
+class _Guess:
+    """What was guessed in frame `frame`: a cut-out at `corner` (x, y) at the reference's exposure, and which pixels."""
+
+    frame: int
+    corner: tuple[int, int]
+    level: F32
+    guessed: Bool
+
+
 @dataclass
 class ShotFill:
-    """Remembers the guesses of a shot at the reference's exposure and carries them from frame to frame.
+    """Remembers the guesses of a shot at the reference's exposure and carries them to the frames that follow.
+
+    A guess is always carried from the frame it was made in, so it is resampled once however long the shot is, and the
+    first guess of a place is the one that all frames show.
 
     Attributes:
         camera, gains: of the frames that are filled.
@@ -27,67 +47,62 @@ class ShotFill:
 
     camera: Camera
     gains: NDArray[np.float64]
-    _picture: F32 | None = None
-    _known: Bool | None = None
-    _last: int = 0
+    _made: list[_Guess] = field(default_factory=list)
 
     def apply(self, k: int, picture: U8, hole: Bool, fill: Fill) -> U8:
-        """Frame `k`'s picture with the hole filled: by what was guessed before where there is something, else anew."""
+        """Frame `k`'s picture with the hole filled: by what was guessed before where there is something, else anew.
+
+        Args:
+            picture: uint8 (H, W, 3), true outside the hole. hole: bool (H, W). fill: makes a new guess.
+        """
         gain = self.gains[k].astype(np.float32)
         out, rest = picture.copy(), hole.copy()
-        if self._picture is not None and self._known is not None and hole.any():
-            before, known = self._seen_from(k)
-            take = hole & known
-            out[take] = np.clip(np.rint(before[take] * gain), 0, 255).astype(np.uint8)
-            rest &= ~take
+        for guess in self._made:
+            if not rest.any():
+                break
+            rest &= ~self._carry(guess, k, out, rest, hole, gain)
         if rest.any():
             out = fill(out, rest)
-        self._remember(k, out, hole, gain)
+            self._made.append(_cut_out(k, out, rest, gain))
         return out
 
-    def _seen_from(self, k: int) -> tuple[F32, Bool]:
-        assert self._picture is not None and self._known is not None
-        if self.camera.kind == "still" or k == self._last:
-            return self._picture, self._known
-        height, width = self._known.shape
-        pose = self.camera.between(self._last, k)
-        moved = cv2.warpPerspective(self._picture, pose, (width, height), flags=cv2.INTER_CUBIC)
-        part = cv2.warpPerspective(self._known.astype(np.uint8), pose, (width, height), flags=cv2.INTER_NEAREST)
-        return np.asarray(moved, np.float32), np.asarray(part > 0)
+    def _carry(self, guess: _Guess, k: int, out: U8, rest: Bool, hole: Bool, gain: F32) -> Bool:
+        """Writes a guess into `out` where it covers the rest of the hole; returns what it covered."""
+        box = around(rest, 2 * SEAM)
+        view, covered = np.asarray(rest[box]), np.zeros_like(rest)
+        height, width = view.shape
+        shift = np.array([[1, 0, guess.corner[0]], [0, 1, guess.corner[1]], [0, 0, 1]], np.float64)
+        back = np.array([[1, 0, -box[1].start], [0, 1, -box[0].start], [0, 0, 1]], np.float64)
+        still = self.camera.kind == "still" or guess.frame == k
+        pose = back @ (np.eye(3) if still else self.camera.between(guess.frame, k)) @ shift
+        valid = np.ones(guess.guessed.shape, np.uint8)
 
-    def _remember(self, k: int, picture: U8, hole: Bool, gain: F32) -> None:
-        level = picture.astype(np.float32) / gain
-        if self._picture is None or self._known is None:
-            self._picture, self._known = level, hole.copy()
-        else:
-            before, known = self._seen_from(k)
-            # Around the guess the frame's own pixels, so that carrying it on interpolates into picture, not into black.
-            self._picture = np.where((known & ~hole)[..., None], before, level)
-            self._known = known | hole
-        self._last = k
+        def seen(values: np.ndarray, way: int) -> np.ndarray:
+            return np.asarray(cv2.warpPerspective(values, pose, (width, height), flags=way))
 
-
-@dataclass(frozen=True)
-class FillScores:
-    """How a fill did where the truth is known: in a withheld hole of the same shape, and over the whole picture."""
-
-    hole_psnr_db: float
-    hole_ssim: float
-    plate_psnr_db: float
-    plate_ssim: float
+        # A pixel more where the camera moves: what is beside a guess is true, and rounding leaves no thin gaps.
+        shown = grow(guess.guessed, 0 if still else 1)
+        take = view & (seen(shown.astype(np.uint8), cv2.INTER_NEAREST) > 0)
+        if not take.any():
+            return covered
+        level = seen(guess.level, cv2.INTER_NEAREST if still else cv2.INTER_CUBIC).astype(np.float32)
+        if not still:
+            ring = grow(take, SEAM) & ~hole[box] & (seen(valid, cv2.INTER_NEAREST) > 0)
+            level += _seam(out[box].astype(np.float32) / gain - level, ring)
+        out[box][take] = as_bytes(level * gain)[take]
+        covered[box] = take
+        return covered
 
 
-def rate_fill(picture: U8, hole: Bool, fill: Fill) -> FillScores | None:
-    """Lets an engine fill a hole of the same shape beside the real one (both are withheld); None if there is no room.
+def _cut_out(k: int, picture: U8, guessed: Bool, gain: F32) -> _Guess:
+    # Around the guess the frame's own pixels, so that carrying it on interpolates into picture, not into black.
+    box = around(guessed, 2 * SEAM)
+    return _Guess(k, (box[1].start, box[0].start), picture[box].astype(np.float32) / gain, np.asarray(guessed[box]))
 
-    Args:
-        picture: uint8 (H, W, 3), true outside `hole`. hole: bool (H, W).
-    """
-    probe = withheld(hole)
-    if probe.sum() < 0.5 * hole.sum():
-        return None
-    guess = fill(picture, hole | probe)
-    whole = np.where(probe[..., None], guess, picture).astype(np.uint8)
-    return FillScores(
-        psnr_db(guess, picture, probe), ssim(guess, picture, probe), psnr_db(whole, picture), ssim(whole, picture)
-    )
+
+def _seam(difference: F32, ring: Bool) -> F32:
+    """What to add to a guess so that it joins the picture: the difference on the ring, faded into the inside."""
+    weight = ring.astype(np.float32)
+    amount = cv2.GaussianBlur(np.clip(difference, -SEAM_MOST, SEAM_MOST) * weight[..., None], (0, 0), SEAM_REACH)
+    total = cv2.GaussianBlur(weight, (0, 0), SEAM_REACH)
+    return np.asarray(amount / (total + 0.02)[..., None], np.float32)

@@ -6,6 +6,7 @@ it is carried on from around by a pull-push pyramid (Gortler 1996): what stands 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 
 import cv2
@@ -16,62 +17,91 @@ from bglora.vision.arrays import F32, U8, Bool, grow
 
 RING = 14
 """Pixels around a hole in which alignments are compared."""
+FEWEST_RING = 50
+BEND_PX, BEND_SIGMA = 1.5, 5.0
+"""How far and how smoothly (pixels) a homography may be bent: it is right but for the lens and a tenth of a pixel."""
 BACK_PX = 1.0
 """Pixels by which flow there and back may disagree."""
 
 
-def aligned(target: U8, hole: Bool, source: U8, masked: Bool, pose: NDArray[np.float64]) -> tuple[U8, Bool]:
-    """A source picture in the target's coordinates, resampled once.
+@dataclass(frozen=True)
+class View:
+    """Another frame in the target's coordinates, resampled once.
+
+    Attributes:
+        picture: uint8 (H, W, 3). free: bool (H, W), where it shows unmasked source.
+        plain: the homography, bent by a pixel at most, explains what is around the hole.
+    """
+
+    picture: U8
+    free: Bool
+    plain: bool
+
+
+def aligned(target: U8, hole: Bool, source: U8, masked: Bool, pose: NDArray[np.float64]) -> View | None:
+    """A source picture in the target's coordinates; None if they don't overlap.
 
     Args:
-        target, source: uint8 RGB (H, W, 3) at one exposure. hole, masked: removal masks of the two.
+        target: uint8 RGB (H, W, 3), a frame or a part of one. hole: its removal mask.
+        source, masked: another whole frame of any size at the same exposure, and its removal mask.
         pose: homography from source pixels to target pixels.
-
-    Returns:
-        The picture uint8 (H, W, 3), and where it shows unmasked source, bool (H, W).
     """
     height, width = hole.shape
     size = (width, height)
-    rough = cv2.warpPerspective(source, pose, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    inner = np.zeros((height, width), np.uint8)
+    inner = np.zeros(masked.shape, np.uint8)
     inner[2:-2, 2:-2] = 1
     seen = cv2.warpPerspective(inner, pose, size, flags=cv2.INTER_NEAREST) > 0
+    if not seen.any():
+        return None
+    rough = np.asarray(
+        cv2.warpPerspective(source, pose, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.uint8
+    )
     covered = cv2.warpPerspective(masked.astype(np.uint8) * 255, pose, size, flags=cv2.INTER_LINEAR) > 8
-    plain = seen & ~covered
-    flow = _flow(target, np.asarray(rough, np.uint8), grow(hole | covered, 3) | ~seen)
-    ys, xs = np.mgrid[0:height, 0:width].astype(np.float32)
-    ring = grow(hole, RING) & ~grow(hole, 3) & plain
-    if _fits(target, np.asarray(rough, np.uint8), flow, ring):
-        flow[:] = 0
-    points = np.stack([xs + flow[..., 0], ys + flow[..., 1]], 2).reshape(1, -1, 2)
+    known = seen & ~grow(hole | covered, 3)
+    flow, sure = _flow(target, rough)
+    bend = _bend(flow, known & sure)
+    free_flow = carried(flow, known & sure)
+    plain = _fits(target, rough, bend, free_flow, grow(hole, RING) & ~grow(hole, 3) & seen & ~covered)
+    points = (_grid((height, width)) + (bend if plain else free_flow)).reshape(1, -1, 2)
     at = cv2.perspectiveTransform(points, np.linalg.inv(pose)).reshape(height, width, 2).astype(np.float32)
     picture = cv2.remap(source, at, None, cv2.INTER_LANCZOS4, borderMode=cv2.BORDER_REPLICATE)
     free = cv2.remap(((inner > 0) & ~grow(masked, 2)).astype(np.uint8), at, None, cv2.INTER_NEAREST) > 0
-    return np.asarray(picture, np.uint8), np.asarray(free)
+    return View(np.asarray(picture, np.uint8), np.asarray(free), plain)
 
 
-def _fits(target: U8, rough: U8, flow: F32, ring: Bool) -> bool:
-    """Whether the homography alone fits around the hole nearly as well as flow does: it extrapolates better."""
-    if ring.sum() < 50:
+def _grid(shape: tuple[int, int]) -> F32:
+    """x and y of every pixel, float32 (H, W, 2)."""
+    ys, xs = np.mgrid[0 : shape[0], 0 : shape[1]].astype(np.float32)
+    return np.stack([xs, ys], 2)
+
+
+def _moved(picture: np.ndarray, flow: F32) -> np.ndarray:
+    """The picture looked up where the flow points."""
+    at = _grid(flow.shape[:2]) + flow
+    return cv2.remap(picture, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+def _fits(target: U8, rough: U8, bend: F32, flow: F32, ring: Bool) -> bool:
+    """Whether the bent homography fits around the hole nearly as well as free flow: it extrapolates better."""
+    if ring.sum() < FEWEST_RING:
         return False
-    height, width = ring.shape
-    ys, xs = np.mgrid[0:height, 0:width].astype(np.float32)
-    better = cv2.remap(rough, xs + flow[..., 0], ys + flow[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    plain, moved = (float(cv2.absdiff(target, p)[ring].mean()) for p in (rough, better))
-    return plain <= 1.4 * moved + 1.0
+    plain, moved = (float(cv2.absdiff(target, _moved(rough, way))[ring].mean()) for way in (bend, flow))
+    return plain <= 1.15 * moved + 0.3
 
 
-def _flow(target: U8, other: U8, unknown: Bool) -> F32:
+def _flow(target: U8, other: U8) -> tuple[F32, Bool]:
+    """Flow (H, W, 2) from the target to the other picture, and where the way back agrees, bool (H, W)."""
     a, b = (np.asarray(cv2.cvtColor(p, cv2.COLOR_RGB2GRAY), np.uint8) for p in (target, other))
     there = _dis().calc(a, b, None)
     back = _dis().calc(b, a, None)
-    height, width = unknown.shape
-    ys, xs = np.mgrid[0:height, 0:width].astype(np.float32)
-    returned = cv2.remap(
-        back, xs + there[..., 0], ys + there[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-    )
-    wrong = np.hypot(*np.moveaxis(there + returned, 2, 0)) > BACK_PX
-    return carried(there, ~(unknown | wrong))
+    apart = there + _moved(back, there)
+    return np.asarray(there, np.float32), np.asarray(np.hypot(apart[..., 0], apart[..., 1]) <= BACK_PX)
+
+
+def _bend(flow: F32, sure: Bool) -> F32:
+    """The smooth part of a flow that stays within `BEND_PX`."""
+    small = np.hypot(flow[..., 0], flow[..., 1]) <= BEND_PX
+    return np.asarray(cv2.GaussianBlur(carried(flow, sure & small), (0, 0), BEND_SIGMA), np.float32)
 
 
 @cache

@@ -12,6 +12,7 @@ from bglora.vision.arrays import (
     F32,
     U8,
     Bool,
+    around,
     close_gaps,
     disk,
     grow,
@@ -22,7 +23,7 @@ from bglora.vision.arrays import (
     without_specks,
 )
 from bglora.vision.background import Background
-from bglora.vision.difference import STRONG, WEAK, fired, noise
+from bglora.vision.difference import STRONG, WEAK, difference, fired
 from bglora.vision.edges import BAND, alpha_matte
 from bglora.vision.ghosts import ghost_parts, outlines
 
@@ -54,9 +55,20 @@ class Foreground:
     objects: Bool
     effects: Bool
     alpha: U8
+    ghosts: Bool
     outline: tuple[int, int] = (0, 0)
-    ghosts: Bool | None = None
     ghost_outline: int = 0
+
+    def within(self, box: tuple[slice, slice], shape: tuple[int, ...]) -> Foreground:
+        """These masks of a box of the frame as masks of the whole frame of that shape."""
+
+        def spread_out(part: np.ndarray) -> np.ndarray:
+            whole = np.zeros(shape, part.dtype)
+            whole[box] = part
+            return whole
+
+        objects, effects, alpha, ghosts = map(spread_out, (self.objects, self.effects, self.alpha, self.ghosts))
+        return replace(self, objects=objects, effects=effects, alpha=alpha, ghosts=ghosts)
 
     def without_parts(self, region: Bool) -> Foreground:
         """These masks without the connected parts that lie mostly in a region."""
@@ -75,7 +87,7 @@ def foreground(
     frame: U8,
     background: Background,
     *,
-    tolerance_px: float,
+    allowed: F32,
     min_area: int,
     colors: Colors | None = None,
     shimmer: F32 | None = None,
@@ -85,117 +97,131 @@ def foreground(
 
     Args:
         frame: at the background's exposure and in its coordinates.
-        tolerance_px: error of the alignment in pixels.
+        allowed: `noise` of the background, grey levels.
         min_area: smaller objects are noise, in pixels.
         colors: what the shot's objects look like, if learned already.
-        shimmer: distance (grey levels) to other moments where the background moves by itself; 0 elsewhere. Replaces the
-            plain difference there when smaller.
+        shimmer: distance (grey levels) to other moments where the background moves by itself; -1 elsewhere. Replaces
+            the plain difference there when smaller.
         before: earlier masks, which stay where the background is not known.
     """
-    seen = change(frame, background.mean)
-    allowed = noise(background, tolerance_px)
-    difference = seen.difference
+    unit = frame.shape[1] / 512
+    score = difference(frame, background)
     if shimmer is not None:
-        difference = np.where(shimmer >= 0, np.minimum(difference, shimmer), difference)
-    score = (difference / allowed).astype(np.float32)
-    if before is not None and colors is not None:
+        score = np.where(shimmer >= 0, np.minimum(score, shimmer), score)
+    score = score / allowed
+    if before is not None and colors is not None and before.objects.any():
         # Beside an object less difference is needed in the object's colors: brown hair before a brown shelf.
-        close = grow(before.objects, max(3, round(NEAR * frame.shape[1] / 512)))
-        score = np.where(close, score * (1 + 0.35 * np.clip(colors.color_evidence(frame), 0, 2)), score)
-    known = background.seen > 0
-    hot = fired(score, known)
+        reach = max(3, round(NEAR * unit))
+        box = around(before.objects, reach + 1)
+        likely = 1 + 0.35 * np.clip(colors.color_evidence(frame[box]), 0, 2)
+        score[box] = np.where(grow(before.objects[box], reach), score[box] * likely, score[box])
+    hidden = background.seen == 0
+    hot = fired(score, ~hidden)
+    stays = np.zeros_like(hot)
     if before is not None:
-        hot |= ~known & (before.objects | before.effects)
+        hot |= hidden & (before.objects | before.effects)
+        stays = hidden & before.objects
     hot = without_specks(hot, max(6, min_area // 6))
-    objects = _objects(frame, background.mean, seen, allowed, hot, colors, min_area)
-    if before is not None:
-        objects |= ~known & before.objects
-    effects = _effects(frame, background, seen, score, hot, objects, min_area)
-    objects, alpha = _sharp(frame, background, objects | _enclosed(objects, effects), hot, min_area)
-    effects &= ~objects
-    own, model = outlines(frame, background.mean, objects)
-    ghosts = ghost_parts(own, model, objects, effects)
-    outline = int(own.sum()), int(model.sum())
-    return Foreground(objects, effects, alpha, outline, ghosts, int((model & ghosts).sum()))
+    if not hot.any():
+        nothing = np.zeros_like(hot)
+        return Foreground(nothing, nothing, nothing.astype(np.uint8), nothing)
+    box = around(hot, round(3 * NEAR * unit) + 4)
+    part = _Part(frame[box], background.inside(box), allowed[box], score[box], hot[box], unit, min_area)
+    return part.masks(stays[box], colors).within(box, hot.shape)
 
 
-def _objects(
-    frame: U8, mean: F32, seen: Change, allowed: F32, hot: Bool, colors: Colors | None, min_area: int
-) -> Bool:
-    evidence = object_evidence(seen, allowed)
-    if colors is not None:
-        evidence = evidence + COLOR_WEIGHT * colors.color_evidence(frame)
-        evidence += RATIO_WEIGHT * colors.ratio_evidence(frame, mean)
-    inside = hot & (_along_edges(evidence, hot, frame) > 0)
-    inside = np.asarray(cv2.morphologyEx(inside.astype(np.uint8), cv2.MORPH_OPEN, np.ones((2, 2), np.uint8)) > 0)
-    inside = close_gaps(inside, 2) & grow(hot, 1)
-    inside = without_specks(without_holes(inside, 40 * min_area), min_area)
-    return inside | _silhouette(frame, mean, seen.difference, hot, inside)
+@dataclass(frozen=True)
+class _Part:
+    """The part of a frame in which something differs from the background; `unit` is 1 px at a picture width of 512."""
 
+    frame: U8
+    background: Background
+    allowed: F32
+    score: F32
+    hot: Bool
+    unit: float
+    min_area: int
 
-def _along_edges(evidence: F32, hot: Bool, frame: U8) -> F32:
-    """Mean of the evidence of hot pixels around, not across the frame's edges (guided filter, He 2010)."""
-    weight = hot.astype(np.float32)
-    guide = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
-    radius = max(2, round(5 * frame.shape[1] / 512))
-    total, count = (cv2.ximgproc.guidedFilter(guide, p, radius, 80.0) for p in (evidence * weight, weight))
-    return np.asarray(total / np.maximum(count, 1e-3), np.float32)
+    def masks(self, stays: Bool, colors: Colors | None) -> Foreground:
+        """Parts what is hot into objects and effects; `stays` is object in any case."""
+        seen = change(self.frame, self.background.mean)
+        objects = self._objects(seen, colors) | stays
+        effects = self._effects(seen, objects)
+        objects, alpha = self._sharp(objects | _enclosed(objects, effects))
+        effects &= ~objects
+        own, model = outlines(self.frame, self.background.mean, objects)
+        ghosts = ghost_parts(own, model, objects, effects)
+        outline = int(own.sum()), int(model.sum())
+        return Foreground(objects, effects, alpha, ghosts, outline, int((model & ghosts).sum()))
 
+    def _objects(self, seen: Change, colors: Colors | None) -> Bool:
+        evidence = object_evidence(seen, self.allowed)
+        if colors is not None:
+            evidence = evidence + COLOR_WEIGHT * colors.color_evidence(self.frame)
+            evidence += RATIO_WEIGHT * colors.ratio_evidence(self.frame, self.background.mean)
+        inside = self.hot & (self._along_edges(evidence) > 0)
+        inside = np.asarray(cv2.morphologyEx(inside.astype(np.uint8), cv2.MORPH_OPEN, np.ones((2, 2), np.uint8)) > 0)
+        inside = close_gaps(inside, 2) & grow(self.hot, 1)
+        inside = without_specks(without_holes(inside, 40 * self.min_area), self.min_area)
+        return inside | self._silhouette(seen.difference, inside)
 
-def _silhouette(frame: U8, mean: F32, difference: F32, hot: Bool, objects: Bool) -> Bool:
-    """Narrow rests of an object's silhouette that look like a shadow: blurred rims, pale sleeves before a pale wall.
+    def _along_edges(self, evidence: F32) -> F32:
+        """Mean of the evidence of hot pixels around, not across the frame's edges (guided filter, He 2010)."""
+        weight = self.hot.astype(np.float32)
+        radius = max(2, round(5 * self.unit))
+        guide = np.ascontiguousarray(self.frame)
+        total, count = (cv2.ximgproc.guidedFilter(guide, p, radius, 80.0) for p in (evidence * weight, weight))
+        return np.asarray(total / np.maximum(count, 1e-3), np.float32)
 
-    A shadow is broad or lies at the feet; what differs clearly, is narrow and hangs on an object above its feet is the
-    object's. At the border of the silhouette a pixel must be half object (see `alpha_matte`).
-    """
-    found = np.zeros_like(objects)
-    rest = hot & ~objects
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(objects.astype(np.uint8), connectivity=8)
-    if count <= 1 or not rest.any():
-        return found
-    sure = shrink(hot, 2) | (alpha_matte(frame, mean, objects) > 0.5)
-    for k in range(1, count):
-        x, y, w, h = (int(v) for v in stats[k, :4])
-        narrow, reach = max(2, round(NARROW * h)), max(3, round(2 * NARROW * h))
-        bottom = y + round((1 - FEET) * h)
-        box = (slice(max(0, y - reach), bottom), slice(max(0, x - reach), x + w + reach))
-        near = rest[box]
-        broad = grow(shrink(near, narrow), narrow + 1)
-        found[box] |= near & ~broad & grow(labels[box] == k, reach) & (difference[box] > CLEAR)
-    return touching(objects | (found & sure), objects)
+    def _silhouette(self, difference: F32, objects: Bool) -> Bool:
+        """Narrow rests of a silhouette that look like a shadow: blurred rims, pale sleeves before a pale wall.
+
+        A shadow is broad or lies at the feet; what differs clearly, is narrow and hangs on an object above its feet is
+        the object's. At the border of the silhouette a pixel must be half object (see `alpha_matte`).
+        """
+        found = np.zeros_like(objects)
+        rest = self.hot & ~objects
+        count, labels, stats, _ = cv2.connectedComponentsWithStats(objects.astype(np.uint8), connectivity=8)
+        if count <= 1 or not rest.any():
+            return found
+        sure = shrink(self.hot, 2) | (alpha_matte(self.frame, self.background.mean, objects) > 0.5)
+        for k in range(1, count):
+            x, y, w, h = (int(v) for v in stats[k, :4])
+            narrow, reach = max(2, round(NARROW * h)), max(3, round(2 * NARROW * h))
+            bottom = y + round((1 - FEET) * h)
+            box = (slice(max(0, y - reach), bottom), slice(max(0, x - reach), x + w + reach))
+            near = rest[box]
+            broad = grow(shrink(near, narrow), narrow + 1)
+            found[box] |= near & ~broad & grow(labels[box] == k, reach) & (difference[box] > CLEAR)
+        return touching(objects | (found & sure), objects)
+
+    def _effects(self, seen: Change, objects: Bool) -> Bool:
+        rest = self.hot & ~objects
+        away = cv2.blur(cv2.subtract(self.frame, self.background.mean, dtype=cv2.CV_32F), (5, 5))
+        faint = largest_channel(np.abs(away)) > np.maximum(FAINT_EFFECT, 1.3 * self.background.deviation)
+        faint &= self.background.seen > 0
+        near = grow(objects | touching(rest, grow(objects, 3)), max(2, round(NEAR * self.unit)))
+        strong = touching(rest, rest & (self.score > 2 * STRONG) & (seen.difference > FAINT))
+        strong = without_specks(strong, 3 * self.min_area)
+        joined = touching(rest | (faint & near & (self.score > 0.5 * WEAK)), grow(objects, 2) | strong)
+        joined = np.asarray(cv2.morphologyEx(joined.astype(np.uint8), cv2.MORPH_CLOSE, disk(2)) > 0)
+        return without_specks(joined & ~objects, max(4, self.min_area // 4))
+
+    def _sharp(self, objects: Bool) -> tuple[Bool, U8]:
+        """Object masks cut where the pixel is half object, and the alpha of their edges."""
+        if not objects.any():
+            return objects, np.zeros(objects.shape, np.uint8)
+        alpha = alpha_matte(self.frame, self.background.mean, objects & self.hot)
+        cut = (alpha > 0.5) & grow(objects, 1)
+        cut = without_specks(without_holes(cut, 20 * self.min_area), self.min_area)
+        alpha[shrink(cut, BAND)] = 1.0
+        alpha[~grow(cut, BAND)] = 0.0
+        return cut, np.rint(alpha * 255).astype(np.uint8)
 
 
 def _enclosed(objects: Bool, effects: Bool) -> Bool:
     """Effects with object on most sides are parts of the object that look like a shadow."""
     if not objects.any():
         return objects
-    around = cv2.blur(objects.astype(np.float32), (15, 15))
-    return effects & (around > 0.62)
-
-
-def _effects(
-    frame: U8, background: Background, seen: Change, score: F32, hot: Bool, objects: Bool, min_area: int
-) -> Bool:
-    rest = hot & ~objects
-    mean5 = cv2.blur(frame.astype(np.float32) - background.mean, (5, 5))
-    faint = np.abs(mean5).max(2) > np.maximum(FAINT_EFFECT, 1.3 * background.deviation)
-    faint &= background.seen > 0
-    reach = max(2, round(NEAR * frame.shape[1] / 512))
-    near = grow(objects | touching(rest, grow(objects, 3)), reach)
-    strong = touching(rest, rest & (score > 2 * STRONG) & (seen.difference > FAINT))
-    strong = without_specks(strong, 3 * min_area)
-    joined = touching(rest | (faint & near & (score > 0.5 * WEAK)), grow(objects, 2) | strong)
-    joined = np.asarray(cv2.morphologyEx(joined.astype(np.uint8), cv2.MORPH_CLOSE, disk(2)) > 0)
-    return without_specks(joined & ~objects, max(4, min_area // 4))
-
-
-def _sharp(frame: U8, background: Background, objects: Bool, hot: Bool, min_area: int) -> tuple[Bool, U8]:
-    """Object masks cut where the pixel is half object, and the alpha of their edges."""
-    if not objects.any():
-        return objects, np.zeros(objects.shape, np.uint8)
-    alpha = alpha_matte(frame, background.mean, objects & hot)
-    cut = (alpha > 0.5) & grow(objects, 1)
-    cut = without_specks(without_holes(cut, 20 * min_area), min_area)
-    alpha[shrink(cut, BAND)] = 1.0
-    alpha[~grow(cut, BAND)] = 0.0
-    return cut, np.rint(alpha * 255).astype(np.uint8)
+    share = cv2.blur(objects.astype(np.float32), (15, 15))
+    return effects & (share > 0.62)

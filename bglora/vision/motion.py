@@ -40,6 +40,12 @@ class Stack:
     valid: list[Bool | None]
     indices: list[int]
 
+    def only(self, places: Sequence[int]) -> Stack:
+        """The pictures at some places of the stack."""
+        return Stack(
+            [self.pictures[k] for k in places], [self.valid[k] for k in places], [self.indices[k] for k in places]
+        )
+
 
 def overlapping(camera: Camera, target: int, shape: tuple[int, int], limit: int = SOURCES) -> list[int]:
     """Frames that show at least 30 % of frame `target`'s view, evenly spread, the frame itself included."""
@@ -73,6 +79,12 @@ def warp_mask(mask: Bool, pose: NDArray[np.float64]) -> Bool:
     return np.asarray(soft > 8)
 
 
+def _misfit(found: Sequence[Foreground]) -> float:
+    """Share (0 to 1) of all outlines that follow the background model's edges instead of the frame's."""
+    real, model = (sum(f.outline[side] for f in found) for side in (0, 1))
+    return model / (real + model) if real + model >= FEWEST_OUTLINE else 0.0
+
+
 def _ghosts(found: Sequence[Foreground]) -> float:
     """Share (0 to 1) of all outlines that belong to ghosts: there the background model shows somebody."""
     total = sum(sum(f.outline) for f in found)
@@ -94,11 +106,13 @@ class MotionModel:
     Attributes:
         ghosts: after `masks`, the share of all outlines that follow the background model's edges, not the frame's.
             Where it is high the model shows somebody who stays where he is: neither masks nor background are right.
+        misfit: the same for every outline, one by one, not only of parts that are ghosts as a whole.
     """
 
     def __init__(self, frames: Sequence[U8], camera: Camera, gains: NDArray[np.float64], min_area: int) -> None:
         self.camera = camera
         self.ghosts = 0.0
+        self.misfit = 0.0
         self._standing: list[Bool] = []
         self.level = [leveled(frame, gain) for frame, gain in zip(frames, gains, strict=True)]
         self.min_area = min_area
@@ -141,19 +155,20 @@ class MotionModel:
                 stack = self.stack(k)
                 if shared is None or not self.still or k == 0:
                     shared, soft = self._background(stack, k, before, faint=turn == PASSES - 1)
-                shimmer = self._shimmer(k, stack, shared, removed) if turn > 0 else None
+                    allowed = noise(shared, self.tolerance)
+                shimmer = self._shimmer(k, stack, shared, allowed, removed) if turn > 0 else None
                 one = foreground(
                     self.level[k],
                     shared,
-                    tolerance_px=self.tolerance,
+                    allowed=allowed,
                     min_area=self.min_area,
                     colors=colors,
                     shimmer=shimmer,
                     before=before[k] if before else None,
                 )
                 if soft is not None:
-                    effects = shade(smoothed(self.level[k], shared.mean), soft, one.objects, one.effects)
-                    one = replace(one, effects=effects)
+                    away = smoothed(self.level[k], shared.mean, one.objects)
+                    one = replace(one, effects=shade(away, soft, one.objects, one.effects, self.still))
                 learner.add(self.level[k], shared.mean, one.objects, one.effects)
                 found.append(one)
                 progress((turn * count + k + 1) / (PASSES * count))
@@ -163,6 +178,7 @@ class MotionModel:
                 found = self._exchanged(found)
             colors = learner.colors()
         self.ghosts = _ghosts(found)
+        self.misfit = _misfit(found)
         return self._with_idle(found)
 
     def _without_standing(self, found: list[Foreground]) -> list[Foreground]:
@@ -175,7 +191,7 @@ class MotionModel:
 
     def _exchanged(self, found: list[Foreground]) -> list[Foreground]:
         """The masks with ghosts and those who stood there exchanged."""
-        ghosts = [np.zeros(self.shape, bool) if f.ghosts is None else f.ghosts for f in found]
+        ghosts = [f.ghosts for f in found]
         place = standing_still(ghosts, self._carried, self.camera.reference)
         if place is None:
             return found
@@ -224,19 +240,19 @@ class MotionModel:
         background = masked_background(stack.pictures, away)
         if not faint:
             return background, None
-        differences = [smoothed(picture, background.mean) for picture in stack.pictures]
+        pairs = zip(stack.pictures, free, strict=True)
+        differences = [smoothed(picture, background.mean, ~unmasked) for picture, unmasked in pairs]
         return background, smoothed_noise(differences, away)
 
-    def _shimmer(self, target: int, stack: Stack, background: Background, masks: Sequence[Bool]) -> F32 | None:
+    def _shimmer(
+        self, target: int, stack: Stack, background: Background, allowed: F32, masks: Sequence[Bool]
+    ) -> F32 | None:
         """Distance to other moments where the background moves by itself and a plain difference fired; -1 elsewhere."""
         restless = background.deviation > SHIMMER
         if restless.mean() < 0.002:
             return None
-        plain = difference(self.level[target], background) > STRONG * 0.4 * noise(background, self.tolerance)
-        where = restless & plain
+        where = restless & (difference(self.level[target], background) > STRONG * 0.4 * allowed)
         chosen = [k for k in spread(len(stack.indices), MOMENTS) if stack.indices[k] != target]
-        free = self.free(stack, target, masks)
-        away = moving_distance(
-            self.level[target], [stack.pictures[k] for k in chosen], [free[k] for k in chosen], where
-        )
+        moments = stack.only(chosen)
+        away = moving_distance(self.level[target], moments.pictures, self.free(moments, target, masks), where)
         return np.asarray(np.where(where, away, -1.0), np.float32)

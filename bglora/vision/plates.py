@@ -9,19 +9,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from bglora.vision.arrays import F32, U8, Bool, grow
-from bglora.vision.background import masked_background, spread
+from bglora.vision.arrays import U8, Bool, grow, shrink
 from bglora.vision.camera import Camera
-from bglora.vision.difference import SHIMMER
 from bglora.vision.exposure import leveled
-from bglora.vision.flow import aligned
 from bglora.vision.metrics import psnr_db
-from bglora.vision.motion import warp_mask
-from bglora.vision.recovery import GUESSED, ORIGINAL, RECOVERED, UNTRUSTED, Samples, recover
+from bglora.vision.moving import FEWEST_CHECKED, MovingRecovery
+from bglora.vision.recovery import GUESSED, ORIGINAL, RECOVERED, UNTRUSTED, Recovery
+from bglora.vision.stills import StillRecovery
 
-MOVING_SOURCES = 16
-MOVING_NEAREST = 7
-TRAVELING_SOURCES = 10
+THIN_PX = 3
+"""Half the width in pixels of untrusted parts that keep what the samples say."""
 
 
 @dataclass(frozen=True)
@@ -52,16 +49,21 @@ class ShotPlates:
     masks: Sequence[Bool]
     camera: Camera
     gains: NDArray[np.float64]
-    _level: list[U8] = field(default_factory=list)
-    _restless: Bool | None = None
+    _level: list[U8] = field(default_factory=list, init=False)
+    _still: StillRecovery | None = field(default=None, init=False)
+    _moving: MovingRecovery = field(init=False)
 
     def __post_init__(self) -> None:
         self._level = [leveled(frame, gain) for frame, gain in zip(self.frames, self.gains, strict=True)]
-        if self.camera.kind == "still" and len(self.frames) >= 3:
-            self._restless = self._find_restless()
+        self._moving = MovingRecovery(self._level, self.masks, self.numbers, self.camera)
+        if self.camera.kind == "still" and len(self.frames) >= 2:
+            self._still = StillRecovery(self._level, self.masks, self.numbers)
 
     def plate(self, k: int, use_recovery: bool = True) -> tuple[Plate, Bool]:
-        """The plate of frame `k` with what could be recovered, and the hole that is left (bool (H, W))."""
+        """The plate of frame `k` with what could be recovered, and the hole that is left to fill (bool (H, W)).
+
+        The hole is not all that is untrusted: thin parts keep the best that other frames show.
+        """
         frame, hole = self.frames[k], self.masks[k]
         provenance = np.full(hole.shape, ORIGINAL, np.uint8)
         if not hole.any():
@@ -69,75 +71,33 @@ class ShotPlates:
         if not use_recovery or len(self.frames) < 2:
             provenance[hole] = GUESSED
             return Plate(frame.copy(), provenance, None), hole
-        probe = withheld(hole)
-        samples = self._samples(k, hole | probe)
-        found = recover(hole, samples, self._nearest)
-        check = self._check(k, probe, samples)
+        found, check = self._recover(k, hole)
         picture = frame.copy()
         gain = self.gains[k].astype(np.float32)
         real = np.clip(np.rint(found.picture * gain), 0, 255).astype(np.uint8)
-        picture[found.recovered] = real[found.recovered]
+        kept = found.recovered | _thin(found)
+        picture[kept] = real[kept]
         provenance[found.recovered] = RECOVERED
         provenance[found.unseen] = GUESSED
         provenance[found.untrusted] = UNTRUSTED
-        return Plate(picture, provenance, check), hole & ~found.recovered
+        return Plate(picture, provenance, check), hole & ~kept
 
-    @property
-    def _nearest(self) -> int:
-        return 15 if self.camera.kind == "still" else MOVING_NEAREST
+    def _recover(self, k: int, hole: Bool) -> tuple[Recovery, float | None]:
+        """What other frames show of the hole of frame `k`, and how well (dB) they show what it shows itself."""
+        if self._still is not None:
+            answer, truth = self._still.check(k)
+            good = psnr_db(answer, truth) if len(truth) >= FEWEST_CHECKED else None
+            return self._still.recover(k), good
+        return self._moving.recover(k, withheld(hole))
 
-    def _samples(self, k: int, where: Bool) -> Samples:
-        """Other frames seen from frame `k`, nearest in time first."""
-        order = sorted(
-            (j for j in range(len(self.frames)) if j != k), key=lambda j: abs(self.numbers[j] - self.numbers[k])
-        )
-        if self.camera.kind == "still":
-            return Samples([self._level[j] for j in order], [~grow(self.masks[j], 1) for j in order], self._restless)
-        if self.camera.kind in ("parallax", "unknown"):
-            return self._flowing(k, order[:TRAVELING_SOURCES], where)
-        pictures: list[F32 | U8] = []
-        free: list[Bool] = []
-        height, width = where.shape
-        for j in order:
-            if len(pictures) == MOVING_SOURCES:
-                break
-            pose = self.camera.between(j, k)
-            inner = np.zeros((height, width), np.uint8)
-            inner[3:-3, 3:-3] = 1
-            valid = cv2.warpPerspective(inner, pose, (width, height), flags=cv2.INTER_NEAREST) > 0
-            unmasked = valid & ~warp_mask(grow(self.masks[j], 2), pose)
-            if not (unmasked & where).any():
-                continue
-            warped = cv2.warpPerspective(
-                self._level[j], pose, (width, height), flags=cv2.INTER_LANCZOS4, borderMode=cv2.BORDER_REPLICATE
-            )
-            pictures.append(np.asarray(warped, np.uint8))
-            free.append(unmasked)
-        return Samples(pictures, free)
 
-    def _flowing(self, k: int, order: Sequence[int], where: Bool) -> Samples:
-        """Other frames brought into frame `k` by flow."""
-        views = [
-            aligned(self._level[k], self.masks[k], self._level[j], self.masks[j], self.camera.between(j, k))
-            for j in order
-        ]
-        useful = [(picture, free) for picture, free in views if (free & where).any()]
-        return Samples([picture for picture, _ in useful], [free for _, free in useful])
+def _thin(found: Recovery) -> Bool:
+    """Untrusted pixels beside recovered ones, edges mostly, that samples show a little differently.
 
-    def _check(self, k: int, probe: Bool, samples: Samples) -> float | None:
-        """PSNR (dB) of recovery on pixels that the frame itself shows, at the reference's exposure."""
-        if probe.sum() < 50:
-            return None
-        found = recover(probe, samples, self._nearest)
-        if found.recovered.sum() < 50:
-            return None
-        return psnr_db(found.picture, self._level[k], found.recovered)
-
-    def _find_restless(self) -> Bool:
-        chosen = spread(len(self.frames), 24)
-        some = [self._level[k] for k in chosen]
-        free = [~grow(self.masks[k], 2) for k in chosen]
-        return grow(masked_background(some, free).deviation > SHIMMER, 2)
+    Their mean is a better guess than any fill, and continues what is around it; it stays marked as not trusted.
+    """
+    missing = found.untrusted | found.unseen
+    return found.untrusted & ~grow(shrink(missing, THIN_PX), THIN_PX + 1)
 
 
 def withheld(hole: Bool) -> Bool:

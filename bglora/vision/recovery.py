@@ -1,9 +1,7 @@
 """Real background from other frames of the shot, for the pixels that a mask takes away.
 
 Every answer is one of three: recovered (enough samples agree), never revealed (no sample shows it), not trusted
-(samples disagree). Samples are averaged, so that a recovered pixel carries less noise than the film; where the
-background moves by itself (water, leaves) it is taken from as few moments as possible instead, because a mean of many
-moments is mush.
+(samples disagree). Samples are averaged, so that a recovered pixel carries less noise than the film.
 """
 
 from __future__ import annotations
@@ -11,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
-from bglora.vision.arrays import F32, Bool, grow
+from bglora.vision.arrays import F32, Bool
 
 AGREE = 14.0
 """Grey levels (largest channel) within which two samples show the same."""
@@ -31,17 +28,18 @@ class Samples:
 
     Attributes:
         pictures: float32 or uint8 (H, W, 3). free: bool (H, W), valid and unmasked.
-        restless: bool (H, W), where the background moves by itself; None: nowhere.
     """
 
     pictures: Sequence[np.ndarray]
     free: Sequence[Bool]
-    restless: Bool | None = None
 
 
 @dataclass(frozen=True)
 class Recovery:
-    """Picture float32 (H, W, 3), meaningful where `recovered`; `recovered`, `unseen`, `untrusted` part the hole."""
+    """What was found for a hole; `recovered`, `unseen`, `untrusted` (bool (H, W)) part it.
+
+    The picture, float32 (H, W, 3), is meaningful where `recovered`, and the best there is where `untrusted`.
+    """
 
     picture: F32
     recovered: Bool
@@ -49,11 +47,22 @@ class Recovery:
     untrusted: Bool
 
 
-def recover(hole: Bool, samples: Samples, nearest: int = NEAREST, agree: float = AGREE) -> Recovery:
+def recover(
+    hole: Bool,
+    samples: Samples,
+    nearest: int = NEAREST,
+    agree: float | F32 = AGREE,
+    most_spread: float = np.inf,
+) -> Recovery:
     """Recovers the pixels of `hole` from the samples.
 
     A pixel is recovered from the largest group of its `nearest` free samples that agree, if that has at least two
     members and at least half of them. A single sample is not trusted.
+
+    Args:
+        agree: grey levels within which two samples agree, one number or per pixel (H, W).
+        most_spread: grey levels (root mean square, largest channel) by which all samples, also those outside the
+            group, may lie off its mean: what the geometry of the views leaves open shows there.
     """
     height, width = hole.shape
     picture = np.zeros((height, width, 3), np.float32)
@@ -62,13 +71,13 @@ def recover(hole: Bool, samples: Samples, nearest: int = NEAREST, agree: float =
     for start in range(0, len(ys), CHUNK):
         y, x = ys[start : start + CHUNK], xs[start : start + CHUNK]
         values, present = _gather(samples, y, x, nearest)
-        mean, size, available = _largest_group(values, present, agree)
+        mean, size, available = _largest_group(values, present, agree if isinstance(agree, float) else agree[y, x])
         good = (size >= 2) & (2 * size >= available)
-        picture[y[good], x[good]] = mean[good]
+        if np.isfinite(most_spread):
+            good &= _spread(values, present, mean) <= most_spread
+        picture[y, x] = mean
         recovered[y[good], x[good]] = True
         unseen[y[available == 0], x[available == 0]] = True
-    if samples.restless is not None:
-        _from_one_moment(picture, recovered, unseen, hole & samples.restless, samples)
     return Recovery(picture, recovered, unseen, hole & ~recovered & ~unseen)
 
 
@@ -83,7 +92,7 @@ def _gather(samples: Samples, y: np.ndarray, x: np.ndarray, nearest: int) -> tup
     return values, np.arange(nearest)[:, None] < count[None]
 
 
-def _largest_group(values: np.ndarray, present: np.ndarray, agree: float) -> tuple[F32, np.ndarray, np.ndarray]:
+def _largest_group(values: np.ndarray, present: np.ndarray, agree: float | F32) -> tuple[F32, np.ndarray, np.ndarray]:
     """Mean (P, 3) and size (P,) of the largest group around one sample; number of samples (P,)."""
     total = len(values)
     votes = np.zeros(present.shape, np.int16)
@@ -101,20 +110,7 @@ def _largest_group(values: np.ndarray, present: np.ndarray, agree: float) -> tup
     return mean.astype(np.float32), size, present.sum(0)
 
 
-def _from_one_moment(picture: F32, recovered: Bool, unseen: Bool, where: Bool, samples: Samples) -> None:
-    """Fills each part of `where` from the nearest frame that shows nearly all of it; in place."""
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(grow(where, 1).astype(np.uint8), connectivity=8)
-    for part in range(1, count):
-        x, y, w, h = stats[part, :4]
-        box = (slice(y, y + h), slice(x, x + w))
-        open_ = (labels[box] == part) & where[box] & ~unseen[box]
-        while open_.any():
-            shares = [float((free[box] & open_).sum()) / open_.sum() for free in samples.free]
-            # Nearer frames first: 1 % of cover outweighs a step in time.
-            pick = int(np.argmax([share - 0.01 * k for k, share in enumerate(shares)]))
-            take = open_ & samples.free[pick][box]
-            if not take.any():
-                break
-            picture[box][take] = samples.pictures[pick][box][take]
-            recovered[box][take] = True
-            open_ &= ~take
+def _spread(values: np.ndarray, present: np.ndarray, mean: F32) -> np.ndarray:
+    """Root mean square (P,) of the largest channel by which the samples (K, P, 3) lie off the mean (P, 3)."""
+    square = (values - mean[None]) ** 2 * present[..., None]
+    return np.asarray(np.sqrt((square.sum(0) / np.maximum(present.sum(0), 1)[:, None]).max(1)))

@@ -17,57 +17,73 @@ from bglora.vision.arrays import F32, U8, Bool, grow, largest_channel, touching,
 WORKING_WIDTH = 256
 SIGMA = 1.6
 """Smoothing in working pixels."""
-SEED, EDGE = 5.0, 3.2
+SEED, EDGE = 4.8, 3.0
 """Grey levels of smoothed difference from which shade begins, and down to which it reaches."""
-SEED_NOISE, EDGE_NOISE = 4.0, 2.2
-"""The same in deviations of the smoothed difference where nobody is near."""
+STILL_NOISE, MOVING_NOISE = (4.5, 2.5), (3.1, 1.75)
+"""The same in deviations of the smoothed difference where nobody is near. Before a still camera they are leaves and
+waves, with long tails; before a moving one mostly edges that don't lie exactly."""
 REACH = 1.2
 """How far the shade of an object reaches, in units of the object's height."""
 QUIET = 0.7
 """Least deviation of the smoothed difference, in grey levels."""
 
 
-def smoothed(frame: U8, mean: F32) -> F32:
-    """Difference frame - background at the working width, smoothed; float32 (h, w, 3), grey levels."""
+def smoothed(frame: U8, mean: F32, objects: Bool | None = None) -> F32:
+    """Difference frame - background at the working width, smoothed; float32 (h, w, 3), grey levels.
+
+    Pixels of `objects`, bool (H, W), don't count; beside them the mean is taken from what lies outside.
+    """
     height, width = frame.shape[:2]
     scale = min(1.0, WORKING_WIDTH / width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    small = cv2.resize(frame.astype(np.float32) - mean, size, interpolation=cv2.INTER_AREA)
-    return np.asarray(cv2.GaussianBlur(small, (0, 0), SIGMA), np.float32)
+    away = cv2.subtract(frame, mean, dtype=cv2.CV_32F)
+    if objects is None or not objects.any():
+        small = cv2.resize(away, size, interpolation=cv2.INTER_AREA)
+        return np.asarray(cv2.GaussianBlur(small, (0, 0), SIGMA), np.float32)
+    away[grow(objects, 1)] = 0
+    small = cv2.resize(away, size, interpolation=cv2.INTER_AREA)
+    outside = cv2.resize((~grow(objects, 1)).astype(np.float32), size, interpolation=cv2.INTER_AREA)
+    weight = np.maximum(cv2.GaussianBlur(outside, (0, 0), SIGMA), 0.02)
+    return np.asarray(cv2.GaussianBlur(small, (0, 0), SIGMA) / weight[..., None], np.float32)
 
 
 def smoothed_noise(differences: Sequence[F32], weights: Sequence[Bool]) -> F32:
-    """Deviation (h, w) of smoothed differences over the frames in which nobody is near (full-size `weights`)."""
+    """What smoothed differences (h, w, 3) come to in frames in which nobody is near (full-size `weights`); (h, w).
+
+    About one deviation: what 70 % of the samples stay below, so that shade nobody masked in some frames doesn't count.
+    """
     height, width = differences[0].shape[:2]
-    total = np.zeros((height, width, 3), np.float32)
-    count = np.zeros((height, width), np.float32)
-    for away, weight in zip(differences, weights, strict=True):
-        inside = cv2.resize(weight.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST).astype(np.float32)
-        total += away * away * inside[..., None]
-        count += inside
-    deviation = np.sqrt(largest_channel(total) / np.maximum(count - 1, 1))
-    return np.asarray(np.maximum(cv2.GaussianBlur(cv2.dilate(deviation, np.ones((5, 5), np.uint8)), (0, 0), 2), QUIET))
+    levels = np.full((len(differences), height, width), np.inf, np.float32)
+    for level, away, weight in zip(levels, differences, weights, strict=True):
+        inside = cv2.resize(weight.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST) > 0
+        level[inside] = largest_channel(np.abs(away))[inside]
+    levels.sort(axis=0)
+    count = np.isfinite(levels).sum(0)
+    rank = np.maximum(0, np.floor(0.7 * (count - 1))).astype(np.int64)
+    typical = np.take_along_axis(levels, rank[None], 0)[0]
+    typical[count == 0] = 0
+    grown = cv2.GaussianBlur(cv2.dilate(typical, np.ones((5, 5), np.uint8)), (0, 0), 2)
+    return np.asarray(np.maximum(grown, QUIET), np.float32)
 
 
-def shade(away: F32, noise: F32, objects: Bool, effects: Bool) -> Bool:
+def shade(away: F32, noise: F32, objects: Bool, effects: Bool, still: bool = True) -> Bool:
     """Faint effects of a frame, bool (H, W), with the stronger ones that they join.
 
     Args:
         away: `smoothed` of the frame. noise: `smoothed_noise` of the shot. objects, effects: found so far, bool (H, W).
+        still: whether the camera is.
     """
     if not objects.any():
         return effects
     height, width = objects.shape
     small = (away.shape[1], away.shape[0])
     level = largest_channel(np.abs(away))
-    solid = cv2.resize(objects.astype(np.uint8), small, interpolation=cv2.INTER_AREA) > 0
     solid = np.asarray(cv2.resize(objects.astype(np.float32), small, interpolation=cv2.INTER_AREA) > 0.2)
-    outside = ~grow(solid, 2)
-    seeds = (level > np.maximum(SEED, SEED_NOISE * noise)) & outside & _reach(solid)
-    known = cv2.resize(effects.astype(np.float32), small, interpolation=cv2.INTER_AREA) > 0.5
-    edge = (level > np.maximum(EDGE, EDGE_NOISE * noise)) & outside
-    found = touching(edge | known | seeds, seeds | known) & _reach(solid, 1.5)
-    found = without_specks(found, 8)
+    known = np.asarray(cv2.resize(effects.astype(np.float32), small, interpolation=cv2.INTER_AREA) > 0.5)
+    begins, ends = STILL_NOISE if still else MOVING_NOISE
+    seeds = (level > np.maximum(SEED, begins * noise)) & _reach(solid) & ~solid
+    edge = (level > np.maximum(EDGE, ends * noise)) & _reach(solid, 1.5)
+    found = without_specks(touching(edge | known, seeds | known) & ~solid, 8)
     full = cv2.resize(found.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR) > 0.4
     return np.asarray((full | effects) & ~objects)
 

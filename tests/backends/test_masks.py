@@ -11,7 +11,11 @@ import pytest
 
 from bglora import backends
 from bglora.backends.masks import ShotMasks
+from bglora.film.layers import LayerEntry
+from bglora.film.png import write_png
 from bglora.settings.plates import SegmentSettings
+from bglora.stages.layermasks import LayerHoles
+from bglora.vision.fringe import remnants
 from tests.vision import drawn
 
 SETTINGS = SegmentSettings()
@@ -128,47 +132,70 @@ def test_layers_are_taken_as_they_are_and_the_camera_is_found_outside_of_them() 
     assert abs(step[0, 2] + 2.0) < 0.1 and abs(step[1, 2]) < 0.1
 
 
-def _entry(tmp_path: Path, picture: np.ndarray) -> Any:
-    from bglora.film.layers import LayerEntry
-    from bglora.film.png import write_png
-
-    write_png(tmp_path / "layer.png", picture)
-    return LayerEntry(0, tmp_path / "layer.png", None, ())
+def _entry(tmp_path: Path, picture: np.ndarray, number: int = 0) -> LayerEntry:
+    path = tmp_path / f"layer{number}.png"
+    write_png(path, picture)
+    return LayerEntry(number, path, None, ())
 
 
 def test_a_black_hole_is_told_from_a_dark_corner(tmp_path: Path) -> None:
-    from bglora.stages.layermasks import imported_mask
-
     picture = drawn.texture(12).astype(np.uint8)
     fade = np.clip(np.hypot(*np.mgrid[0 : drawn.HEIGHT, 0 : drawn.WIDTH]) / 60 - 0.5, 0, 1)
     picture = (picture * fade[..., None]).astype(np.uint8)
     hole = np.zeros(picture.shape[:2], bool)
     hole[60:110, 140:180] = True
     picture[hole] = 0
-    mask = imported_mask(_entry(tmp_path, picture), picture, has_film=False) > 0
+    mask = LayerHoles({0: _entry(tmp_path, picture)}, False).mask(0, picture) > 0
     assert mask[hole].all()
     assert not mask[:20, :20].any()
 
 
 def test_black_in_the_film_itself_is_no_hole(tmp_path: Path) -> None:
-    from bglora.stages.layermasks import imported_mask
-
     frame = drawn.texture(13).astype(np.uint8)
     frame[20:50, 20:60] = 0
     layer = frame.copy()
     layer[80:120, 100:150] = 0
-    mask = imported_mask(_entry(tmp_path, layer), frame, has_film=True) > 0
+    mask = LayerHoles({0: _entry(tmp_path, layer)}, True).mask(0, frame) > 0
     assert mask[80:120, 100:150].all() and not mask[20:50, 20:60].any()
 
 
 def test_transparent_pixels_are_a_hole(tmp_path: Path) -> None:
-    from bglora.stages.layermasks import imported_mask
-
     frame = drawn.texture(14).astype(np.uint8)
     alpha = np.full(frame.shape[:2], 255, np.uint8)
     alpha[30:60, 40:80] = 0
-    mask = imported_mask(_entry(tmp_path, np.dstack([frame, alpha])), frame, has_film=False)
+    mask = LayerHoles({0: _entry(tmp_path, np.dstack([frame, alpha]))}, False).mask(0, frame)
     assert np.array_equal(mask > 0, alpha == 0)
+
+
+def test_a_hole_that_runs_into_the_night_is_told_by_the_other_frames_and_bars_are_none(tmp_path: Path) -> None:
+    picture = drawn.texture(15).astype(np.uint8)
+    fade = np.clip((np.arange(drawn.HEIGHT) - 60) / 50, 0, 1)[:, None, None]
+    night = (picture * fade).astype(np.uint8)
+    night[-12:] = 0  # a letterbox bar
+    layers = {}
+    for k in range(6):
+        frame = night.copy()
+        frame[40:110, 20 + 35 * k : 40 + 35 * k] = 0
+        layers[k] = _entry(tmp_path, frame, k)
+    mask = LayerHoles(layers, False).mask(2, night) > 0
+    assert mask[75:108, 91:109].all(), "the hole below the horizon"
+    assert not mask[:55].any() and not mask[-10:].any(), "neither the sky nor the bar"
+    assert not mask[:, :80].any() and not mask[:, 120:].any()
+
+
+@pytest.mark.parametrize("filled", [True, False])
+def test_a_polygon_that_cuts_inside_the_silhouette_leaves_no_fringe(filled: bool) -> None:
+    import cv2
+
+    shot = drawn.shot(16, 2)
+    cut = cv2.erode(shot.objects[0].astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
+    frame = shot.frames[0] if filled else np.where(cut[..., None], 0, shot.frames[0]).astype(np.uint8)
+    left = remnants(frame, cut, filled=filled)
+    fringe = shot.objects[0] & ~cut
+    assert (left & fringe).sum() > 0.93 * fringe.sum() and not (left & cut).any()
+    near = cv2.dilate(shot.objects[0].astype(np.uint8), np.ones((9, 9), np.uint8)) > 0
+    assert not (left & ~near).any()
+    assert not remnants(frame, np.zeros_like(cut), filled=filled).any()
 
 
 def test_unknown_backend_is_an_error_that_names_the_known_ones() -> None:

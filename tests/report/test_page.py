@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from bglora.engine.stage import Row
 from bglora.project.decided import Decided
 from bglora.report import build_report
+from bglora.report.origins import engines_table
 from bglora.settings import Settings
 from tests.report.recorded import EVIL, RecordedView, full_project
 
@@ -98,7 +100,27 @@ def test_a_shot_shows_frame_mask_plate_and_where_its_pixels_come_from(page: str)
     assert "Frame 1 of harbor" in alts
     assert "Mask of frame 1: characters on 4.0 % of it, their shadows and reflections on 0.8 %" in alts
     assert "Plate of frame 1, without characters" in alts
-    assert page.count('class="layer"') == 10 + 1  # 4 + 4 + 3 plates (one is dropped) of at most four samples a shot
+    # 4 + 4 + 3 plates (one is dropped) of at most four samples a shot, and all 14 on the contact sheet
+    assert page.count('class="layer"') == 10 + 1 + 14
+
+
+def test_a_shot_says_what_was_recovered_and_why_the_rest_was_not(page: str) -> None:
+    text = Elements(page).text
+    assert "Behind the characters, 5.0 % of the frame: 80.0 % recovered from other frames; 18.0 % never" in text
+    assert "2.0 % not trusted: the camera could not be followed" in text
+    assert "Guesses by patch" in text and "All plates at a glance (14)" in text
+
+
+def test_the_table_of_engines_is_shown_and_a_broken_one_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "plates" / "engines.json"
+    path.parent.mkdir()
+    means = {"holes": 3, "hole_psnr_db": 17.25, "hole_ssim": 0.5}
+    part = {"from": 0.01, "below": 0.05, "best": EVIL, "engines": {EVIL: means, "patch": means}}
+    path.write_text(json.dumps({"bins": [part]}), encoding="utf-8")
+    shown = engines_table(tmp_path)
+    assert "1.0 % to 5.0 %" in shown and "17.2" in shown and "<script>" not in shown and shown.count("<b>") == 1
+    path.write_text('{"bins": [{"engines": 3}]}', encoding="utf-8")
+    assert engines_table(tmp_path) == "" and engines_table(tmp_path / "nowhere") == ""
 
 
 def test_what_is_dropped_failed_or_left_out_says_why(page: str) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 
+from bglora.vision.arrays import grow
 from bglora.vision.audit import audit
 from bglora.vision.camera import still_camera
-from bglora.vision.filling import ShotFill, rate_fill
+from bglora.vision.filling import ShotFill
 from bglora.vision.metrics import psnr_db, ssim
-from bglora.vision.plates import withheld
+from bglora.vision.plates import ShotPlates, withheld
+from bglora.vision.rating import rate_fill
 from bglora.vision.recovery import Samples, recover
 from tests.vision import drawn
 
@@ -37,11 +40,36 @@ def test_what_no_sample_shows_is_unseen_and_one_sample_alone_is_not_trusted() ->
     assert not (found.recovered | found.unseen | found.untrusted)[~HOLE].any()
 
 
-def test_restless_background_comes_from_one_moment_not_from_a_mean() -> None:
-    rng = np.random.default_rng(5)
-    moments = [flat(120) + rng.normal(0, 4, (*SHAPE, 3)).astype(np.float32) for _ in range(8)]
-    found = recover(HOLE, Samples(moments, [np.ones(SHAPE, bool)] * 8, restless=np.ones(SHAPE, bool)))
-    assert any(np.array_equal(found.picture[HOLE], moment[HOLE]) for moment in moments)
+def test_a_still_shot_agrees_in_spite_of_a_soft_shade_that_the_masks_miss() -> None:
+    """Who walks by carries a shade 12 px wide beyond the mask; samples from afar are clean."""
+    clean = drawn.texture(83)
+    frames, masks = [], []
+    for k in range(16):
+        body = drawn.figure(drawn.walk(k, 16), (15, 24)) > 0.5
+        shade = cv2.GaussianBlur(body.astype(np.float32), (0, 0), 8)[..., None]
+        frames.append(np.where(body[..., None], 20, clean * (1 - 0.3 * shade)).astype(np.uint8))
+        masks.append(body)
+    plates = ShotPlates(frames, list(range(16)), masks, still_camera(16), np.ones((16, 3)))
+    for k in (0, 7):
+        plate, hole = plates.plate(k)
+        assert not hole.any() and np.abs(plate.picture.astype(np.float32) - clean)[masks[k]].max() < 2
+
+
+def test_a_thing_that_is_put_down_is_recovered_as_it_is_at_that_time() -> None:
+    frames = [np.full((*SHAPE, 3), 60 if k < 8 else 160, np.uint8) for k in range(16)]
+    masks = [HOLE if k in (0, 15) else np.zeros(SHAPE, bool) for k in range(16)]
+    plates = ShotPlates(frames, list(range(16)), masks, still_camera(16), np.ones((16, 3)))
+    assert (plates.plate(0)[0].picture[HOLE] == 60).all() and (plates.plate(15)[0].picture[HOLE] == 160).all()
+
+
+def test_the_margin_of_a_mask_is_read_where_it_goes_on_what_is_around_it() -> None:
+    """Somebody who never leaves: the mask is 2 px wider; the margin is background, the body is not."""
+    body = drawn.figure((120, 80), (20, 40)) > 0.5
+    mask = grow(body, 2)
+    frames = [np.where(body[..., None], 230, np.full((drawn.HEIGHT, drawn.WIDTH, 3), 90)).astype(np.uint8)] * 6
+    plate, hole = ShotPlates(frames, list(range(6)), [mask] * 6, still_camera(6), np.ones((6, 3))).plate(2)
+    assert not (hole & ~body).any() and (plate.picture[mask & ~body] == 90).all()
+    assert hole[body].all() and (plate.provenance[body] == 2).all()
 
 
 def test_withheld_pixels_lie_beside_the_hole() -> None:

@@ -1,4 +1,4 @@
-"""Fill with patches of the same picture. No weights."""
+"""Fill from the same picture alone: structure, then patches. No weights."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
 
-IDENTITY = "patch/1"
+IDENTITY = "patch/2"
 
 
 def create(settings: Any) -> PatchFill:
@@ -16,7 +16,7 @@ def create(settings: Any) -> PatchFill:
 
 
 class PatchFill:
-    """Nearest patches and weighted voting, coarse to fine."""
+    """Structure from all that surrounds the hole, then patches that follow it, coarse to fine."""
 
     def fill(self, frame: np.ndarray, hole: np.ndarray, *, seed: int, prompt: str = "") -> np.ndarray:
         """See `FillBackend.fill`; the prompt is not read."""

@@ -10,16 +10,30 @@ from bglora.backends.masks import ShotMasks
 if TYPE_CHECKING:
     import numpy as np
 
-IDENTITY = "layers/1"
+IDENTITY = "layers/2"
+
+EFFECT = 128
+EMPTY = 0.9
+"""Share of equal pixels from which a hole is empty."""
 
 
 def create(settings: Any) -> LayerMasks:
-    """The backend; it has no settings of its own."""
-    return LayerMasks()
+    """The backend with the settings of `segment`."""
+    return LayerMasks(settings.min_area)
 
 
 class LayerMasks:
-    """Takes masks as given; finds the camera and the exposure from what lies outside them."""
+    """Takes masks as given; finds the camera, the exposure and what the masks left of the characters.
+
+    Masks that know of no effect come from a segmentation of objects: it leaves shadows in, and remnants of the
+    silhouette at its edges. Both are looked for and go, too, as effects. Masks that know of effects are complete.
+
+    Args:
+        min_area: smallest character, in pixels of a picture 512 wide.
+    """
+
+    def __init__(self, min_area: int) -> None:
+        self.min_area = min_area
 
     def masks(
         self,
@@ -31,17 +45,38 @@ class LayerMasks:
         import numpy as np
 
         from bglora.vision.camera import estimate_camera
+        from bglora.vision.effects import effects_of
         from bglora.vision.exposure import estimate_gains
+        from bglora.vision.fringe import remnants
 
         masks = [
             np.zeros(frame.shape[:2], np.uint8) if mask is None else mask
             for frame, mask in zip(frames, imported, strict=True)
         ]
         holes = [mask > 0 for mask in masks]
+        complete = any((mask == EFFECT).any() for mask in masks)
+        if not complete:
+            holes = [
+                hole | remnants(frame, hole, filled=_filled(frame, hole))
+                for frame, hole in zip(frames, holes, strict=True)
+            ]
         camera = estimate_camera(frames, holes)
         progress(0.5)
         gains = np.ones((len(frames), 3))
         if camera.kind != "unknown":
             gains = estimate_gains(frames, camera, holes)
+        if not complete:
+            area = max(1, round(self.min_area * (frames[0].shape[1] / 512) ** 2))
+            found = effects_of(frames, holes, camera, gains, area)
+            masks = [
+                np.where((hole | effect) & (mask == 0), np.uint8(EFFECT), mask)
+                for mask, hole, effect in zip(masks, holes, found, strict=True)
+            ]
         progress(1.0)
         return ShotMasks(masks, [None] * len(frames), camera, gains)
+
+
+def _filled(frame: np.ndarray, hole: np.ndarray) -> bool:
+    """True if the picture shows something inside the hole; layers without a film are empty there."""
+    inside = frame[hole]
+    return bool(len(inside)) and float((inside == inside[0]).all(axis=1).mean()) < EMPTY

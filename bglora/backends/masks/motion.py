@@ -10,11 +10,15 @@ from bglora.backends.masks import ShotMasks
 if TYPE_CHECKING:
     import numpy as np
 
-IDENTITY = "motion/1"
+IDENTITY = "motion/2"
 
 FEWEST_FRAMES = 3
 GHOSTS = 0.2
 """Share of outlines that belong to the background model from which a shot's masks are not trusted."""
+
+MISFIT = 0.25
+"""Share of outlines that follow the model's edges instead of the frame's, in parts that are no ghosts as a whole: the
+model shows part of somebody who never leaves his place."""
 
 
 def create(settings: Any) -> MotionMasks:
@@ -42,6 +46,7 @@ class MotionMasks:
         import numpy as np
 
         from bglora.vision.camera import estimate_camera, still_camera
+        from bglora.vision.empty import own_motion
         from bglora.vision.exposure import estimate_gains
         from bglora.vision.motion import MotionModel
 
@@ -54,15 +59,18 @@ class MotionMasks:
         camera = estimate_camera(frames)
         gains = np.ones((count, 3))
         if camera.kind == "unknown":
-            return ShotMasks(empty, [None] * count, camera, gains, camera.reason)
+            reason = "" if own_motion(frames, camera).nobody else camera.reason
+            return ShotMasks(empty, [None] * count, camera, gains, reason)
         gains = estimate_gains(frames, camera)
         area = max(1, round(self.min_area * (frames[0].shape[1] / 512) ** 2))
         model = MotionModel(frames, camera, gains, area)
         found = model.masks(progress)
-        if model.ghosts > GHOSTS:
+        if model.ghosts > GHOSTS or model.misfit > MISFIT:
+            if camera.kind != "still" and own_motion(frames, camera).nobody:
+                return ShotMasks(empty, [None] * count, camera, gains)
             reason = (
                 "somebody may stay in one place, or the place itself changes: "
-                f"{model.ghosts:.0%} of the outlines don't fit"
+                f"{max(model.ghosts, model.misfit):.0%} of the outlines don't fit"
             )
             return ShotMasks(empty, [None] * count, camera, gains, reason)
         masks = [np.where(f.objects, 255, np.where(f.effects, 128, 0)).astype(np.uint8) for f in found]

@@ -1,0 +1,316 @@
+"""Is nobody in a shot? Asked of the motion of points and blocks alone, whatever the camera does.
+
+Where only the camera moves, the paths of points beside those of one plane have one degree of freedom each, the depth:
+plane and parallax (Irani, Anandan 1998, *A unified approach to moving object detection in 2D and 3D scenes*). Whoever
+moves by himself leaves them, over some span of time, as a cluster of points; whoever has no points to follow leaves
+blocks that no neighboring frame shows near the place where the camera's motion takes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from bglora.vision.arrays import F32, U8, Bool, grow, largest_channel, shrink
+from bglora.vision.camera import Camera, follow_points
+
+FEWEST_FRAMES = 8
+WIDTH = 640
+GRID = (9, 16)
+CORNERS_PER_CELL = 8
+ROUND = 0.06
+"""Smaller over larger eigenvalue of a corner: less is an edge along which a point slides."""
+SPANS = (6, 12, 24)
+"""Frames over which paths are followed: short ones hold fast motion, long ones slow."""
+OFF_PX = 1.0
+"""Distance (working pixels, root mean square over a span) from which a path is not where the camera takes it."""
+WIDE, TRAVELS = 0.4, 0.3
+"""Share of the width over which points lie that parallax explains, and share of such spans where the camera travels."""
+REACH_PX = 32
+CLUSTER = 4
+"""Unexplained paths, most of those within `REACH_PX`, that give somebody away."""
+FEWEST_PATHS = 40
+FOLLOWED = 0.65
+"""Share of the points in view that must be followed over each short span."""
+BLOCK_WIDTH = 480
+SEARCH_PX = 3
+NODE_PX, SMOOTH_PX = 32, 60
+"""Grid and reach of the smooth motion by which blocks are looked for, in pixels at `BLOCK_WIDTH`."""
+UNLIKE = 16.0
+"""Grey levels by which a block is unlike everything near its place in both neighboring frames."""
+BLOB, LARGE = 0.0006, 0.0012
+"""Share of the picture that unlike blocks cover together where somebody may be, and where somebody is."""
+OFTEN = 0.125
+"""Share of the frames that show such a blob where somebody is."""
+THICK_PX = 3
+"""Unlike parts thinner than twice this (at `BLOCK_WIDTH`) are edges."""
+
+
+@dataclass(frozen=True)
+class Motion:
+    """What moves in a shot by itself.
+
+    Attributes:
+        frames: of the shot. paths: fewest followed in a span. followed: least share of points followed in a short span.
+        clusters: most paths of a span that move together otherwise than the place.
+        unlike: per frame the largest share of it in one blob that the neighboring frames don't show.
+    """
+
+    frames: int
+    paths: int
+    followed: float
+    clusters: int
+    unlike: tuple[float, ...]
+
+    @property
+    def nobody(self) -> bool:
+        """Whether it is sure that only the camera moves."""
+        return (
+            self.frames >= FEWEST_FRAMES
+            and self.paths >= FEWEST_PATHS
+            and self.followed >= FOLLOWED
+            and self.clusters == 0
+            and max(self.unlike) < LARGE
+            and sum(share >= BLOB for share in self.unlike) <= OFTEN * self.frames
+        )
+
+
+def own_motion(frames: Sequence[U8], camera: Camera) -> Motion:
+    """Looks for motion that the camera's doesn't explain.
+
+    Args:
+        frames: RGB uint8 (H, W, 3) of one shot in time order. camera: poses to start tracking at.
+    """
+    scale = min(1.0, WIDTH / frames[0].shape[1])
+    gray = [
+        np.asarray(
+            cv2.resize(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA),
+            np.uint8,
+        )
+        for frame in frames
+    ]
+    count, paths, followed, clusters = len(frames), 10**6, 1.0, 0
+    for length in SPANS:
+        if length > count > SPANS[0]:
+            continue
+        starts = range(0, max(1, count - length + 1), max(1, length // 2))
+        spans = [_span(gray, range(first, min(count, first + length)), camera, scale) for first in starts]
+        paths = min(paths, *(len(span.points) for span in spans))
+        if length == SPANS[0]:
+            followed = min(span.followed for span in spans)
+        travels = np.mean([span.wide for span in spans]) > TRAVELS
+        clusters = max(clusters, *(_largest_cluster(span, bool(travels)) for span in spans))
+    return Motion(count, paths, followed, clusters, _unlike(frames, camera))
+
+
+@dataclass(frozen=True)
+class _Span:
+    """Points (N, 2) that were followed over a span, the share of those in view, how far (pixels) the paths are from
+    where a plane and where parallax would take them, and whether parallax explains a wide part of the picture."""
+
+    points: NDArray[np.float32]
+    followed: float
+    by_plane: NDArray[np.float64]
+    by_depth: NDArray[np.float64]
+    wide: bool
+
+
+def _span(gray: Sequence[U8], places: range, camera: Camera, scale: float) -> _Span:
+    """Follows the corners of a span's middle frame to its ends and looks for those outside the subspace."""
+    resize = np.diag([scale, scale, 1.0])
+    middle = places[len(places) // 2]
+    start = _round_corners(gray[middle])
+    height, width = gray[middle].shape
+    visible = np.ones(len(start), bool)
+    alive = np.ones(len(start), bool)
+    residual = np.zeros((len(places), len(start), 2))
+    for order in (range(middle, places[-1] + 1), range(middle, places[0] - 1, -1)):
+        now = start
+        for a, b in zip(order, order[1:], strict=False):
+            pose = resize @ camera.between(a, b) @ np.linalg.inv(resize)
+            now, good = follow_points(gray[a], gray[b], pose, now)
+            alive &= good
+            pose = resize @ camera.between(middle, b) @ np.linalg.inv(resize)
+            there = (
+                np.zeros((0, 2))
+                if not len(start)
+                else cv2.perspectiveTransform(start[None].astype(np.float64), pose)[0]
+            )
+            visible &= ((there > 12) & (there < np.array([width - 12, height - 12]))).all(1)
+            residual[b - places[0]] = now - _by_plane(start, now, alive, there)
+    whole = alive & visible
+    share = float(whole.sum() / max(1, visible.sum()))
+    points, rest = start[whole], residual[:, whole]
+    by_plane = by_depth = _beside_plane(rest)
+    if len(points) >= FEWEST_PATHS:
+        by_depth = _beside_plane(_beside_parallax(points, rest, gray[middle].shape))
+    near = points[(by_plane > OFF_PX) & (by_depth < OFF_PX), 0]
+    # One thing that walks looks like one thing at another depth; a ground or a row of things is wide.
+    wide = len(near) >= CLUSTER and float(np.ptp(near)) > WIDE * width
+    return _Span(points, share, by_plane, by_depth, wide)
+
+
+def _round_corners(picture: U8) -> NDArray[np.float32]:
+    """Corners spread over a grid, without points on mere edges."""
+    height, width = picture.shape
+    rows, columns = GRID
+    values = cv2.cornerEigenValsAndVecs(picture, 5, 3)[..., :2]
+    low, high = values.min(2), values.max(2)
+    fit = (low > ROUND * high).astype(np.uint8)
+    strong = low > 2e-4
+    found = []
+    for r in range(rows):
+        for c in range(columns):
+            ys = slice(r * height // rows, (r + 1) * height // rows)
+            xs = slice(c * width // columns, (c + 1) * width // columns)
+            if strong[ys, xs].any():
+                points = cv2.goodFeaturesToTrack(
+                    picture[ys, xs], CORNERS_PER_CELL, 0.05, 4, mask=fit[ys, xs], blockSize=5
+                )
+                if points is not None:
+                    found.append(points.reshape(-1, 2) + np.array([xs.start, ys.start], np.float32))
+    return np.concatenate(found).astype(np.float32) if found else np.zeros((0, 2), np.float32)
+
+
+def _by_plane(
+    start: NDArray[np.float32], now: NDArray[np.float32], alive: Bool, there: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Where one plane's homography takes the points; the camera's own guess where too few are left."""
+    if alive.sum() < FEWEST_PATHS:
+        return there
+    cv2.setRNGSeed(7)
+    plane, _ = cv2.findHomography(start[alive], now[alive], cv2.USAC_MAGSAC, 0.8)
+    if plane is None:
+        return there
+    return _moved(start, plane)
+
+
+def _moved(points: NDArray[np.float32], pose: NDArray[np.float64]) -> NDArray[np.float64]:
+    if not len(points):
+        return np.zeros((0, 2))
+    return np.asarray(cv2.perspectiveTransform(points[None].astype(np.float64), pose)[0], np.float64)
+
+
+def _beside_plane(rest: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Root mean square (pixels) of each path, (frames, N, 2), beside the plane's homographies."""
+    return np.asarray(np.sqrt((rest**2).sum(2).mean(0)), np.float64)
+
+
+def _beside_parallax(
+    points: NDArray[np.float32], rest: NDArray[np.float64], shape: tuple[int, ...]
+) -> NDArray[np.float64]:
+    """What parallax leaves of the paths beside a plane, (frames, N, 2).
+
+    Parallax moves a point by depth * (shift[t] + forward[t] * place): one number a point, three a frame, fitted in
+    turn, robustly (Cauchy weights).
+    """
+    frames, count, _ = rest.shape
+    place = (points - np.array([shape[1] / 2, shape[0] / 2])) / shape[1]
+    flat = rest.transpose(1, 0, 2).reshape(count, -1)
+    first = np.linalg.svd(flat, full_matrices=False)[0][:, 0]
+    depth = first / max(1e-9, float(np.abs(first).max()))
+    left = rest
+    for _ in range(40):
+        weight = 1 / (1 + (left**2).sum(2).mean(0) / 0.25)
+        design = np.zeros((2, count, 3))
+        design[0, :, 0] = design[1, :, 1] = depth
+        design[..., 2] = depth * place.T
+        normal = np.einsum("cni,n,cnj->ij", design, weight, design) + 1e-6 * np.eye(3)
+        motion = np.einsum("cni,n,tnc->ti", design, weight, rest) @ np.linalg.inv(normal)
+        basis = motion[:, None, :2] + motion[:, None, 2:] * place[None]
+        depth = (basis * rest).sum((0, 2)) / ((basis**2).sum((0, 2)) + 1e-6)
+        left = rest - basis * depth[None, :, None]
+    return np.asarray(left, np.float64)
+
+
+def _largest_cluster(span: _Span, travels: bool) -> int:
+    """How many unexplained paths of a span lie among their like; `travels`: parallax counts as an explanation."""
+    if not len(span.points):
+        return 0
+    away = np.minimum(span.by_plane, span.by_depth) if travels else span.by_plane
+    off = away > max(OFF_PX, 4 * float(np.median(away)))
+    near = np.linalg.norm(span.points[:, None] - span.points[None], axis=2) < REACH_PX
+    many = (near & off[None]).sum(1)
+    return int((off & (many >= CLUSTER) & (many >= 0.5 * near.sum(1))).sum())
+
+
+def _unlike(frames: Sequence[U8], camera: Camera) -> tuple[float, ...]:
+    """Per frame the largest blob (share of the picture) that neither neighboring frame shows near its place."""
+    scale = min(1.0, BLOCK_WIDTH / frames[0].shape[1])
+    small = [
+        np.asarray(cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
+        for frame in frames
+    ]
+    resize = np.diag([scale, scale, 1.0])
+    shares = []
+    for k in range(len(frames)):
+        unlike = np.ones(small[k].shape[:2], bool)
+        for other in (k - 1, k + 1):
+            if 0 <= other < len(frames):
+                pose = resize @ camera.between(k, other) @ np.linalg.inv(resize)
+                unlike &= _block_cost(small[k], small[other], _smooth_motion(small[k], small[other], pose)) > UNLIKE
+        solid = (grow(shrink(unlike, THICK_PX), THICK_PX) & unlike).astype(np.uint8)
+        _, _, stats, _ = cv2.connectedComponentsWithStats(solid, connectivity=8)
+        shares.append(float(stats[1:, cv2.CC_STAT_AREA].max(initial=0) / solid.size))
+    return tuple(shares)
+
+
+def _smooth_motion(picture: U8, other: U8, pose: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Where each pixel of a frame is in another, (H, W, 2), by a motion so smooth that nothing small can bend it.
+
+    The homography and, on top of it, local affine motions fitted robustly to the points around.
+    """
+    height, width = picture.shape[:2]
+    a, b = (np.asarray(cv2.cvtColor(p, cv2.COLOR_RGB2GRAY), np.uint8) for p in (picture, other))
+    points = _round_corners(a)
+    there, good = follow_points(a, b, pose, points)
+    points, there = points[good], there[good]
+    xs, ys = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
+    plane = cv2.perspectiveTransform(np.stack([xs, ys], -1).reshape(1, -1, 2).astype(np.float64), pose)
+    flow = plane.reshape(height, width, 2).astype(np.float32)
+    if len(points) < FEWEST_PATHS:
+        return flow
+    rest = there - _moved(points, pose)
+    columns, rows = max(2, width // NODE_PX), max(2, height // NODE_PX)
+    nodes = np.zeros((rows, columns, 2), np.float32)
+    for r in range(rows):
+        for c in range(columns):
+            node = np.array([(c + 0.5) * width / columns, (r + 0.5) * height / rows])
+            nodes[r, c] = _local(points - node, rest)
+    bent = cv2.resize(nodes, (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(flow + bent, np.float32)
+
+
+def _local(offset: NDArray[np.float64], rest: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The motion at offset 0 by an affine fit to the points around, robust by reweighting (Cauchy)."""
+    near = np.exp(-0.5 * (offset**2).sum(1) / SMOOTH_PX**2) + 1e-6
+    design = np.hstack([np.ones((len(offset), 1)), offset / SMOOTH_PX])
+    weight = near.copy()
+    ridge = np.diag([0.0, 0.5, 0.5])
+    fit = np.zeros((3, 2))
+    for _ in range(8):
+        left = design.T * weight
+        fit = np.linalg.solve(left @ design + ridge, left @ rest)
+        away = np.linalg.norm(rest - design @ fit, axis=1)
+        weight = near / (1 + (away / 1.5) ** 2)
+    return fit[0]
+
+
+def _block_cost(picture: U8, other: U8, place: NDArray[np.float32]) -> F32:
+    """Least mean difference (grey levels) of each 5 x 5 block to blocks within `SEARCH_PX` of its place in the other
+    frame, 0 where that is outside the picture."""
+    height, width = picture.shape[:2]
+    moved = cv2.remap(other, place[..., 0], place[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    inside = ((place > 0) & (place < np.array([width - 1, height - 1]))).all(2).astype(np.uint8)
+    best = np.full((height, width), 255.0, np.float32)
+    wide = cv2.copyMakeBorder(moved, *[SEARCH_PX] * 4, cv2.BORDER_REPLICATE)
+    for dy in range(2 * SEARCH_PX + 1):
+        for dx in range(2 * SEARCH_PX + 1):
+            away = largest_channel(cv2.absdiff(picture, wide[dy : dy + height, dx : dx + width]))
+            cv2.min(best, cv2.boxFilter(away, cv2.CV_32F, (5, 5)), dst=best)
+    best[cv2.erode(inside, np.ones((7, 7), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0) == 0] = 0
+    return best

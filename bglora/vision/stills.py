@@ -1,0 +1,82 @@
+"""Recovery where the camera stands: what holds for the whole shot once, the rest near each frame in time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import cv2
+import numpy as np
+
+from bglora.vision.arrays import F32, U8, Bool, grow, without_specks
+from bglora.vision.difference import SHIMMER
+from bglora.vision.margins import reach_in
+from bglora.vision.moments import Moment, from_moments
+from bglora.vision.recovery import AGREE, Recovery, Samples, recover
+from bglora.vision.steady import Steady, steady
+
+NEAREST = 15
+SPECK = 40
+"""Restless spots of fewer pixels are noise, or too small for waves to be seen in them."""
+
+
+class StillRecovery:
+    """Recovers the holes of a shot whose camera stands.
+
+    Args:
+        level: uint8 (H, W, 3) per frame, at one exposure. masks: removal masks bool (H, W).
+        numbers: frame numbers, ascending.
+    """
+
+    def __init__(self, level: Sequence[U8], masks: Sequence[Bool], numbers: Sequence[int]) -> None:
+        self._level, self._masks, self._numbers = level, masks, numbers
+        self._free = [~grow(mask, 1) for mask in masks]
+        self.holes = np.any(np.stack(masks), axis=0)
+
+    @cached_property
+    def whole(self) -> Steady:
+        """What the frames agree upon where any of them has a hole, and what its edge gives where none is free."""
+        found = steady(self._level, self._free, self.holes, AGREE)
+        return reach_in(found, self._level, self._masks, self.holes)
+
+    @cached_property
+    def restless(self) -> Bool:
+        """Where the background moves by itself, bool (H, W), within the holes."""
+        soft = cv2.GaussianBlur(cv2.dilate(self.whole.deviation, np.ones((3, 3), np.uint8)), (7, 7), 2.0)
+        return grow(soft > SHIMMER, 2) & self.holes
+
+    def recover(self, k: int) -> Recovery:
+        """Recovers the hole of frame `k`."""
+        hole, whole = self._masks[k], self.whole
+        picture = whole.picture.copy()
+        recovered = hole & whole.known
+        split = hole & ~whole.known & (whole.seen >= 2)
+        order = sorted(
+            (j for j in range(len(self._level)) if j != k), key=lambda j: abs(self._numbers[j] - self._numbers[k])
+        )
+        pictures, free = [self._level[j] for j in order], [self._free[j] for j in order]
+        moving = without_specks(hole & self.restless & (whole.seen > 0), SPECK)
+        split &= ~moving
+        if split.any():
+            near = recover(split, Samples(pictures, free), NEAREST)
+            picture[split] = near.picture[split]
+            recovered |= near.recovered
+        if moving.any():
+            now = self._numbers[k]
+            moments = [Moment(self._level[j], self._free[j], self._numbers[j] - now) for j in order]
+            recovered |= from_moments(picture, moving, self._level[k], ~grow(hole, 1), moments)
+        unseen = hole & ~recovered & (whole.seen == 0)
+        return Recovery(picture, recovered, unseen, hole & ~recovered & ~unseen)
+
+    def check(self, k: int) -> tuple[F32, U8]:
+        """What the other frames say of pixels that frame `k` shows, too: their answer and the frame's, both (P, 3)."""
+        whole = self.whole
+        where = self._checkable & ~grow(self._masks[k], 2)
+        frame = self._level[k][where]
+        own = whole.share[where][:, None]
+        others = (whole.picture[where] - own * frame) / np.maximum(1 - own, 0.5)
+        return others.astype(np.float32), frame
+
+    @cached_property
+    def _checkable(self) -> Bool:
+        return self.holes & self.whole.known & ~self.restless & (self.whole.seen > 1)
