@@ -42,9 +42,9 @@ STEPS = (
     ("masks", "bglora.backends.masks.motion", "MotionMasks.masks"),
     ("recovery", "bglora.vision.plates", "ShotPlates.__post_init__"),
     ("recovery", "bglora.vision.plates", "ShotPlates.plate"),
-    ("fill", "bglora.vision.filling", "rate_fill"),
+    ("rating", "bglora.vision.rating", "rate_fill"),
     ("fill", "bglora.vision.filling", "ShotFill.apply"),
-    ("audit", "bglora.vision.audit", "audit"),
+    ("audit", "bglora.vision.audit", "leaks"),
     ("reading", "bglora.film.png", "read_picture"),
     ("writing", "bglora.film.png", "write_png"),
 )
