@@ -20,6 +20,7 @@ from bglora.vision.ghosts import standing_still
 from bglora.vision.idle import idle_areas, outline
 from bglora.vision.rigid import standing_parts
 from bglora.vision.shade import LIMITS, shade, smoothed, smoothed_noise
+from bglora.vision.sway import swaying_parts
 
 STILL_TOLERANCE, MOVING_TOLERANCE = 0.05, 0.15
 """Error of the alignment in pixels."""
@@ -175,6 +176,9 @@ class MotionModel:
                 progress((turn * count + k + 1) / (PASSES * count))
             if self.camera.kind == "parallax":
                 found = self._without_standing(found)
+            if self.still:
+                parts = swaying_parts([f.objects | f.effects for f in found])
+                found = [f.without_parts(part) for f, part in zip(found, parts, strict=True)]
             if turn < PASSES - 1 and self.still:
                 found = self._exchanged(found)
             colors = learner.colors()
