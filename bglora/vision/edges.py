@@ -49,7 +49,7 @@ def alpha_matte(frame: U8, mean: F32, objects: Bool, radius: int = BAND) -> F32:
 
 
 def _solid(objects: Bool, inner: Bool, radius: int) -> Bool:
-    """Where objects show their own color: twice as deep inside as `inner`, which blur may reach; `inner` in thin parts."""
+    """Where objects show their own color: deeper inside than `inner`, which blur may reach; `inner` in thin parts."""
     deep = shrink(objects, 2 * radius)
     return deep | (inner & ~grow(deep, 2 * radius))
 

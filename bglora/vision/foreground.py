@@ -36,7 +36,7 @@ NARROW, FEET = 0.06, 0.25
 CLEAR = 25.0
 """Grey levels from which a difference belongs to a silhouette."""
 HALF = 0.45
-"""Alpha from which a pixel is the object's; a little less than half, because thin parts show their own color nowhere."""
+"""Alpha from which a pixel is the object's: a little less than half, for thin parts nowhere show their own color."""
 BESIDE = 1.3
 """Beside an object a difference counts this much more."""
 NEAR = 10
