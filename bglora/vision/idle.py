@@ -2,9 +2,7 @@
 
 What gives them away is one compact area that moves in both halves of the shot and whose motion is strong up to its
 outline and stops there: a body in front covers and uncovers what is behind it. Water, foliage and flicker move over
-wide or ragged areas and their motion fades out. GrabCut (Rother 2004) against the ring around the area finds the
-outline in each frame.
-"""
+wide or ragged areas and their motion fades out."""
 
 from __future__ import annotations
 
@@ -46,7 +44,6 @@ OUTLINED = 4
 """Pixels at a picture width of 512 around the outline within which its deviation is looked for."""
 CLOSING = 12
 """Pixels at a picture width of 512 over which moving parts belong together."""
-CUT_WIDTH = 320
 
 
 @dataclass(frozen=True)
@@ -54,13 +51,14 @@ class IdleArea:
     """An area of the reference frame in which somebody moves in place; the figures that decided it.
 
     Attributes:
-        area: bool (H, W) in the reference frame.
+        area: bool (H, W) in the reference frame. moving: bool (H, W), what moves in it or at its outline.
         share: of the picture. same: overlap of both halves. solid: share of the hull.
         rim, inner: typical deviation at the outline and inside of it, in grey levels.
         unexplained: share of the difference that a flow leaves.
     """
 
     area: Bool
+    moving: Bool
     share: float
     same: float
     solid: float
@@ -105,6 +103,8 @@ def restless_areas(frames: Sequence[U8], masks: Sequence[Bool], camera: Camera) 
     second = _deviation(frames[half:], masks[half:], camera, range(half, count))
     radius = max(3, round(CLOSING * frames[0].shape[1] / 512))
     one, two = _closed(first, radius), _closed(second, radius)
+    most = np.maximum(first, second)
+    moving = without_specks(most > MOVES, 20)
     total, labels, stats, _ = cv2.connectedComponentsWithStats((one | two).astype(np.uint8), connectivity=8)
     found = []
     for k in np.argsort(-stats[1:, cv2.CC_STAT_AREA]) + 1:
@@ -118,37 +118,10 @@ def restless_areas(frames: Sequence[U8], masks: Sequence[Bool], camera: Camera) 
             continue
         hull = cv2.convexHull(np.argwhere(area)[:, ::-1].astype(np.int32))
         solid = float(area.sum() / max(1.0, cv2.contourArea(hull)))
-        rim, inner = _rim(np.maximum(first, second), area)
-        found.append(IdleArea(area, share, same, solid, rim, inner, _unexplained(frames, camera, area)))
+        rim, inner = _rim(most, area)
+        near = moving & grow(area, 2 * OUTLINED)
+        found.append(IdleArea(area, near, share, same, solid, rim, inner, _unexplained(frames, camera, area)))
     return found
-
-
-def outline(frame: U8, area: Bool) -> Bool:
-    """The character's outline in one frame: GrabCut inside and around the area (in this frame's coordinates)."""
-    height, width = area.shape
-    reach = max(6, round(20 * width / 512))
-    ys, xs = np.nonzero(grow(area, 2 * reach))
-    box = (slice(ys.min(), ys.max() + 1), slice(xs.min(), xs.max() + 1))
-    part, inside = frame[box], area[box]
-    scale = min(1.0, CUT_WIDTH / width)
-    size = (max(8, round(part.shape[1] * scale)), max(8, round(part.shape[0] * scale)))
-    small = cv2.resize(part, size, interpolation=cv2.INTER_AREA)
-    middle = cv2.resize(inside.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
-    reach = max(3, round(reach * scale))
-    trimap = np.full(middle.shape, cv2.GC_BGD, np.uint8)
-    trimap[grow(middle, reach)] = cv2.GC_PR_BGD
-    trimap[middle] = cv2.GC_PR_FGD
-    trimap[shrink(middle, reach)] = cv2.GC_FGD
-    if (trimap == cv2.GC_BGD).any() and middle.any():
-        cv2.setRNGSeed(7)
-        model = np.zeros((1, 65)), np.zeros((1, 65))
-        cv2.grabCut(small, trimap, None, *model, 3, cv2.GC_INIT_WITH_MASK)
-    cut = np.isin(trimap, (cv2.GC_FGD, cv2.GC_PR_FGD))
-    cut = without_specks(without_holes(close_gaps(cut, 2), cut.size // 20), max(1, int(0.2 * cut.sum())))
-    smooth = cv2.resize(cut.astype(np.float32), (part.shape[1], part.shape[0]), interpolation=cv2.INTER_LINEAR)
-    out = np.zeros_like(area)
-    out[box] = smooth > 0.5
-    return out
 
 
 def _deviation(frames: Sequence[U8], masks: Sequence[Bool], camera: Camera, places: range) -> F32:

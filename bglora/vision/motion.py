@@ -17,7 +17,8 @@ from bglora.vision.difference import MOMENTS, SHIMMER, STRONG, difference, movin
 from bglora.vision.exposure import leveled
 from bglora.vision.foreground import Foreground, foreground
 from bglora.vision.ghosts import standing_still
-from bglora.vision.idle import idle_areas, outline
+from bglora.vision.idle import IdleArea, restless_areas
+from bglora.vision.inplace import outlines_in_place
 from bglora.vision.rigid import standing_parts
 from bglora.vision.shade import shade, smoothed, smoothed_noise
 
@@ -101,12 +102,14 @@ class MotionModel:
         ghosts: after `masks`, the share of all outlines that follow the background model's edges, not the frame's.
             Where it is high the model shows somebody who stays where he is: neither masks nor background are right.
         misfit: the same for every outline, one by one, not only of parts that are ghosts as a whole.
+        doubtful: share of the picture in which somebody may stay in place and move a little, or the place itself may.
     """
 
     def __init__(self, frames: Sequence[U8], camera: Camera, gains: NDArray[np.float64], min_area: int) -> None:
         self.camera = camera
         self.ghosts = 0.0
         self.misfit = 0.0
+        self.doubtful = 0.0
         self._standing: list[Bool] = []
         self.level = [leveled(frame, gain) for frame, gain in zip(frames, gains, strict=True)]
         self.min_area = min_area
@@ -197,14 +200,24 @@ class MotionModel:
 
     def _with_idle(self, found: list[Foreground]) -> list[Foreground]:
         """The masks with characters who stay in place; what the passes saw of them are scraps and is replaced."""
-        areas = [a.area for a in idle_areas(self.level, [f.objects | f.effects for f in found], self.camera)]
-        for area in areas:
-            places = [area if self.still else self._carried(area, self.camera.reference, k) for k in range(len(found))]
-            cuts = [outline(self.level[k], here) if here.any() else here for k, here in enumerate(places)]
+        areas = restless_areas(self.level, [f.objects | f.effects for f in found], self.camera)
+        self.doubtful = sum(area.share for area in areas if area.is_doubtful)
+        for area in (area for area in areas if area.is_character):
+            cuts = self._outlines(area)
             for k, cut in enumerate(cuts):
-                if places[k].any():
-                    found[k] = _with_figure(found[k], places[k], cut, self._often(cuts, k))
+                here = self._carried(area.area, self.camera.reference, k)
+                if here.any():
+                    found[k] = _with_figure(found[k], here, cut, self._often(cuts, k))
         return found
+
+    def _outlines(self, area: IdleArea) -> list[Bool]:
+        """The outlines of a character who stays in place, each in its frame's coordinates."""
+        if self.still:
+            return outlines_in_place(self.level, area.moving)
+        reference = self.camera.reference
+        frames = [warp(frame, self.camera.between(k, reference))[0] for k, frame in enumerate(self.level)]
+        cuts = outlines_in_place(frames, area.moving)
+        return [self._carried(cut, reference, k) for k, cut in enumerate(cuts)]
 
     def _carried(self, mask: Bool, source: int, target: int) -> Bool:
         if self.still or source == target:

@@ -1,0 +1,101 @@
+"""Outlines of a character who stays in place: what moves bounds the outline, colors shared by the frames find it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from bglora.vision.arrays import F32, U8, Bool, around, close_gaps, gray, grow, shrink, without_holes, without_specks
+from bglora.vision.background import spread
+
+BRIDGED = 5
+"""Pixels at a picture width of 512 over which an outline that doesn't show is bridged."""
+UNSEEN = 3
+"""Pixels at a picture width of 512 by which somebody may reach beyond what moves, where he looks like what is behind."""
+LEARNED = 4
+"""Frames from which the colors of a character and of his surroundings are learned."""
+ROUNDS = 3
+HOLE = 0.02
+"""Share of an outline that a gap in it has at most to be part of somebody: eyes, buttons."""
+LARGEST = 160_000
+"""Pixels of the box around a character that are cut at most; larger ones are made smaller and refined."""
+
+
+def outlines_in_place(frames: Sequence[U8], moving: Bool) -> list[Bool]:
+    """The outline of a character who moves a little in front of a background that doesn't, bool (H, W) per frame.
+
+    GrabCut (Rother 2004) with colors that the frames share, within the bounds that the motion sets: outside of what
+    ever moves there is nobody, and further inside than the sway nothing else.
+
+    Args:
+        frames: uint8 (H, W, 3) in the same coordinates. moving: bool (H, W), where something moves in the shot.
+    """
+    unit = frames[0].shape[1] / 512
+    body = enclosed(close_gaps(moving, max(2, round(BRIDGED * unit))))
+    reach = sway(frames, body)
+    loose = max(2, round(UNSEEN * unit))
+    box = around(body, loose + reach + round(24 * unit))
+    body, parts = body[box], [frame[box] for frame in frames]
+    trimap = np.full(body.shape, cv2.GC_BGD, np.uint8)
+    trimap[grow(body, loose)] = cv2.GC_PR_BGD
+    trimap[body] = cv2.GC_PR_FGD
+    trimap[shrink(body, reach + loose)] = cv2.GC_FGD
+    scale = min(1.0, (LARGEST / body.size) ** 0.5)
+    size = (max(8, round(body.shape[1] * scale)), max(8, round(body.shape[0] * scale)))
+    small = [cv2.resize(part, size, interpolation=cv2.INTER_AREA) for part in parts]
+    bounds = cv2.resize(trimap, size, interpolation=cv2.INTER_NEAREST)
+    cuts = _cut(small, bounds)
+    out = []
+    for cut in cuts:
+        full = cv2.resize(cut.astype(np.float32), body.shape[::-1], interpolation=cv2.INTER_LINEAR) > 0.5
+        whole = np.zeros(frames[0].shape[:2], bool)
+        whole[box] = full
+        out.append(whole)
+    return out
+
+
+def enclosed(mask: Bool) -> Bool:
+    """The mask with all that it encloses, also together with the picture's border where it reaches it."""
+    padded = np.pad(mask, 1)
+    for line, edge in (
+        (padded[0], padded[1]), (padded[-1], padded[-2]), (padded[:, 0], padded[:, 1]), (padded[:, -1], padded[:, -2])
+    ):  # fmt: skip
+        places = np.nonzero(edge)[0]
+        if len(places) > 1:
+            line[places[0] : places[-1] + 1] = True
+    height, width = padded.shape
+    outside = np.pad(padded, 1).astype(np.uint8)
+    cv2.floodFill(outside, None, (0, 0), 2)
+    return np.asarray(outside[2:height, 2:width] != 2)
+
+
+def sway(frames: Sequence[U8], body: Bool) -> int:
+    """How far a character moves from the middle of the shot, in pixels (DIS flow, Kroeger 2016)."""
+    flow_of = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+    middle = gray(frames[len(frames) // 2]).astype(np.uint8)
+    steep = cv2.morphologyEx(middle, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) > 24
+    where = body & steep if (body & steep).any() else body
+    far = [0.0]
+    for k in spread(len(frames), 7):
+        flow = flow_of.calc(middle, gray(frames[k]).astype(np.uint8), None)
+        far.append(float(np.percentile(np.hypot(flow[..., 0], flow[..., 1])[where], 90)))
+    return int(np.ceil(min(max(far), 0.08 * frames[0].shape[1])))
+
+
+def _cut(frames: Sequence[U8], bounds: U8) -> list[Bool]:
+    """Who is there in each frame, within the same bounds."""
+    cv2.setRNGSeed(7)
+    models: tuple[NDArray[np.float64], NDArray[np.float64]] = np.zeros((1, 65)), np.zeros((1, 65))
+    learned = spread(len(frames), LEARNED)
+    tall, trimap = np.vstack([frames[k] for k in learned]), np.vstack([bounds] * len(learned))
+    cv2.grabCut(tall, trimap, None, *models, ROUNDS, cv2.GC_INIT_WITH_MASK)
+    cuts = []
+    for frame in frames:
+        trimap = bounds.copy()
+        cv2.grabCut(frame, trimap, None, *models, 1, cv2.GC_EVAL_FREEZE_MODEL)
+        cut = np.isin(trimap, (cv2.GC_FGD, cv2.GC_PR_FGD))
+        cuts.append(without_specks(without_holes(cut, int(HOLE * cut.sum())), max(1, int(0.05 * cut.sum()))))
+    return cuts
