@@ -8,13 +8,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from bglora.vision.arrays import F32, U8, Bool, around, close_gaps, gray, grow, shrink, without_holes, without_specks
+from bglora.vision.arrays import U8, Bool, around, close_gaps, gray, grow, shrink, without_holes, without_specks
 from bglora.vision.background import spread
 
 BRIDGED = 5
 """Pixels at a picture width of 512 over which an outline that doesn't show is bridged."""
 UNSEEN = 3
-"""Pixels at a picture width of 512 by which somebody may reach beyond what moves, where he looks like what is behind."""
+"""Pixels at a picture width of 512 by which somebody who looks like what is behind him may reach beyond what moves."""
 LEARNED = 4
 """Frames from which the colors of a character and of his surroundings are learned."""
 ROUNDS = 3
