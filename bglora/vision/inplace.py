@@ -1,4 +1,8 @@
-"""Outlines of a character who stays in place: what moves bounds the outline, colors shared by the frames find it."""
+"""Outlines of a character who stays in place: what moves bounds the outline, colors shared by the frames find it.
+
+Beside the outlines goes whatever can't be called background: it differs from what the frames show in which somebody is
+farthest away, it isn't the same in all frames that show it, or it lies at his feet, where his shade never leaves.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +12,20 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from bglora.vision.arrays import U8, Bool, around, close_gaps, gray, grow, shrink, without_holes, without_specks
-from bglora.vision.background import spread
+from bglora.vision.arrays import (
+    U8,
+    Bool,
+    around,
+    close_gaps,
+    gray,
+    grow,
+    largest_channel,
+    shrink,
+    touching,
+    without_holes,
+    without_specks,
+)
+from bglora.vision.background import Background, masked_background, spread
 
 BRIDGED = 5
 """Pixels at a picture width of 512 over which an outline that doesn't show is bridged."""
@@ -20,6 +36,18 @@ LEARNED = 4
 ROUNDS = 3
 HOLE = 0.02
 """Share of an outline that a gap in it has at most to be part of somebody: eyes, buttons."""
+CLEAR, FAR_SHARE = 3, 0.2
+"""Pixels outside an outline from which a frame shows what is behind, and the share of the frames that count for it."""
+STRONG, WEAK = (14.0, 4.0), (8.0, 2.0)
+"""Grey levels, and deviations, from which a difference begins and down to which it reaches."""
+LOUD = 12.0
+"""Deviation that counts at most: what is seen behind somebody holds parts of him at first."""
+NEAR = 8
+"""Pixels at a picture width of 512 around an outline within which a difference belongs to somebody."""
+AGREE, FEWEST = 5.0, 3
+"""Deviation (grey levels) of a background that is the same in all frames, and how many must show it."""
+FEET = 0.8
+"""Share of a height below which the ground is in somebody's own shade."""
 LARGEST = 160_000
 """Pixels of the box around a character that are cut at most; larger ones are made smaller and refined."""
 
@@ -99,3 +127,66 @@ def _cut(frames: Sequence[U8], bounds: U8) -> list[Bool]:
         cut = np.isin(trimap, (cv2.GC_FGD, cv2.GC_PR_FGD))
         cuts.append(without_specks(without_holes(cut, int(HOLE * cut.sum())), max(1, int(0.05 * cut.sum()))))
     return cuts
+
+
+def beside_in_place(frames: Sequence[U8], cuts: Sequence[Bool], often: Bool) -> list[Bool]:
+    """What goes beside the outlines of `outlines_in_place`, bool (H, W) per frame, in the same coordinates.
+
+    Args:
+        frames: uint8 (H, W, 3). cuts: the outlines. often: bool (H, W), where they are in many frames.
+    """
+    union = np.any(cuts, axis=0)
+    if not union.any():
+        return [np.zeros_like(union) for _ in cuts]
+    unit = frames[0].shape[1] / 512
+    near = max(3, round(NEAR * unit))
+    box = around(union, 2 * near)
+    parts, inside = [frame[box] for frame in frames], [cut[box] for cut in cuts]
+    behind = _seen_from_afar(parts, inside)
+    going = [
+        often[box] | cut | grow(_changed(part, behind, cut, near), 1) for part, cut in zip(parts, inside, strict=True)
+    ]
+    always = grow(without_specks(_disagreeing(parts, going) & grow(np.any(going, axis=0), 4), 4), 1)
+    always |= _feet(np.any(going, axis=0))
+    out = []
+    for part, cut in zip(going, cuts, strict=True):
+        whole = np.zeros_like(cut)
+        whole[box] = part | always
+        out.append(whole & ~cut)
+    return out
+
+
+def _seen_from_afar(frames: Sequence[U8], cuts: Sequence[Bool]) -> Background:
+    """What is behind somebody, from the frames in which he is farthest from each pixel."""
+    away = np.stack([cv2.distanceTransform((~cut).astype(np.uint8), cv2.DIST_L2, 3) for cut in cuts])
+    least = np.sort(away, axis=0)[len(cuts) - max(2, round(FAR_SHARE * len(cuts)))]
+    return masked_background(frames, [far >= np.maximum(least, CLEAR) for far in away])
+
+
+def _changed(frame: U8, behind: Background, cut: Bool, near: int) -> Bool:
+    """The outline with all beside it that differs from what is behind."""
+    soft = cv2.blur(frame.astype(np.float32), (3, 3)) - cv2.blur(behind.mean, (3, 3))
+    away, noise = largest_channel(np.abs(soft)), np.minimum(behind.deviation, LOUD)
+    known = (behind.seen > 0) & grow(cut, near)
+    strong, weak = (known & (away > np.maximum(level, times * noise)) for level, times in (STRONG, WEAK))
+    return cut | close_gaps(touching(weak | cut, strong | cut), 1)
+
+
+def _disagreeing(frames: Sequence[U8], going: Sequence[Bool]) -> Bool:
+    """Where the frames that show what is behind are few or show different things."""
+    free = [~grow(part, 1) for part in going]
+    behind = masked_background([np.asarray(cv2.blur(frame, (3, 3)), np.uint8) for frame in frames], free)
+    square = np.zeros(behind.mean.shape, np.float32)
+    for frame, unmasked in zip(frames, free, strict=True):
+        cv2.accumulateSquare(cv2.blur(frame, (3, 3)), square, mask=unmasked.astype(np.uint8))
+    count = np.maximum(behind.seen, 1).astype(np.float32)[..., None]
+    deviation = np.sqrt(largest_channel(np.maximum(square / count - behind.mean**2, 0)))
+    return np.asarray((deviation > AGREE) | ((behind.seen < FEWEST) & (behind.seen > 0)))
+
+
+def _feet(body: Bool) -> Bool:
+    """The lowest part of a body."""
+    rows = np.nonzero(body.any(axis=1))[0]
+    out = body.copy()
+    out[: round(rows[0] + FEET * (rows[-1] - rows[0]))] = False
+    return out

@@ -17,8 +17,8 @@ from bglora.vision.difference import MOMENTS, SHIMMER, STRONG, difference, movin
 from bglora.vision.exposure import leveled
 from bglora.vision.foreground import Foreground, foreground
 from bglora.vision.ghosts import standing_still
-from bglora.vision.idle import IdleArea, restless_areas
-from bglora.vision.inplace import outlines_in_place
+from bglora.vision.idle import restless_areas
+from bglora.vision.inplace import beside_in_place, outlines_in_place
 from bglora.vision.rigid import standing_parts
 from bglora.vision.shade import shade, smoothed, smoothed_noise
 
@@ -29,6 +29,9 @@ SOURCES = 14
 PASSES = 3
 FEWEST_OUTLINE = 100
 """Pixels of outline in a shot from which ghosts are told."""
+OFTEN = 0.25
+"""Share of a shot's frames in which somebody who stays in place is at a pixel from which it is never background: the
+few samples without him are his own edges."""
 
 Progress = Callable[[float], None]
 
@@ -86,13 +89,12 @@ def _ghosts(found: Sequence[Foreground]) -> float:
     return sum(f.ghost_outline for f in found) / total if total >= FEWEST_OUTLINE else 0.0
 
 
-def _with_figure(before: Foreground, area: Bool, cut: Bool, often: Bool) -> Foreground:
-    """Masks with a figure `cut` in place of the scraps in its area, and a rim around it that goes as well."""
+def _with_figure(before: Foreground, area: Bool, cut: Bool, beside: Bool) -> Foreground:
+    """Masks with a figure `cut` in place of the scraps in its area, and what goes beside it."""
     near = grow(cut | area, 6)
     objects = (before.objects & ~near) | cut
-    rim = grow(cut | often, 2) & ~cut
     alpha = np.where(near, np.where(cut, np.uint8(255), np.uint8(0)), before.alpha)
-    return replace(before, objects=objects, effects=((before.effects & ~near) | rim) & ~objects, alpha=alpha)
+    return replace(before, objects=objects, effects=((before.effects & ~near) | beside) & ~objects, alpha=alpha)
 
 
 class MotionModel:
@@ -203,32 +205,21 @@ class MotionModel:
         areas = restless_areas(self.level, [f.objects | f.effects for f in found], self.camera)
         self.doubtful = sum(area.share for area in areas if area.is_doubtful)
         for area in (area for area in areas if area.is_character):
-            cuts = self._outlines(area)
-            for k, cut in enumerate(cuts):
-                here = self._carried(area.area, self.camera.reference, k)
+            reference, frames = self.camera.reference, self.level
+            if not self.still:
+                frames = [warp(frame, self.camera.between(k, reference))[0] for k, frame in enumerate(self.level)]
+            cuts = outlines_in_place(frames, area.moving)
+            beside = beside_in_place(frames, cuts, np.asarray(np.mean(cuts, axis=0) >= OFTEN))
+            for k, parts in enumerate(zip(cuts, beside, strict=True)):
+                cut, more, here = (self._carried(part, reference, k) for part in (*parts, area.area))
                 if here.any():
-                    found[k] = _with_figure(found[k], here, cut, self._often(cuts, k))
+                    found[k] = _with_figure(found[k], here, cut, more)
         return found
-
-    def _outlines(self, area: IdleArea) -> list[Bool]:
-        """The outlines of a character who stays in place, each in its frame's coordinates."""
-        if self.still:
-            return outlines_in_place(self.level, area.moving)
-        reference = self.camera.reference
-        frames = [warp(frame, self.camera.between(k, reference))[0] for k, frame in enumerate(self.level)]
-        cuts = outlines_in_place(frames, area.moving)
-        return [self._carried(cut, reference, k) for k, cut in enumerate(cuts)]
 
     def _carried(self, mask: Bool, source: int, target: int) -> Bool:
         if self.still or source == target:
             return mask
         return warp_mask(mask, self.camera.between(source, target))
-
-    def _often(self, cuts: Sequence[Bool], target: int) -> Bool:
-        """Where the figure is in a quarter of the frames: the few samples without it there are its own edges."""
-        near = spread(len(cuts), SOURCES)
-        seen = [cuts[k] if self.still or k == target else self._carried(cuts[k], k, target) for k in near]
-        return np.asarray(np.mean(seen, axis=0) >= 0.25)
 
     def _background(
         self, stack: Stack, target: int, before: Sequence[Foreground], faint: bool
