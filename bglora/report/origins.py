@@ -154,7 +154,9 @@ def _thumb(root: Path, row: Row) -> Html:
     over = provenance_layer(root / origin, THUMB) if origin else None
     shown = picture(photo(root / plate, THUMB, 68), f"Plate {row.picture}", over=over)
     guessed = (row.record.get("guessed") or 0) + (row.record.get("untrusted") or 0)
-    return figure(shown, [tag("b", row.picture), f" {percent(guessed)} guessed" if guessed else ""])
+    return figure(
+        shown, [tag("b", row.picture), tag("span", f"{percent(guessed)} guessed", class_="said") if guessed else None]
+    )
 
 
 def _mean(rows: Sequence[Row], key: str) -> float:

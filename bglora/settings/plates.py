@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -97,4 +97,12 @@ class InpaintSettings(Table):
         le=99,
         description="PSNR (dB) that recovery must reach on withheld pixels of a frame, else the plate is dropped.",
     )
-    audit: bool = Field(True, description="Drop plates in which something still moves.")
+    audit: bool = Field(True, description="Drop plates in which something of a character may be left.")
+    grain: Literal["none", "match"] = Field(
+        "none",
+        description="Grain of recovered and guessed pixels: none (plates for training are better without), or match "
+        "(as much as the frame has).",
+    )
+    wide: bool = Field(
+        False, description="Also stitch a pan's background wider than the frame, cut to training buckets."
+    )

@@ -25,6 +25,7 @@ class Cluster(Stage):
     """Sorts all plates into scenes."""
 
     name = "cluster"
+    version = 2
     reads = ("ingest", "inpaint")
     home = "scenes"
     records = "scenes/plates.jsonl"

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from bglora.stages.engines import Choice
     from bglora.stages.sampled import Group
+    from bglora.vision.audit import Leak
 
 MASK_HOMES = ("segmented/masks/", "segmented/sampled/")
 PALETTE = ((24, 24, 27), (34, 160, 107), (240, 160, 32), (214, 48, 49))
@@ -25,8 +26,6 @@ PALETTE = ((24, 24, 27), (34, 160, 107), (240, 160, 32), (214, 48, 49))
 RECOVERED = 1
 ORIGINS = ("recovered", "guessed", "untrusted")
 """Names of provenance 1, 2, 3."""
-STILL_MOVING = 0.004
-"""Share of a plate that may differ from the shot's other plates."""
 
 
 class Inpaint(Stage):
@@ -59,7 +58,7 @@ class Inpaint(Stage):
                 files=(*(f"frames/{picture}.png" for picture in pictures), *masks),
                 settings=used,
                 decisions={"keep": keeps} if keeps else {},
-                payload={"digest": view.item_record("ingest", source).get("digest", "")},
+                payload={"digest": view.item_record("ingest", source).get("digest", ""), **_buckets(view.settings)},
                 backend=identity,
                 hints={"source": view.item_record("ingest", source)},
             )
@@ -97,13 +96,29 @@ class _Shot:
         if not wanted:
             return
         shelf = Shelf(self.tools.scratch / "waiting")
-        made = self._recovered(group, [frames[n] for n in group.numbers], wanted, shelf, (place, count))
+        pictures = [frames[n] for n in group.numbers]
+        made = self._recovered(group, pictures, wanted, shelf, (place, count))
         self._fill(made, group, shelf)
-        remains = self._audited(group.part(wanted), shelf)
-        for number, (one, moving) in enumerate(zip(made, remains, strict=True)):
-            yield self._outcome(one, group.numbers[one.place], shelf[number], moving)
+        remains = self._audited(group.part(wanted), [pictures[k] for k in wanted], made, shelf)
+        trusted = []
+        for number, (one, leak) in enumerate(zip(made, remains, strict=True)):
+            outcome = self._outcome(one, group.numbers[one.place], shelf[number], leak)
+            trusted += [number] if outcome.status == "made" else []
+            yield outcome
+        if self.rule["wide"] and place == 0 and trusted:
+            yield from self._wide(
+                group.part([wanted[n] for n in trusted]),
+                [shelf[n] for n in trusted],
+                [made[n].provenance for n in trusted],
+            )
         shelf.clear()
         self.tools.progress(place + 1, count)
+
+    def _wide(self, part: Group, pictures: Sequence[np.ndarray], provenance: Sequence[np.ndarray]) -> Iterator[Outcome]:
+        from bglora.stages.wideplates import wide_outcomes
+
+        buckets = (self.item.payload["buckets"][0], self.item.payload["buckets"][1])
+        yield from wide_outcomes(self.shot, part, pictures, provenance, self.rule, buckets, self.tools)
 
     def _recovered(
         self, group: Group, frames: Sequence[np.ndarray], wanted: Sequence[int], shelf: Shelf, step: tuple[int, int]
@@ -114,9 +129,9 @@ class _Shot:
         plates = ShotPlates(frames, group.numbers, group.masks, group.camera, group.gains)
         made = []
         for done, k in enumerate(wanted):
-            plate, _ = plates.plate(k, self.rule["recover"])
+            plate, hole = plates.plate(k, self.rule["recover"])
             shelf.append(plate.picture)
-            made.append(_Made(k, plate.provenance, plate.recovered_psnr_db))
+            made.append(_Made(k, plate.provenance, hole, plate.recovered_psnr_db))
             self.tools.progress(step[0] + 0.8 * (done + 1) / len(wanted), step[1], f"{len(self.kept)} frames")
         return made
 
@@ -147,32 +162,46 @@ class _Shot:
         name = f"{self.shot}/{group.numbers[made.place]:06d}"
         return name in self.keep or float(made.hole.mean()) <= self.rule["max_guessed"]
 
-    def _audited(self, group: Group, shelf: Shelf) -> list[float]:
-        """Share of each plate that still moves."""
-        from bglora.vision.audit import audit
+    def _audited(
+        self, group: Group, frames: Sequence[np.ndarray], made: Sequence[_Made], shelf: Shelf
+    ) -> list[Leak | None]:
+        """What may be left of a character in each plate; None where it is not asked for."""
+        from bglora.vision.audit import leaks
 
-        return audit(shelf, group.camera, group.gains) if self.rule["audit"] else [0.0] * len(shelf)
+        if not self.rule["audit"]:
+            return [None] * len(made)
+        removed = [one.provenance > 0 for one in made]
+        return list(leaks(frames, removed, shelf, group.camera, group.gains))
 
-    def _outcome(self, made: _Made, number: int, picture: np.ndarray, moving: float) -> Outcome:
+    def _outcome(self, made: _Made, number: int, picture: np.ndarray, leak: Leak | None) -> Outcome:
         from bglora.film.png import write_png
 
         name = f"{self.shot}/{number:06d}"
-        record = self._record(made, moving)
-        reason = "" if name in self.keep else self._why_not(record, made.choice)
+        record = self._record(made, leak)
+        reason = "" if name in self.keep else self._why_not(record, made.choice) or (leak.words if leak else "")
         if reason:
             return Outcome(name, "dropped", reason, record=record)
+        if self.rule["grain"] == "match":
+            picture = self._grained(picture, made.provenance > 0, number)
         outputs = (f"plates/{name}.png", f"provenance/{name}.png")
         write_png(self.tools.scratch / outputs[0], picture)
         write_png(self.tools.scratch / outputs[1], made.provenance, palette=PALETTE)
         return Outcome(name, outputs=outputs, record=record)
 
-    def _record(self, made: _Made, moving: float) -> dict[str, Any]:
+    def _grained(self, picture: np.ndarray, removed: np.ndarray, number: int) -> np.ndarray:
+        """The plate with the frame's grain where pixels are not the frame's own; unchanged where it can't be seen."""
+        from bglora.vision.grain import add_grain, measure_grain
+
+        grain = measure_grain(picture, ~removed)
+        return picture if grain is None else add_grain(picture, removed, grain, (self.tools.seed + number) % 2**31)
+
+    def _record(self, made: _Made, leak: Leak | None) -> dict[str, Any]:
         """What plates.jsonl tells of one plate."""
         from bglora.stages.engines import rounded
 
         provenance, choice = made.provenance, made.choice
         shares = {"hole": provenance > 0, **{name: provenance == k + 1 for k, name in enumerate(ORIGINS)}}
-        scores: dict[str, Any] = {"moving": round(moving, 5)}
+        scores: dict[str, Any] = {"moving": round(leak.moving, 5), "fringe": round(leak.fringe, 5)} if leak else {}
         if made.recovered_psnr_db is not None:
             scores["recovered_psnr_db"] = round(made.recovered_psnr_db, 2)
         if choice is not None and choice.scores is not None:
@@ -207,8 +236,6 @@ class _Shot:
         if choice is not None and choice.scores is not None and not choice.good and guessed >= SMALLEST_RATED:
             tried = " and ".join(dict.fromkeys(trial.engine for trial in choice.trials))
             return f"the guess is too poor ({tried} tried): {shortfall(choice.scores, self.rule)}"
-        if measured["moving"] > STILL_MOVING:
-            return f"a character may be left in it: {measured['moving']:.1%} of the plate still moves"
         return ""
 
 
@@ -218,7 +245,7 @@ class _Made:
 
     Attributes:
         place: index in the group.
-        provenance: uint8 (H, W).
+        provenance: uint8 (H, W). hole: bool (H, W), what is left to fill.
         choice: who made the guesses that it shows; None without guesses.
         rated: the choice that was made on this very plate; None where the guess came from another one.
         removal: how much its guesses look like their surroundings, 0 to 1.
@@ -226,12 +253,13 @@ class _Made:
 
     place: int
     provenance: np.ndarray
+    hole: np.ndarray
     recovered_psnr_db: float | None
     choice: Choice | None = None
     rated: Choice | None = None
     removal: float | None = None
 
-    @property
-    def hole(self) -> np.ndarray:
-        """What recovery left, bool (H, W)."""
-        return self.provenance > RECOVERED
+
+def _buckets(settings: Any) -> dict[str, Any]:
+    """What wide plates are cut to: resolution and step of the training buckets."""
+    return {"buckets": [settings.train.resolution, settings.train.bucket_step]} if settings.inpaint.wide else {}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,8 +14,8 @@ from bglora.errors import UserError
 from bglora.film.folder import natural_key
 from bglora.film.png import read_picture
 from bglora.stages import scenes as naming
-from bglora.vision.matching import Points, find_points, same_place
-from bglora.vision.places import Places, Rules, Run, sort_places
+from bglora.stages.sameplace import Views
+from bglora.vision.places import Places, Rules, sort_places
 from bglora.vision.worth import Judgement, judge
 
 DROPPED = "dropped by you"
@@ -59,10 +58,9 @@ def sort_plates(item: Item, tools: Tools) -> Sorted:
         good, reasons = list(range(len(plates))), {}
     likeness = getattr(embed, "likeness", lambda cosines: np.clip(cosines, 0, 1))
     names = [plates[i] for i in good]
-    matcher = _Matcher(tools.root, [files[name] for name in names], vectors[good])
-    places = sort_places(
-        vectors[good], [name.rpartition("/")[0] for name in names], likeness, _rules(item), matcher.confirm
-    )
+    views = Views(tools.root, [files[name] for name in names], vectors[good], embed, likeness)
+    shots = [name.rpartition("/")[0] for name in names]
+    places = sort_places(vectors[good], shots, likeness, _rules(item), views.compare, views.confirm)
     sheet = _named(
         item,
         places,
@@ -148,32 +146,3 @@ def _bad(plates: Sequence[str], judged: Sequence[Judgement], item: Item) -> dict
         elif one.sharpness < least[plate.rpartition("/")[0]]:
             found[plate] = "noise: blurred beside the other plates of its shot"
     return found
-
-
-class _Matcher:
-    """Confirms pairs of runs by geometry; points of a plate are found once."""
-
-    def __init__(self, root: Path, files: Sequence[str], vectors: np.ndarray) -> None:
-        self.root, self.files, self.vectors = root, files, vectors
-        self.points: dict[int, Points] = {}
-
-    def confirm(self, pairs: list[tuple[Run, Run]]) -> list[bool]:
-        return [self._same(one, other) for one, other in pairs]
-
-    def _same(self, one: Run, other: Run) -> bool:
-        return any(same_place(self._of(a), self._of(b)) for a in self._ends(one) for b in self._ends(other))
-
-    def _ends(self, run: Run) -> list[int]:
-        """The first plate of a run, and the last where the camera moved in between."""
-        first, last = run.members[0], run.members[-1]
-        moved = first != last and float(self.vectors[first] @ self.vectors[last]) < MOVED
-        return [first, last] if moved else [first]
-
-    def _of(self, plate: int) -> Points:
-        if plate not in self.points:
-            self.points[plate] = find_points(read_picture(self.root / self.files[plate]))
-        return self.points[plate]
-
-
-MOVED = 0.985
-"""Cosine of a run's first and last plate below which both are looked at."""

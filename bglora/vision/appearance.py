@@ -122,7 +122,7 @@ class ColorLearner:
             return
         rim = max(2, round(RIM * frame.shape[1] / 512))
         box = around(objects | effects, rim + 1)
-        frame, mean, objects, effects = (np.ascontiguousarray(a[box]) for a in (frame, mean, objects, effects))
+        frame, mean, objects, effects = frame[box], mean[box], objects[box], effects[box]
         away = grow(objects, rim)
         clear = largest_channel(cv2.absdiff(cv2.blur(frame, (3, 3)).astype(np.float32), cv2.blur(mean, (3, 3)))) > 8
         colors, ratios = _color_bins(frame), _ratio_bins(frame, mean)

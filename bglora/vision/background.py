@@ -41,7 +41,7 @@ class Background:
 
     def inside(self, box: tuple[slice, slice]) -> Background:
         """The part of it in a box."""
-        return Background(*(np.ascontiguousarray(part[box]) for part in (self.mean, self.deviation, self.seen)))
+        return Background(self.mean[box], self.deviation[box], self.seen[box])
 
 
 def agreed(samples: Sequence[U8], valid: Sequence[Bool | None]) -> U8:

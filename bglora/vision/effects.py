@@ -81,8 +81,9 @@ def _look(model: MotionModel, target: int, objects: Sequence[Bool], effects: Seq
         background = masked_background(stack.pictures, away)
     else:
         background = first_background(stack.pictures, free)
-    differences = [smoothed(picture, background.mean) for picture in stack.pictures]
-    return _Seen(stack, free, background, smoothed_noise(differences, away))
+    pairs = zip(stack.pictures, free, strict=True)
+    differences = [smoothed(picture, background.mean, ~unmasked) for picture, unmasked in pairs]
+    return _Seen(stack, free, background, smoothed_noise(differences, away, model.still))
 
 
 def _beside(model: MotionModel, k: int, seen: _Seen, solid: Bool) -> Bool:
@@ -104,7 +105,7 @@ def _beside(model: MotionModel, k: int, seen: _Seen, solid: Bool) -> Bool:
     strong = touching(hot, beside | without_specks(shadow, 3 * model.min_area))  # the core of a shadow may be black
     strong = np.asarray(cv2.morphologyEx(strong.astype(np.uint8), cv2.MORPH_CLOSE, disk(2)) > 0) & ~solid
     strong = without_specks(strong, max(4, model.min_area // 4))
-    return shade(smoothed(frame, background.mean), seen.soft, solid, strong) & ~solid
+    return shade(smoothed(frame, background.mean, solid), seen.soft, solid, strong, model.limits) & ~solid
 
 
 def _near(solid: Bool) -> Bool:

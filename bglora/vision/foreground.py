@@ -35,6 +35,8 @@ NARROW, FEET = 0.06, 0.25
 """Shares of an object's height: what is narrower than twice the first is no shadow, except in the lowest part."""
 CLEAR = 25.0
 """Grey levels from which a difference belongs to a silhouette."""
+BESIDE = 1.3
+"""Beside an object a difference counts this much more."""
 NEAR = 10
 """Pixels at a picture width of 512 within which a faint effect belongs to an object."""
 
@@ -110,10 +112,10 @@ def foreground(
         score = np.where(shimmer >= 0, np.minimum(score, shimmer), score)
     score = score / allowed
     if before is not None and colors is not None and before.objects.any():
-        # Beside an object less difference is needed in the object's colors: brown hair before a brown shelf.
+        # Beside an object less difference is needed, least in its colors: brown hair before a brown shelf.
         reach = max(3, round(NEAR * unit))
         box = around(before.objects, reach + 1)
-        likely = 1 + 0.35 * np.clip(colors.color_evidence(frame[box]), 0, 2)
+        likely = BESIDE + 0.35 * np.clip(colors.color_evidence(frame[box]), 0, 2)
         score[box] = np.where(grow(before.objects[box], reach), score[box] * likely, score[box])
     hidden = background.seen == 0
     hot = fired(score, ~hidden)

@@ -20,7 +20,7 @@ from bglora.vision.ghosts import standing_still
 from bglora.vision.idle import restless_areas
 from bglora.vision.inplace import beside_in_place, outlines_in_place
 from bglora.vision.rigid import standing_parts
-from bglora.vision.shade import shade, smoothed, smoothed_noise
+from bglora.vision.shade import LIMITS, shade, smoothed, smoothed_noise
 
 STILL_TOLERANCE, MOVING_TOLERANCE = 0.05, 0.15
 """Error of the alignment in pixels."""
@@ -43,6 +43,12 @@ class Stack:
     pictures: list[U8]
     valid: list[Bool | None]
     indices: list[int]
+
+    def only(self, places: Sequence[int]) -> Stack:
+        """The pictures at some places of the stack."""
+        return Stack(
+            [self.pictures[k] for k in places], [self.valid[k] for k in places], [self.indices[k] for k in places]
+        )
 
 
 def overlapping(camera: Camera, target: int, shape: tuple[int, int], limit: int = SOURCES) -> list[int]:
@@ -116,6 +122,7 @@ class MotionModel:
         self.level = [leveled(frame, gain) for frame, gain in zip(frames, gains, strict=True)]
         self.min_area = min_area
         self.still = camera.kind == "still"
+        self.limits = LIMITS[camera.kind] if camera.kind in LIMITS else LIMITS["parallax"]
         self.tolerance = STILL_TOLERANCE if self.still else MOVING_TOLERANCE
         self.shape = frames[0].shape[:2]
 
@@ -167,7 +174,7 @@ class MotionModel:
                 )
                 if soft is not None:
                     away = smoothed(self.level[k], shared.mean, one.objects)
-                    one = replace(one, effects=shade(away, soft, one.objects, one.effects, self.still))
+                    one = replace(one, effects=shade(away, soft, one.objects, one.effects, self.limits))
                 learner.add(self.level[k], shared.mean, one.objects, one.effects)
                 found.append(one)
                 progress((turn * count + k + 1) / (PASSES * count))
@@ -240,7 +247,7 @@ class MotionModel:
             return background, None
         pairs = zip(stack.pictures, free, strict=True)
         differences = [smoothed(picture, background.mean, ~unmasked) for picture, unmasked in pairs]
-        return background, smoothed_noise(differences, away)
+        return background, smoothed_noise(differences, away, self.still)
 
     def _shimmer(
         self, target: int, stack: Stack, background: Background, allowed: F32, masks: Sequence[Bool]
@@ -251,6 +258,6 @@ class MotionModel:
             return None
         where = restless & (difference(self.level[target], background) > STRONG * 0.4 * allowed)
         chosen = [k for k in spread(len(stack.indices), MOMENTS) if stack.indices[k] != target]
-        moments = Stack(*([part[k] for k in chosen] for part in (stack.pictures, stack.valid, stack.indices)))
+        moments = stack.only(chosen)
         away = moving_distance(self.level[target], moments.pictures, self.free(moments, target, masks), where)
         return np.asarray(np.where(where, away, -1.0), np.float32)

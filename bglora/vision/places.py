@@ -2,7 +2,8 @@
 
     plates of a shot ─► runs        a shot is one place, unless its plates change from one to the next
     all plates ───────► HDBSCAN     dense groups across the whole film (Campello, Moulavi, Sander 2013)
-    pairs of runs ────► likeness    + neighbors in the film, + in one dense group, + geometry confirmed
+    pairs of runs ────► likeness    in the light that suits them best (vision/relight.py)
+                                    + neighbors in the film, + in one dense group, + geometry confirmed
     average linkage ──► groups      cut at `threshold`
     groups ───────────► scenes      at least `min_size` plates; what is smaller is noise
 
@@ -20,9 +21,10 @@ import numpy as np
 
 BREAK = 0.04
 """Likeness of plates next to each other in a shot below which a new run begins."""
-NEIGHBOR, SURE = 1.3, 0.4
-"""Likeness that being neighbors in the film adds, in full from a likeness of SURE on, less below: consecutive shots
-mostly stay at a place. Chosen on sequences of stills (several cameras in each of many built places)."""
+NEIGHBOR = 1.6
+HARDLY, CLEARLY = 0.25, 0.41
+"""Likeness that being neighbors in the film adds: nothing where their likest plates are HARDLY alike, all of it where
+they are CLEARLY so; consecutive shots mostly stay at a place."""
 DENSE = 0.1
 """Likeness that being in one dense group of HDBSCAN adds to runs that are not far below the threshold."""
 CONFIRMED = 1.6
@@ -58,6 +60,14 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Likeness:
+    """How alike runs are, (R, R) each, 0 to 1: all their views (`whole`), and their likest two views (`nearest`)."""
+
+    whole: np.ndarray
+    nearest: np.ndarray
+
+
+@dataclass(frozen=True)
 class Places:
     """How plates were sorted.
 
@@ -81,6 +91,7 @@ def sort_places(
     shots: Sequence[str],
     likeness: Callable[[np.ndarray], np.ndarray],
     rules: Rules,
+    compare: Callable[[list[Run]], Likeness],
     confirm: Callable[[list[tuple[Run, Run]]], list[bool]],
 ) -> Places:
     """Sorts plates into places.
@@ -89,23 +100,36 @@ def sort_places(
         vectors: float32 (N, D), rows of length 1, in film order; at least one.
         shots: the shot of each plate, `<source>-s<NNN>`.
         likeness: cosines to likeness; `rules.threshold` is on its scale.
+        compare: how alike runs are.
         confirm: for pairs of runs, whether matched geometry shows the same place.
     """
     runs = find_runs(vectors, shots, likeness)
-    labels = _merge(_affinity(vectors, runs, likeness, rules, confirm), rules.threshold)
+    alike = compare(runs)
+    labels = _merge(_affinity(vectors, runs, alike, rules, confirm), rules.threshold)
     found = [
         tuple(sorted(i for run, at in zip(runs, labels, strict=True) if at == label for i in run.members))
         for label in dict.fromkeys(labels)
     ]
     least = effective_minimum([len(group) for group in found], rules.min_size)
     groups = tuple(sorted(group for group in found if len(group) >= least))
-    centers = np.stack([_center(runs, set(group)) for group in groups])
-    alike = likeness(vectors @ centers.T)
-    nearest = alike.argmax(1)
-    for place, group in enumerate(groups):
-        nearest[list(group)] = place
+    nearest, scores = _nearest(runs, alike.whole, groups)
     small = {i: len(group) for group in found if len(group) < least for i in group}
-    return Places(groups, alike[np.arange(len(vectors)), nearest], nearest, small, least)
+    return Places(groups, scores, nearest, small, least)
+
+
+def _nearest(runs: list[Run], alike: np.ndarray, groups: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
+    """Per plate the group that it is in, or whose likest run is nearest to its own; and how alike they are."""
+    count = sum(len(run.members) for run in runs)
+    places, scores = np.zeros(count, int), np.zeros(count)
+    members = [set(group) for group in groups]
+    of = [next((at for at, group in enumerate(members) if run.members[0] in group), -1) for run in runs]
+    for at, run in enumerate(runs):
+        others = [other for other in range(len(runs)) if of[other] >= 0 and (of[at] < 0 or of[other] == of[at])]
+        apart = [other for other in others if other != at]
+        best = max(apart, key=lambda other: float(alike[at, other]), default=at)
+        places[list(run.members)] = of[best]
+        scores[list(run.members)] = alike[at, best]
+    return places, scores
 
 
 def find_runs(vectors: np.ndarray, shots: Sequence[str], likeness: Callable[[np.ndarray], np.ndarray]) -> list[Run]:
@@ -156,17 +180,17 @@ def dense_groups(vectors: np.ndarray, rules: Rules) -> np.ndarray:
 def _affinity(
     vectors: np.ndarray,
     runs: list[Run],
-    likeness: Callable[[np.ndarray], np.ndarray],
+    alike: Likeness,
     rules: Rules,
     confirm: Callable[[list[tuple[Run, Run]]], list[bool]],
 ) -> np.ndarray:
     """Likeness of runs with what else speaks for one place, (R, R)."""
-    means = np.stack([run.mean for run in runs])
-    plain = np.asarray(likeness(means @ means.T), np.float64)
+    plain = np.asarray(alike.whole, np.float64)
     total = plain.copy()
     for i in range(len(runs) - 1):
         if _source(runs[i]) == _source(runs[i + 1]):
-            extra = NEIGHBOR * min(1.0, float(plain[i, i + 1]) / SURE)
+            share = (float(alike.nearest[i, i + 1]) - HARDLY) / (CLEARLY - HARDLY)
+            extra = NEIGHBOR * min(1.0, max(0.0, share))
             total[i, i + 1] += extra
             total[i + 1, i] += extra
     dense = _majority(dense_groups(vectors, rules), runs)
@@ -210,11 +234,6 @@ def _majority(labels: np.ndarray, runs: list[Run]) -> np.ndarray:
         if values[counts.argmax()] >= 0 and counts.max() * 2 > len(run.members):
             found[at] = values[counts.argmax()]
     return found
-
-
-def _center(runs: list[Run], group: set[int]) -> np.ndarray:
-    """Mean direction of a group's runs: a long shot counts no more than a short one."""
-    return _unit(np.mean([run.mean for run in runs if run.members[0] in group], axis=0))
 
 
 def _reduced(vectors: np.ndarray) -> np.ndarray:

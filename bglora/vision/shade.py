@@ -8,6 +8,7 @@ effect.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -17,13 +18,34 @@ from bglora.vision.arrays import F32, U8, Bool, grow, largest_channel, touching,
 WORKING_WIDTH = 256
 SIGMA = 1.6
 """Smoothing in working pixels."""
-SEED, EDGE = 4.8, 3.0
-"""Grey levels of smoothed difference from which shade begins, and down to which it reaches."""
-STILL_NOISE, MOVING_NOISE = (4.5, 2.5), (3.1, 1.75)
-"""The same in deviations of the smoothed difference where nobody is near. Before a still camera they are leaves and
-waves, with long tails; before a moving one mostly edges that don't lie exactly."""
-REACH = 1.2
+
+
+@dataclass(frozen=True)
+class Limits:
+    """From where on a smoothed difference is shade (`seed`), and down to where it reaches (`edge`).
+
+    In grey levels, and in `noise` of the smoothed difference where nobody is near; the larger of the two counts.
+    """
+
+    seed: float
+    edge: float
+    seed_noise: float
+    edge_noise: float
+
+
+LIMITS = {
+    # Noise before a still camera is leaves and waves, with long tails; before a turning one edges that don't quite
+    # fit; a traveling one shows near things where no plane has them.
+    "still": Limits(5.0, 3.2, 4.5, 2.5),
+    "pan": Limits(4.5, 2.8, 3.0, 1.7),
+    "parallax": Limits(5.0, 3.2, 7.0, 4.0),
+}
+RESTLESS = 2.0
+"""Noise in grey levels from which a place before a still camera moves by itself, and counts twice."""
+REACH = 0.9
 """How far the shade of an object reaches, in units of the object's height."""
+SMALLEST, SMALLEST_APART = 8, 40
+"""Least shade in working pixels, beside an object and away from it."""
 QUIET = 0.7
 """Least deviation of the smoothed difference, in grey levels."""
 
@@ -47,7 +69,7 @@ def smoothed(frame: U8, mean: F32, objects: Bool | None = None) -> F32:
     return np.asarray(cv2.GaussianBlur(small, (0, 0), SIGMA) / weight[..., None], np.float32)
 
 
-def smoothed_noise(differences: Sequence[F32], weights: Sequence[Bool]) -> F32:
+def smoothed_noise(differences: Sequence[F32], weights: Sequence[Bool], still: bool) -> F32:
     """What smoothed differences (h, w, 3) come to in frames in which nobody is near (full-size `weights`); (h, w).
 
     About one deviation: what 70 % of the samples stay below, so that shade nobody masked in some frames doesn't count.
@@ -63,15 +85,17 @@ def smoothed_noise(differences: Sequence[F32], weights: Sequence[Bool]) -> F32:
     typical = np.take_along_axis(levels, rank[None], 0)[0]
     typical[count == 0] = 0
     grown = cv2.GaussianBlur(cv2.dilate(typical, np.ones((5, 5), np.uint8)), (0, 0), 2)
+    if still:
+        grown += np.maximum(grown - RESTLESS, 0)
     return np.asarray(np.maximum(grown, QUIET), np.float32)
 
 
-def shade(away: F32, noise: F32, objects: Bool, effects: Bool, still: bool = True) -> Bool:
+def shade(away: F32, noise: F32, objects: Bool, effects: Bool, limits: Limits) -> Bool:
     """Faint effects of a frame, bool (H, W), with the stronger ones that they join.
 
     Args:
         away: `smoothed` of the frame. noise: `smoothed_noise` of the shot. objects, effects: found so far, bool (H, W).
-        still: whether the camera is.
+        limits: of `LIMITS`, by the kind of camera.
     """
     if not objects.any():
         return effects
@@ -80,10 +104,11 @@ def shade(away: F32, noise: F32, objects: Bool, effects: Bool, still: bool = Tru
     level = largest_channel(np.abs(away))
     solid = np.asarray(cv2.resize(objects.astype(np.float32), small, interpolation=cv2.INTER_AREA) > 0.2)
     known = np.asarray(cv2.resize(effects.astype(np.float32), small, interpolation=cv2.INTER_AREA) > 0.5)
-    begins, ends = STILL_NOISE if still else MOVING_NOISE
-    seeds = (level > np.maximum(SEED, begins * noise)) & _reach(solid) & ~solid
-    edge = (level > np.maximum(EDGE, ends * noise)) & _reach(solid, 1.5)
-    found = without_specks(touching(edge | known, seeds | known) & ~solid, 8)
+    seeds = (level > np.maximum(limits.seed, limits.seed_noise * noise)) & _reach(solid) & ~solid
+    edge = (level > np.maximum(limits.edge, limits.edge_noise * noise)) & _reach(solid, 1.5)
+    found = touching(edge | known, seeds | known) & ~solid
+    beside = touching(found | solid, solid) & found
+    found = without_specks(beside, SMALLEST) | without_specks(found & ~beside, SMALLEST_APART)
     full = cv2.resize(found.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR) > 0.4
     return np.asarray((full | effects) & ~objects)
 

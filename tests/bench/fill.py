@@ -19,7 +19,7 @@ from bglora import backends
 from bglora.film.video import VideoFile
 from bglora.settings.plates import InpaintSettings
 from bglora.vision.metrics import ssim_map
-from tests.bench.harbor import FILM, TRUTH, scorer
+from tests.bench.projects import FILM, TRUTH, scorer
 from tests.bench.table import table, write_section
 
 COMMAND = "python -m tests.bench.fill"

@@ -42,9 +42,9 @@ STEPS = (
     ("masks", "bglora.backends.masks.motion", "MotionMasks.masks"),
     ("recovery", "bglora.vision.plates", "ShotPlates.__post_init__"),
     ("recovery", "bglora.vision.plates", "ShotPlates.plate"),
-    ("fill", "bglora.vision.filling", "rate_fill"),
+    ("rating", "bglora.vision.rating", "rate_fill"),
     ("fill", "bglora.vision.filling", "ShotFill.apply"),
-    ("audit", "bglora.vision.audit", "audit"),
+    ("audit", "bglora.vision.audit", "leaks"),
     ("reading", "bglora.film.png", "read_picture"),
     ("writing", "bglora.film.png", "write_png"),
 )
@@ -177,8 +177,16 @@ def main() -> None:
     wall, cpu = time.perf_counter() - began, time.process_time() - cpu
     assert result.exit_code == 0, result.failures
     plates = len(list((root / "plates").glob("*/*.png")))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != "darwin" else 1024**2)
-    print(json.dumps({"wall": wall, "cpu": cpu, "steps": steps.seconds, "plates": plates, "peak_mb": peak}))
+    print(json.dumps({"wall": wall, "cpu": cpu, "steps": steps.seconds, "plates": plates, "peak_mb": _peak_mb()}))
+
+
+def _peak_mb() -> float:
+    """Largest resident memory of this process. `ru_maxrss` would not do on Linux: it begins at the parent's."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != "darwin" else 1024**2)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from bglora.film.png import read_grey, read_picture, write_png
@@ -150,3 +151,24 @@ def test_running_again_changes_nothing(tmp_path: Path) -> None:
             path.unlink()
     project.run(*STAGES)
     assert {p: p.read_bytes() for p in before} == before
+
+
+def test_grain_is_put_back_where_it_is_asked_for_and_the_frame_s_own_pixels_stay(tmp_path: Path) -> None:
+    shot, rng = drawn.shot(41, 12, noise=0), np.random.default_rng(1)
+    wall = drawn.texture(41)
+    wall[:70] = cv2.GaussianBlur(wall, (0, 0), 14)[:70]  # grain is measured where a picture is flat
+    frames = [
+        np.clip(np.where(body[..., None], frame, wall) + rng.normal(0, 2, frame.shape), 0, 255).astype(np.uint8)
+        for frame, body in zip(shot.frames, shot.objects, strict=True)
+    ]
+    inside = []
+    for grain in ("none", "match"):
+        (tmp_path / grain).mkdir()
+        project = project_of(tmp_path / grain, frames, f"inpaint.grain={grain}")
+        project.run(*STAGES)
+        plate, provenance = plates_of(project.root)[6]
+        assert np.array_equal(plate[provenance == 0], frames[6][provenance == 0])
+        fine = plate - cv2.GaussianBlur(plate, (0, 0), 2).astype(np.float32)
+        inside.append(float(fine[:66][provenance[:66] == 1].std()))
+        own = float(fine[:66][provenance[:66] == 0].std())
+    assert inside[0] < 0.7 * own < 0.9 * own < inside[1] < 1.4 * own

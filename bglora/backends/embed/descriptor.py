@@ -1,6 +1,6 @@
 """The embedded `embed` backend: tells places apart by color and texture. No weights, nothing learned.
 
-    picture ─► 96 x 96 ─┬─► joint histogram of lightness and color (5 x 11 x 11, CIELAB, soft bins)   80 %
+    picture ─► 64 x 64 ─┬─► joint histogram of lightness and color (5 x 11 x 11, CIELAB, soft bins)   80 %
                         └─► histogram of edge strength and direction at three scales (3 x 4 x 4)       20 %
 
 The square root of each histogram is taken (Hellinger's kernel: Arandjelovic and Zisserman 2012, "Three things
@@ -20,16 +20,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-IDENTITY = "descriptor/1"
+IDENTITY = "descriptor/2"
 
-SIDE = 96
+SIDE = 64
 LIGHTNESS = np.linspace(15, 85, 5)
 CHROMA = np.arange(-50.0, 51.0, 10.0)
 SOFT_LIGHTNESS, SOFT_CHROMA = 7.0, 6.5
 EDGE_STEPS = np.array([0.01, 0.03, 0.08, 0.2])
 TEXTURE_SHARE = 0.2
-UNRELATED = 0.56
-"""Cosines of unlike places lie about here; see `likeness`."""
+UNRELATED, STEEP = 0.5, 2.73
+"""Cosines of unlike places lie about UNRELATED; see `likeness`."""
 AT_ONCE = 32
 FINE, SHAPE = 4.0, (25, 30, 30)
 """Pixels are counted in steps of FINE (CIELAB units) before bins are softened: ten times as fast as pixel by pixel."""
@@ -55,6 +55,9 @@ def create(settings: Any) -> Descriptor:
 class Descriptor:
     """The `embed` role without a model."""
 
+    sees_light = True
+    """Exposure and white balance change its vectors, so pictures are compared in each other's light, too."""
+
     def embed(self, pictures: Iterable[np.ndarray]) -> F32:
         """Describes pictures.
 
@@ -71,11 +74,11 @@ class Descriptor:
         return np.stack(rows) if rows else np.zeros((0, CHROMA.size**2 * LIGHTNESS.size + 48), np.float32)
 
     def likeness(self, cosines: np.ndarray) -> np.ndarray:
-        """Cosines as likeness: 0 unrelated, 0.75 (a cosine of 0.94) the border of one place and the next, 1 the same.
+        """Cosines as likeness: 0 unrelated, 0.75 (a cosine of 0.95) the border of one place and the next, 1 the same.
 
         The border was found on stills of many built places, several cameras in each.
         """
-        return np.clip((cosines - UNRELATED) / (1 - UNRELATED), 0.0, 1.0) ** 2
+        return np.clip((cosines - UNRELATED) / (1 - UNRELATED), 0.0, 1.0) ** STEEP
 
 
 def describe(picture: np.ndarray) -> F32:
