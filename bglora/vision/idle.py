@@ -35,8 +35,9 @@ SAME = 0.6
 """Overlap of the areas found in the two halves of the shot."""
 SOLID, RAGGED = 0.54, 0.45
 """Share of its convex hull that a character's area fills, and below which an area is ragged."""
-EXPLAINED = 0.72
-"""Share of the frame-to-frame difference that is left after a smooth flow, at most."""
+EXPLAINED = (0.72, 0.82)
+"""Share of the frame-to-frame difference that a smooth flow leaves: of a body at most the first, of leaves and water,
+which change rather than shift, more than the second."""
 ABRUPT = 2.5
 """How much stronger than `MOVES`, and than inside, the motion at the outline of a body is: the product of both ratios.
 Water and leaves, whose motion fades out, stay below."""
@@ -70,12 +71,14 @@ class IdleArea:
     def is_outlined(self) -> bool:
         """Whether the motion goes on in one place and stops at once at an outline, as that of a body in front does."""
         abrupt = self.rim / MOVES * self.rim / max(self.inner, MOVES)
-        return self.share >= AREA[0] and self.same >= SAME and self.solid >= RAGGED and abrupt >= ABRUPT
+        shifts = self.unexplained <= EXPLAINED[1]
+        compact = self.share >= AREA[0] and self.same >= SAME and self.solid >= RAGGED
+        return compact and shifts and abrupt >= ABRUPT
 
     @property
     def is_character(self) -> bool:
         """Whether this is somebody, not water, leaves or flicker."""
-        clear = self.solid >= SOLID and self.unexplained <= EXPLAINED
+        clear = self.solid >= SOLID and self.unexplained <= EXPLAINED[0]
         return self.is_outlined and self.share <= AREA[1] and clear
 
     @property
