@@ -17,6 +17,7 @@ from bglora.vision.arrays import (
     U8,
     Bool,
     close_gaps,
+    enclosed,
     gray,
     grow,
     largest_channel,
@@ -117,6 +118,8 @@ def restless_areas(frames: Sequence[U8], masks: Sequence[Bool], camera: Camera) 
             break
         same = float((one & two & area).sum() / area.sum())
         area = one & two & area
+        if share <= AREA[1]:
+            area = enclosed(area)
         if not area.any():
             continue
         hull = cv2.convexHull(np.argwhere(area)[:, ::-1].astype(np.int32))

@@ -17,6 +17,7 @@ from bglora.vision.arrays import (
     Bool,
     around,
     close_gaps,
+    enclosed,
     gray,
     grow,
     largest_channel,
@@ -83,21 +84,6 @@ def outlines_in_place(frames: Sequence[U8], moving: Bool) -> list[Bool]:
         whole[box] = full
         out.append(whole)
     return out
-
-
-def enclosed(mask: Bool) -> Bool:
-    """The mask with all that it encloses, also together with the picture's border where it reaches it."""
-    padded = np.pad(mask, 1)
-    for line, edge in (
-        (padded[0], padded[1]), (padded[-1], padded[-2]), (padded[:, 0], padded[:, 1]), (padded[:, -1], padded[:, -2])
-    ):  # fmt: skip
-        places = np.nonzero(edge)[0]
-        if len(places) > 1:
-            line[places[0] : places[-1] + 1] = True
-    height, width = padded.shape
-    outside = np.pad(padded, 1).astype(np.uint8)
-    cv2.floodFill(outside, None, (0, 0), 2)
-    return np.asarray(outside[2:height, 2:width] != 2)
 
 
 def sway(frames: Sequence[U8], body: Bool) -> int:
