@@ -37,7 +37,7 @@ LIMITS = {
     # Noise before a still camera is leaves and waves, with long tails; before a turning one edges that don't quite
     # fit; a traveling one shows near things where no plane has them.
     "still": Limits(5.0, 3.2, 4.5, 2.5),
-    "pan": Limits(4.5, 2.8, 3.0, 1.7),
+    "pan": Limits(4.5, 2.8, 2.9, 1.65),
     "parallax": Limits(5.0, 3.2, 7.0, 4.0),
 }
 RESTLESS = 2.0
