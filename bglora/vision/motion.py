@@ -31,7 +31,7 @@ FEWEST_OUTLINE = 100
 """Pixels of outline in a shot from which ghosts are told."""
 RIM = 6
 """Pixels around a character who stays in place within which what was seen before is his."""
-OFTEN = 0.25
+OFTEN = 0.34
 """Share of a shot's frames in which somebody who stays in place is at a pixel from which it is never background: the
 few samples without him are his own edges."""
 
