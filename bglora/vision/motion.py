@@ -230,7 +230,7 @@ class MotionModel:
             if not self.still:
                 frames = [warp(frame, self.camera.between(k, reference))[0] for k, frame in enumerate(self.level)]
             cuts = outlines_in_place(frames, area.moving)
-            beside = beside_in_place(frames, cuts, np.asarray(np.mean(cuts, axis=0) >= OFTEN))
+            beside = beside_in_place(frames, cuts, np.asarray(np.mean(cuts, axis=0) >= OFTEN), area.moving)
             for k, parts in enumerate(zip(cuts, beside, strict=True)):
                 cut, more, here = (self._carried(part, reference, k) for part in (*parts, area.area))
                 if here.any():
