@@ -115,25 +115,28 @@ def _cut(frames: Sequence[U8], bounds: U8) -> list[Bool]:
     return cuts
 
 
-def beside_in_place(frames: Sequence[U8], cuts: Sequence[Bool], often: Bool) -> list[Bool]:
+def beside_in_place(frames: Sequence[U8], cuts: Sequence[Bool], often: Bool, moving: Bool) -> list[Bool]:
     """What goes beside the outlines of `outlines_in_place`, bool (H, W) per frame, in the same coordinates.
 
     Args:
         frames: uint8 (H, W, 3). cuts: the outlines. often: bool (H, W), where they are in many frames.
+        moving: bool (H, W), where something moves at this place; what the outlines miss of it goes from all frames.
     """
     union = np.any(cuts, axis=0)
     if not union.any():
         return [np.zeros_like(union) for _ in cuts]
     unit = frames[0].shape[1] / 512
     near = max(3, round(NEAR * unit))
-    box = around(union, 2 * near)
+    box = around(union | moving, 2 * near)
     parts, inside = [frame[box] for frame in frames], [cut[box] for cut in cuts]
     behind = _seen_from_afar(parts, inside)
     going = [
         often[box] | cut | grow(_changed(part, behind, cut, near), 1) for part, cut in zip(parts, inside, strict=True)
     ]
-    always = grow(without_specks(_disagreeing(parts, going) & grow(np.any(going, axis=0), 4), 4), 1)
-    always |= _feet(np.any(going, axis=0))
+    once = np.any(going, axis=0)
+    always = grow(without_specks(_disagreeing(parts, going) & (grow(once, 4) | moving[box]), 4), 1)
+    always |= _feet(once)
+    always |= enclosed(close_gaps(once | always, 1)) & ~once
     out = []
     for part, cut in zip(going, cuts, strict=True):
         whole = np.zeros_like(cut)

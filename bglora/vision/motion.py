@@ -16,7 +16,7 @@ from bglora.vision.camera import Camera
 from bglora.vision.difference import MOMENTS, SHIMMER, STRONG, difference, moving_distance, noise
 from bglora.vision.exposure import leveled
 from bglora.vision.foreground import Foreground, foreground
-from bglora.vision.ghosts import outlines, standing_still
+from bglora.vision.ghosts import standing_still
 from bglora.vision.idle import restless_areas
 from bglora.vision.inplace import beside_in_place, outlines_in_place
 from bglora.vision.rigid import standing_parts
@@ -32,7 +32,7 @@ FEWEST_OUTLINE = 100
 """Pixels of outline in a shot from which ghosts are told."""
 RIM = 6
 """Pixels around a character who stays in place within which what was seen before is his."""
-OFTEN = 0.25
+OFTEN = 0.34
 """Share of a shot's frames in which somebody who stays in place is at a pixel from which it is never background: the
 few samples without him are his own edges."""
 
@@ -189,21 +189,9 @@ class MotionModel:
             if turn < PASSES - 1 and self.still:
                 found = self._exchanged(found)
             colors = learner.colors()
-        before, found, shared = list(found), self._with_idle(found), shared if self.still else None
-        judged = [self._apart_from(*pair, k, shared) for k, pair in enumerate(zip(before, found, strict=True))]
-        self.ghosts = _ghosts(judged)
-        self.misfit = _misfit(judged)
-        return found
-
-    def _apart_from(self, before: Foreground, now: Foreground, k: int, shared: Background | None) -> Foreground:
-        """The outlines of a frame that no figure who stays in place has replaced since; a still camera's alone."""
-        if shared is None or now is before:
-            return before
-        replaced = grow((now.objects != before.objects) | (now.effects != before.effects), RIM)
-        own, model = (line & ~replaced for line in outlines(self.level[k], shared.mean, before.objects))
-        return replace(
-            before, outline=(int(own.sum()), int(model.sum())), ghost_outline=int((model & before.ghosts).sum())
-        )
+        self.ghosts = _ghosts(found)
+        self.misfit = _misfit(found)
+        return self._with_idle(found)
 
     def _without_standing(self, found: list[Foreground]) -> list[Foreground]:
         """The masks without near things that stand still in the world; the first pass tells which."""
@@ -234,7 +222,7 @@ class MotionModel:
             if not self.still:
                 frames = [warp(frame, self.camera.between(k, reference))[0] for k, frame in enumerate(self.level)]
             cuts = outlines_in_place(frames, area.moving)
-            beside = beside_in_place(frames, cuts, np.asarray(np.mean(cuts, axis=0) >= OFTEN))
+            beside = beside_in_place(frames, cuts, np.asarray(np.mean(cuts, axis=0) >= OFTEN), area.moving)
             for k, parts in enumerate(zip(cuts, beside, strict=True)):
                 cut, more, here = (self._carried(part, reference, k) for part in (*parts, area.area))
                 if here.any():
