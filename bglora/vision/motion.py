@@ -17,7 +17,7 @@ from bglora.vision.difference import MOMENTS, SHIMMER, STRONG, difference, movin
 from bglora.vision.exposure import leveled
 from bglora.vision.foreground import Foreground, foreground
 from bglora.vision.ghosts import standing_still
-from bglora.vision.idle import restless_areas
+from bglora.vision.idle import AREA, restless_areas
 from bglora.vision.inplace import beside_in_place, outlines_in_place
 from bglora.vision.rigid import standing_parts
 from bglora.vision.shade import LIMITS, shade, smoothed, smoothed_noise
@@ -122,6 +122,7 @@ class MotionModel:
         self.misfit = 0.0
         self.doubtful = 0.0
         self._standing: list[Bool] = []
+        self._swaying = [np.zeros(frame.shape[:2], bool) for frame in frames]
         self.level = [leveled(frame, gain) for frame, gain in zip(frames, gains, strict=True)]
         self.min_area = min_area
         self.still = camera.kind == "still"
@@ -184,8 +185,7 @@ class MotionModel:
             if self.camera.kind == "parallax":
                 found = self._without_standing(found)
             if self.still:
-                parts = swaying_parts([f.objects | f.effects for f in found])
-                found = [f.without_parts(part) for f, part in zip(found, parts, strict=True)]
+                found = self._without_swaying(found)
             if turn < PASSES - 1 and self.still:
                 found = self._exchanged(found)
             colors = learner.colors()
@@ -201,6 +201,12 @@ class MotionModel:
             self._standing = [grow(part, 6) for part in parts]
         return [f.without_parts(part) for f, part in zip(found, self._standing, strict=True)]
 
+    def _without_swaying(self, found: list[Foreground]) -> list[Foreground]:
+        """The masks without what comes back to its place again and again."""
+        parts = swaying_parts([f.objects | f.effects for f in found])
+        self._swaying = [known | part for known, part in zip(self._swaying, parts, strict=True)]
+        return [f.without_parts(part) for f, part in zip(found, parts, strict=True)]
+
     def _exchanged(self, found: list[Foreground]) -> list[Foreground]:
         """The masks with ghosts and those who stood there exchanged."""
         ghosts = [f.ghosts for f in found]
@@ -215,7 +221,10 @@ class MotionModel:
 
     def _with_idle(self, found: list[Foreground]) -> list[Foreground]:
         """The masks with characters who stay in place; what the passes saw of them are scraps and is replaced."""
-        areas = restless_areas(self.level, [f.objects | f.effects for f in found], self.camera)
+        masks = [f.objects | f.effects | swaying for f, swaying in zip(found, self._swaying, strict=True)]
+        areas = restless_areas(self.level, masks, self.camera)
+        if self.camera.kind == "parallax":  # near things have no place there: all that moves would be in doubt
+            areas = [area for area in areas if area.share <= AREA[1]]
         self.doubtful = sum(area.share for area in areas if area.is_doubtful)
         for area in (area for area in areas if area.is_character):
             reference, frames = self.camera.reference, self.level
