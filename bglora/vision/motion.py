@@ -32,6 +32,8 @@ FEWEST_OUTLINE = 100
 """Pixels of outline in a shot from which ghosts are told."""
 RIM = 6
 """Pixels around a character who stays in place within which what was seen before is his."""
+MISSED = 0.1
+"""Share of his area that moves beyond the outlines of somebody who stays in place, from which they aren't believed."""
 OFTEN = 0.34
 """Share of a shot's frames in which somebody who stays in place is at a pixel from which it is never background: the
 few samples without him are his own edges."""
@@ -232,6 +234,9 @@ class MotionModel:
                 frames = [warp(frame, self.camera.between(k, reference))[0] for k, frame in enumerate(self.level)]
             cuts = outlines_in_place(frames, area.moving)
             beside = beside_in_place(frames, cuts, np.asarray(np.mean(cuts, axis=0) >= OFTEN), area.moving)
+            missed = np.all(beside, axis=0) & ~grow(np.any(cuts, axis=0), RIM)
+            if missed.sum() > MISSED * area.area.sum():
+                self.doubtful += area.share
             for k, parts in enumerate(zip(cuts, beside, strict=True)):
                 cut, more, here = (self._carried(part, reference, k) for part in (*parts, area.area))
                 if here.any():
