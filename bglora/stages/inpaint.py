@@ -142,9 +142,11 @@ class _Shot:
 
     def _revisited(self, made: Sequence[_Made], group: Group, shelf: Shelf) -> None:
         """What no frame of the shot shows, from other shots of the same viewpoint."""
-        elsewhere = Revisits(self.tools.root, self.item.payload.get("views", {}), group.camera.kind == "still")
-        for number, one in enumerate(made):
-            if elsewhere.may_show(one.provenance):
+        still = group.camera.kind == "still"
+        elsewhere = Revisits(self.tools.root, self.item.payload.get("views", {}), still)
+        # Twice where the camera is at rest: a later frame may be the first to tell how the other shot lies on this one.
+        for number, one in [*enumerate(made)] * (2 if still else 1):
+            if not one.revisited and elsewhere.may_show(one.provenance):
                 picture = shelf[number]
                 one.revisited = elsewhere.mend(picture, one.provenance, one.hole)
                 shelf[number] = picture

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import combinations
 
 import cv2
 import numpy as np
@@ -164,8 +165,10 @@ def agreed(views: Sequence[Again]) -> Again:
     total = np.sum([view.picture * view.taken[..., None] for view in views], axis=0, dtype=np.float32)
     mean = total / np.maximum(count, 1)[..., None]
     taken = count > 0
-    for view in views:
-        taken &= ~view.taken | (largest_channel(np.abs(_smooth(view.picture) - _smooth(mean))) <= AGREE)
+    smooth = [_smooth(view.picture) for view in views]
+    for a, b in combinations(range(len(views)), 2):
+        unlike = largest_channel(np.abs(smooth[a] - smooth[b])) > AGREE
+        taken &= ~(unlike & views[a].taken & views[b].taken)
     return Again(np.asarray(mean, np.float32), taken)
 
 
@@ -199,7 +202,7 @@ def _homography(q: np.ndarray, p: np.ndarray) -> F64 | None:
 def _plausible(matrix: F64, size: tuple[int, ...], other: tuple[int, ...]) -> bool:
     """Whether two framings of one view may differ like that: about one scale all over, upright, enough in common."""
     height, width = other
-    xs, ys = np.meshgrid(np.linspace(0, width, 5), np.linspace(0, height, 5))
+    xs, ys = np.meshgrid((np.arange(10) + 0.5) / 10 * width, (np.arange(10) + 0.5) / 10 * height)
     at = np.stack([xs.ravel(), ys.ravel()], 1)
     here, right, down = (cv2.perspectiveTransform((at + step)[None], matrix)[0] for step in ((0, 0), (1, 0), (0, 1)))
     x, y = right - here, down - here
