@@ -144,9 +144,14 @@ class _Shot:
         """What no frame of the shot shows, from other shots of the same viewpoint."""
         still = group.camera.kind == "still"
         elsewhere = Revisits(self.tools.root, self.item.payload.get("views", {}), still)
-        # Twice where the camera is at rest: a later frame may be the first to tell how the other shot lies on this one.
-        for number, one in [*enumerate(made)] * (2 if still else 1):
-            if not one.revisited and elsewhere.may_show(one.provenance):
+        self._mend(elsewhere, dict(enumerate(made)), shelf)
+        # Once more where the camera is at rest: a later frame may have told how the other shot lies on all of them.
+        if still and any(one.revisited for one in made):
+            self._mend(elsewhere, {k: one for k, one in enumerate(made) if not one.revisited}, shelf)
+
+    def _mend(self, elsewhere: Revisits, made: Mapping[int, _Made], shelf: Shelf) -> None:
+        for number, one in made.items():
+            if elsewhere.may_show(one.provenance):
                 picture = shelf[number]
                 one.revisited = elsewhere.mend(picture, one.provenance, one.hole)
                 shelf[number] = picture

@@ -27,7 +27,7 @@ LEAST_ALIKE = 0.7
 SMALLEST = 0.0002
 """Share of the frame never revealed from which other shots are asked."""
 PATIENCE = 2
-"""Frames in which another shot doesn't match before it isn't asked any more."""
+"""Frames of a camera at rest that don't match another one before it isn't asked any more."""
 
 Views = Mapping[str, Sequence[int]]
 """Shot to numbers of frames."""
@@ -116,7 +116,9 @@ class Revisits:
         return bool(self.views) and float((provenance == GUESSED).mean()) >= SMALLEST
 
     def mend(self, picture: np.ndarray, provenance: np.ndarray, hole: np.ndarray) -> dict[str, float]:
-        """Puts what other shots show into the never revealed pixels of a plate that is not filled yet.
+        """Puts what other shots show into the pixels of a plate that were never revealed, and into those at their edge.
+
+        For plates that are not filled yet.
 
         Args:
             picture: uint8 (H, W, 3), provenance: uint8 (H, W), hole: bool (H, W), what is left to fill; all three are
@@ -127,12 +129,14 @@ class Revisits:
         """
         import numpy as np
 
+        from bglora.vision.arrays import grow
         from bglora.vision.recovery import GUESSED, RECOVERED
-        from bglora.vision.revisit import Seen
+        from bglora.vision.revisit import EDGE, Seen
 
-        missing = (provenance == GUESSED) & hole
+        # What the shot showed only right at the edge of what it never did has something of the character in it.
+        missing = grow((provenance == GUESSED) & hole, EDGE) & (provenance > 0)
         given: dict[str, float] = {}
-        target = Seen(picture.copy(), provenance <= RECOVERED)
+        target = Seen(picture.copy(), (provenance <= RECOVERED) & ~missing)
         for shot in self.views:
             offer = self._offer(shot, target, missing)
             if offer is None or not offer.taken.any():
@@ -164,7 +168,7 @@ class Revisits:
         key = (shot, number)
         if key in self.poses:
             return self.poses[key]
-        if self.failures.get(key, 0) >= PATIENCE:
+        if self.still and self.failures.get(key, 0) >= PATIENCE:
             return None
         pose = find_pose(target, self._frame(shot, number))
         if pose is None:

@@ -50,6 +50,8 @@ FEWEST = 60
 """Pixels below which a share says nothing."""
 LEAST_RING = 0.4
 """Share of the ring around a hole that must be known in both frames."""
+SHADE_REACH, SHADE_FADE, DARKEST = 6.0, 4.0, 0.4
+"""Pixels over which a shade is smooth; grey levels that make it fade where nothing is known; the darkest there is."""
 SAME = 6.0
 """Grey levels below which the other frame shows just what the hole hides: the same person sits there, too."""
 SNAP_PX = 0.12
@@ -144,19 +146,19 @@ def seen_again(target: Seen, hole: Bool, other: Seen, pose: Pose) -> Again:
     structure = _structure(target.picture)
     if not _alike(off, shared, structure, ALIKE):
         return none
-    picture, taken = level.astype(np.float32), np.zeros_like(hole)
+    shade = _shade(target.picture, level, shared, SHADE_REACH)
+    in_shade = largest_channel(np.abs(_smooth(level * shade) - _smooth(target.picture)))
+    taken = np.zeros_like(hole)
     for part in _parts(hole):
         ring = grow(part, _ring_width(part)) & target.free
         lit = ring & shared
-        if lit.sum() < max(FEWEST, LEAST_RING * ring.sum()) or not _alike(off, lit, structure, ALIKE_RING):
+        if lit.sum() < max(FEWEST, LEAST_RING * ring.sum()):
             continue
-        if not _fits_around(pose, part) or _hidden_alike(off, part & seen):
+        if not (_alike(off, lit, structure, ALIKE_RING) or _alike(in_shade, lit, structure, ALIKE_RING)):
             continue
-        taken |= part & seen
-    if taken.any():
-        near = grow(taken, SEAM) & shared
-        picture += seam(target.picture.astype(np.float32) - picture, near)
-    return Again(picture, taken)
+        if _fits_around(pose, part) and not _hidden_alike(off, part & seen):
+            taken |= part & seen
+    return Again(_joined(target, level, shared, taken), taken) if taken.any() else none
 
 
 def agreed(views: Sequence[Again]) -> Again:
@@ -239,9 +241,12 @@ def _snapped(matrix: F64, shape: tuple[int, ...]) -> F64:
 
 
 def _warped(values: np.ndarray, matrix: F64, shape: tuple[int, ...], way: int) -> U8:
+    """Brought onto this frame, interpolated by `way`; 0 outside, but for pictures, whose last pixels go on."""
     if np.array_equal(matrix, np.eye(3)) and values.shape[:2] == shape:
         return values
-    return np.asarray(cv2.warpPerspective(values, matrix, (shape[1], shape[0]), flags=way), np.uint8)
+    beyond = cv2.BORDER_CONSTANT if way == cv2.INTER_NEAREST else cv2.BORDER_REPLICATE  # else black shines in
+    moved = cv2.warpPerspective(values, matrix, (shape[1], shape[0]), flags=way, borderMode=beyond)
+    return np.asarray(moved, np.uint8)
 
 
 def _smooth(picture: np.ndarray) -> F32:
@@ -260,6 +265,23 @@ def _alike(off: F32, where: Bool, structure: Bool, least: float) -> bool:
         return False
     lines = where & structure
     return int(lines.sum()) < FEWEST or float((off[lines] <= AGREE).mean()) >= ALIKE_STRUCTURE
+
+
+def _shade(picture: U8, level: U8, shared: Bool, reach: float) -> F32:
+    """By which factor (H, W, 1) the picture is darker than the other one, smooth over `reach` pixels; else 1.
+
+    Who never moves casts a soft shade that no mask knows: it lies around the hole, and not in the other shot.
+    """
+    weight = shared.astype(np.float32)
+    sums = [cv2.GaussianBlur(gray(one) * weight + SHADE_FADE, (0, 0), reach) for one in (picture, level)]
+    return np.asarray(np.clip(sums[0] / sums[1], DARKEST, 1.05)[..., None], np.float32)
+
+
+def _joined(target: Seen, level: U8, shared: Bool, taken: Bool) -> F32:
+    """The other picture with the shade and the light of this one along the edge of what is taken, faded inwards."""
+    near = grow(taken, SEAM) & shared
+    picture = level * _shade(target.picture, level, near, SEAM)
+    return np.asarray(picture + seam(target.picture.astype(np.float32) - picture, near), np.float32)
 
 
 def _parts(hole: Bool) -> Iterator[Bool]:

@@ -172,3 +172,31 @@ def test_a_frame_in_the_place_of_another_is_in_view_whole() -> None:
     clean, hole = sitting(framed(place(3), seed=1))
     poses = [find_pose(Seen(clean, ~hole), nobody(framed(place(3), seed=seed))) for seed in range(10, 16)]
     assert all(pose is not None and np.abs(pose.matrix - np.eye(3)).max() < 0.15 for pose in poses)
+
+
+def test_what_ends_at_the_other_frame_s_border_ends_there_without_a_dark_line() -> None:
+    clean = framed(place(3))
+    hole = np.zeros((HEIGHT, WIDTH), bool)
+    hole[150:, 150:200] = True
+    target = Seen(np.where(hole[..., None], drawn.coat(1, HEIGHT, WIDTH), clean).astype(np.uint8), ~hole)
+    other = nobody(framed(place(3), dy=-12.4, seed=9))
+    pose = find_pose(target, other)
+    assert pose is not None
+    found = seen_again(target, hole, other, pose)
+    rows = np.nonzero(found.taken.any(1))[0]
+    assert HEIGHT - 16 < rows.max() < HEIGHT - 8
+    last = found.taken & (np.arange(HEIGHT)[:, None] > rows.max() - 3)
+    assert psnr_db(np.clip(found.picture, 0, 255).astype(np.uint8), clean, last) > 28
+
+
+def test_a_shade_that_somebody_who_never_moves_casts_around_is_no_other_place() -> None:
+    clean = framed(place(3))
+    picture, hole = sitting(clean)
+    soft = cv2.GaussianBlur(hole.astype(np.float32), (0, 0), 9)[..., None]
+    shaded = np.where(hole[..., None], picture, picture * (1 - 0.45 * soft)).astype(np.uint8)
+    target, other = Seen(shaded, ~hole), nobody(framed(place(3), seed=9))
+    pose = find_pose(target, other)
+    assert pose is not None
+    found = seen_again(target, hole, other, pose)
+    assert found.taken[BODY].all()
+    assert psnr_db(np.clip(found.picture, 0, 255).astype(np.uint8), clean, found.taken) > 24
