@@ -81,6 +81,21 @@ def without_holes(mask: Bool, max_area: int) -> Bool:
     return mask | enclosed[labels]
 
 
+def enclosed(mask: Bool) -> Bool:
+    """The mask with all that it encloses, also together with the picture's border where it reaches it."""
+    padded = np.pad(mask, 1)
+    for line, edge in (
+        (padded[0], padded[1]), (padded[-1], padded[-2]), (padded[:, 0], padded[:, 1]), (padded[:, -1], padded[:, -2])
+    ):  # fmt: skip
+        places = np.nonzero(edge)[0]
+        if len(places) > 1:
+            line[places[0] : places[-1] + 1] = True
+    height, width = padded.shape
+    outside = np.pad(padded, 1).astype(np.uint8)
+    cv2.floodFill(outside, None, (0, 0), 2)
+    return np.asarray(outside[2:height, 2:width] != 2)
+
+
 def around(mask: Bool, margin: int) -> tuple[slice, slice]:
     """Slices (rows, columns) of the box of a mask that is not empty, grown by a margin, within the picture."""
     ys, xs = np.nonzero(mask)

@@ -34,8 +34,9 @@ BAND, REACH = 4, 8
 """Pixels within the outline that are compared, and how far from a pixel."""
 MISSING = 999.0
 FEWEST_RING = 60
-FRINGE, SHOT_FRINGE = 0.05, 0.02
-"""Share of the pixels around a plate's holes, and of a shot's in the mean, that may look like what was taken out."""
+FRINGE, SHOT_FRINGE = 0.12, 0.02
+"""Share of the pixels around a plate's holes, and of a shot's in the mean, that may look like what was taken out:
+one plate may end in something of the same color, a shot that was cut through shows it in every plate."""
 
 
 @dataclass(frozen=True)

@@ -41,11 +41,17 @@ def alpha_matte(frame: U8, mean: F32, objects: Bool, radius: int = BAND) -> F32:
     picture = frame.astype(np.float32)
     band = grow(objects, radius) & ~inner
     behind = mean[band]
-    away = nearest_inside(picture, inner)[band] - behind
+    away = nearest_inside(picture, _solid(objects, inner, radius))[band] - behind
     length = np.einsum("pc,pc->p", away, away)
     part = np.einsum("pc,pc->p", picture[band] - behind, away) / np.maximum(length, 1.0)
     alpha[band] = np.where(length > 12.0**2 * 3, np.clip(part, 0, 1), objects[band])
     return alpha
+
+
+def _solid(objects: Bool, inner: Bool, radius: int) -> Bool:
+    """Where objects show their own color: deeper inside than `inner`, which blur may reach; `inner` in thin parts."""
+    deep = shrink(objects, 2 * radius)
+    return deep | (inner & ~grow(deep, 2 * radius))
 
 
 def cutout(frame: U8, alpha: U8) -> U8:

@@ -73,7 +73,7 @@ class Motion:
             self.frames >= FEWEST_FRAMES
             and self.paths >= FEWEST_PATHS
             and self.followed >= FOLLOWED
-            and self.clusters == 0
+            and self.clusters < CLUSTER
             and max(self.unlike) < LARGE
             and sum(share >= BLOB for share in self.unlike) <= OFTEN * self.frames
         )

@@ -35,6 +35,8 @@ NARROW, FEET = 0.06, 0.25
 """Shares of an object's height: what is narrower than twice the first is no shadow, except in the lowest part."""
 CLEAR = 25.0
 """Grey levels from which a difference belongs to a silhouette."""
+HALF = 0.45
+"""Alpha from which a pixel is the object's: a little less than half, for thin parts nowhere show their own color."""
 BESIDE = 1.3
 """Beside an object a difference counts this much more."""
 NEAR = 10
@@ -186,7 +188,7 @@ class _Part:
         count, labels, stats, _ = cv2.connectedComponentsWithStats(objects.astype(np.uint8), connectivity=8)
         if count <= 1 or not rest.any():
             return found
-        sure = shrink(self.hot, 2) | (alpha_matte(self.frame, self.background.mean, objects) > 0.5)
+        sure = shrink(self.hot, 2) | (alpha_matte(self.frame, self.background.mean, objects) > HALF)
         for k in range(1, count):
             x, y, w, h = (int(v) for v in stats[k, :4])
             narrow, reach = max(2, round(NARROW * h)), max(3, round(2 * NARROW * h))
@@ -214,7 +216,7 @@ class _Part:
         if not objects.any():
             return objects, np.zeros(objects.shape, np.uint8)
         alpha = alpha_matte(self.frame, self.background.mean, objects & self.hot)
-        cut = (alpha > 0.5) & grow(objects, 1)
+        cut = (alpha > HALF) & grow(objects, 1)
         cut = without_specks(without_holes(cut, 20 * self.min_area), self.min_area)
         alpha[shrink(cut, BAND)] = 1.0
         alpha[~grow(cut, BAND)] = 0.0

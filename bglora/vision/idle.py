@@ -1,9 +1,8 @@
 """Characters who stay in place and move a little: the background model takes them for background.
 
-What gives them away is one compact area that moves in both halves of the shot, while water, foliage and flicker move
-over wide or ragged areas and are not explained by a smooth flow from frame to frame. GrabCut (Rother 2004) against the
-ring around the area finds the outline in each frame.
-"""
+What gives them away is one compact area that moves in both halves of the shot and whose motion is strong up to its
+outline and stops there: a body in front covers and uncovers what is behind it. Water, foliage and flicker move over
+wide or ragged areas and their motion fades out."""
 
 from __future__ import annotations
 
@@ -18,6 +17,7 @@ from bglora.vision.arrays import (
     U8,
     Bool,
     close_gaps,
+    enclosed,
     gray,
     grow,
     largest_channel,
@@ -30,19 +30,22 @@ from bglora.vision.camera import Camera
 
 MOVES = 5.0
 """Deviation (grey levels) of unmasked samples from which a pixel moves."""
-AREA = (0.008, 0.35)
+AREA = (0.005, 0.35)
 """Share of the picture that such a character covers."""
 SAME = 0.6
 """Overlap of the areas found in the two halves of the shot."""
-SOLID = 0.62
-"""Share of its convex hull that an area fills."""
-EXPLAINED = 0.55
-"""Share of the frame-to-frame difference that is left after a smooth flow, at most."""
-VIVID = 20.0
-"""Deviation that the most lively tenth of an area has at least."""
+SOLID, RAGGED = 0.54, 0.45
+"""Share of its convex hull that a character's area fills, and below which an area is ragged."""
+EXPLAINED = (0.72, 0.82)
+"""Share of the frame-to-frame difference that a smooth flow leaves: of a body at most the first, of leaves and water,
+which change rather than shift, more than the second."""
+ABRUPT = 2.5
+"""How much stronger than `MOVES`, and than inside, the motion at the outline of a body is: the product of both ratios.
+Water and leaves, whose motion fades out, stay below."""
+OUTLINED = 4
+"""Pixels at a picture width of 512 around the outline within which its deviation is looked for."""
 CLOSING = 12
 """Pixels at a picture width of 512 over which moving parts belong together."""
-CUT_WIDTH = 320
 
 
 @dataclass(frozen=True)
@@ -50,28 +53,39 @@ class IdleArea:
     """An area of the reference frame in which somebody moves in place; the figures that decided it.
 
     Attributes:
-        area: bool (H, W) in the reference frame.
+        area: bool (H, W) in the reference frame. moving: bool (H, W), what moves in it or at its outline.
         share: of the picture. same: overlap of both halves. solid: share of the hull.
-        vivid: deviation in grey levels. unexplained: share of the difference that a flow leaves.
+        rim, inner: typical deviation at the outline and inside of it, in grey levels.
+        unexplained: share of the difference that a flow leaves.
     """
 
     area: Bool
+    moving: Bool
     share: float
     same: float
     solid: float
-    vivid: float
+    rim: float
+    inner: float
     unexplained: float
+
+    @property
+    def is_outlined(self) -> bool:
+        """Whether the motion goes on in one place and stops at once at an outline, as that of a body in front does."""
+        abrupt = self.rim / MOVES * self.rim / max(self.inner, MOVES)
+        shifts = self.unexplained <= EXPLAINED[1]
+        compact = self.share >= AREA[0] and self.same >= SAME and self.solid >= RAGGED
+        return compact and shifts and abrupt >= ABRUPT
 
     @property
     def is_character(self) -> bool:
         """Whether this is somebody, not water, leaves or flicker."""
-        return (
-            AREA[0] <= self.share <= AREA[1]
-            and self.same >= SAME
-            and self.solid >= SOLID
-            and self.vivid >= VIVID
-            and self.unexplained <= EXPLAINED
-        )
+        clear = self.solid >= SOLID and self.unexplained <= EXPLAINED[0]
+        return self.is_outlined and self.share <= AREA[1] and clear
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether this may be somebody, and may be something of the place that moves by itself."""
+        return self.is_outlined and not self.is_character
 
 
 def idle_areas(frames: Sequence[U8], masks: Sequence[Bool], camera: Camera) -> list[IdleArea]:
@@ -93,6 +107,8 @@ def restless_areas(frames: Sequence[U8], masks: Sequence[Bool], camera: Camera) 
     second = _deviation(frames[half:], masks[half:], camera, range(half, count))
     radius = max(3, round(CLOSING * frames[0].shape[1] / 512))
     one, two = _closed(first, radius), _closed(second, radius)
+    most = np.maximum(first, second)
+    moving = without_specks(most > MOVES, 20)
     total, labels, stats, _ = cv2.connectedComponentsWithStats((one | two).astype(np.uint8), connectivity=8)
     found = []
     for k in np.argsort(-stats[1:, cv2.CC_STAT_AREA]) + 1:
@@ -101,42 +117,17 @@ def restless_areas(frames: Sequence[U8], masks: Sequence[Bool], camera: Camera) 
         if share < AREA[0]:
             break
         same = float((one & two & area).sum() / area.sum())
-        vivid = float(np.percentile(np.maximum(first, second)[area], 90))
         area = one & two & area
+        if share <= AREA[1]:
+            area = enclosed(area)
         if not area.any():
             continue
         hull = cv2.convexHull(np.argwhere(area)[:, ::-1].astype(np.int32))
         solid = float(area.sum() / max(1.0, cv2.contourArea(hull)))
-        found.append(IdleArea(area, share, same, solid, vivid, _unexplained(frames, camera, area)))
+        rim, inner = _rim(most, area)
+        near = moving & grow(area, 2 * OUTLINED)
+        found.append(IdleArea(area, near, share, same, solid, rim, inner, _unexplained(frames, camera, area)))
     return found
-
-
-def outline(frame: U8, area: Bool) -> Bool:
-    """The character's outline in one frame: GrabCut inside and around the area (in this frame's coordinates)."""
-    height, width = area.shape
-    reach = max(6, round(20 * width / 512))
-    ys, xs = np.nonzero(grow(area, 2 * reach))
-    box = (slice(ys.min(), ys.max() + 1), slice(xs.min(), xs.max() + 1))
-    part, inside = frame[box], area[box]
-    scale = min(1.0, CUT_WIDTH / width)
-    size = (max(8, round(part.shape[1] * scale)), max(8, round(part.shape[0] * scale)))
-    small = cv2.resize(part, size, interpolation=cv2.INTER_AREA)
-    middle = cv2.resize(inside.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
-    reach = max(3, round(reach * scale))
-    trimap = np.full(middle.shape, cv2.GC_BGD, np.uint8)
-    trimap[grow(middle, reach)] = cv2.GC_PR_BGD
-    trimap[middle] = cv2.GC_PR_FGD
-    trimap[shrink(middle, reach)] = cv2.GC_FGD
-    if (trimap == cv2.GC_BGD).any() and middle.any():
-        cv2.setRNGSeed(7)
-        model = np.zeros((1, 65)), np.zeros((1, 65))
-        cv2.grabCut(small, trimap, None, *model, 3, cv2.GC_INIT_WITH_MASK)
-    cut = np.isin(trimap, (cv2.GC_FGD, cv2.GC_PR_FGD))
-    cut = without_specks(without_holes(close_gaps(cut, 2), cut.size // 20), max(1, int(0.2 * cut.sum())))
-    smooth = cv2.resize(cut.astype(np.float32), (part.shape[1], part.shape[0]), interpolation=cv2.INTER_LINEAR)
-    out = np.zeros_like(area)
-    out[box] = smooth > 0.5
-    return out
 
 
 def _deviation(frames: Sequence[U8], masks: Sequence[Bool], camera: Camera, places: range) -> F32:
@@ -162,6 +153,19 @@ def _deviation(frames: Sequence[U8], masks: Sequence[Bool], camera: Camera, plac
 def _closed(deviation: F32, radius: int) -> Bool:
     moving = without_specks(deviation > MOVES, 20)
     return without_holes(close_gaps(moving, radius), moving.size // 20)
+
+
+def _rim(deviation: F32, area: Bool) -> tuple[float, float]:
+    """Typical deviation at the outline of an area, off the picture's border, and inside of it.
+
+    Both are the largest around a pixel, so that the outline needn't lie exactly and even parts of a body don't count.
+    """
+    reach = max(2, round(OUTLINED * area.shape[1] / 512))
+    around = cv2.dilate(deviation, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8))
+    line, inside = area & ~shrink(area, 1), shrink(area, 2 * reach)
+    line[:2], line[-2:], line[:, :2], line[:, -2:] = False, False, False, False
+    rim, inner = (float(np.median(around[part])) if part.any() else 0.0 for part in (line, inside))
+    return rim, inner
 
 
 def _unexplained(frames: Sequence[U8], camera: Camera, area: Bool) -> float:

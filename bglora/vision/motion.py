@@ -16,10 +16,12 @@ from bglora.vision.camera import Camera
 from bglora.vision.difference import MOMENTS, SHIMMER, STRONG, difference, moving_distance, noise
 from bglora.vision.exposure import leveled
 from bglora.vision.foreground import Foreground, foreground
-from bglora.vision.ghosts import standing_still
-from bglora.vision.idle import idle_areas, outline
+from bglora.vision.ghosts import outlines, standing_still
+from bglora.vision.idle import restless_areas
+from bglora.vision.inplace import beside_in_place, outlines_in_place
 from bglora.vision.rigid import standing_parts
 from bglora.vision.shade import LIMITS, shade, smoothed, smoothed_noise
+from bglora.vision.sway import swaying_parts
 
 STILL_TOLERANCE, MOVING_TOLERANCE = 0.05, 0.15
 """Error of the alignment in pixels."""
@@ -28,6 +30,11 @@ SOURCES = 14
 PASSES = 3
 FEWEST_OUTLINE = 100
 """Pixels of outline in a shot from which ghosts are told."""
+RIM = 6
+"""Pixels around a character who stays in place within which what was seen before is his."""
+OFTEN = 0.25
+"""Share of a shot's frames in which somebody who stays in place is at a pixel from which it is never background: the
+few samples without him are his own edges."""
 
 Progress = Callable[[float], None]
 
@@ -91,13 +98,12 @@ def _ghosts(found: Sequence[Foreground]) -> float:
     return sum(f.ghost_outline for f in found) / total if total >= FEWEST_OUTLINE else 0.0
 
 
-def _with_figure(before: Foreground, area: Bool, cut: Bool, often: Bool) -> Foreground:
-    """Masks with a figure `cut` in place of the scraps in its area, and a rim around it that goes as well."""
-    near = grow(cut | area, 6)
+def _with_figure(before: Foreground, area: Bool, cut: Bool, beside: Bool) -> Foreground:
+    """Masks with a figure `cut` in place of the scraps in its area, and what goes beside it."""
+    near = grow(cut | area, RIM)
     objects = (before.objects & ~near) | cut
-    rim = grow(cut | often, 2) & ~cut
     alpha = np.where(near, np.where(cut, np.uint8(255), np.uint8(0)), before.alpha)
-    return replace(before, objects=objects, effects=((before.effects & ~near) | rim) & ~objects, alpha=alpha)
+    return replace(before, objects=objects, effects=((before.effects & ~near) | beside) & ~objects, alpha=alpha)
 
 
 class MotionModel:
@@ -107,12 +113,14 @@ class MotionModel:
         ghosts: after `masks`, the share of all outlines that follow the background model's edges, not the frame's.
             Where it is high the model shows somebody who stays where he is: neither masks nor background are right.
         misfit: the same for every outline, one by one, not only of parts that are ghosts as a whole.
+        doubtful: share of the picture in which somebody may stay in place and move a little, or the place itself may.
     """
 
     def __init__(self, frames: Sequence[U8], camera: Camera, gains: NDArray[np.float64], min_area: int) -> None:
         self.camera = camera
         self.ghosts = 0.0
         self.misfit = 0.0
+        self.doubtful = 0.0
         self._standing: list[Bool] = []
         self.level = [leveled(frame, gain) for frame, gain in zip(frames, gains, strict=True)]
         self.min_area = min_area
@@ -175,12 +183,27 @@ class MotionModel:
                 progress((turn * count + k + 1) / (PASSES * count))
             if self.camera.kind == "parallax":
                 found = self._without_standing(found)
+            if self.still:
+                parts = swaying_parts([f.objects | f.effects for f in found])
+                found = [f.without_parts(part) for f, part in zip(found, parts, strict=True)]
             if turn < PASSES - 1 and self.still:
                 found = self._exchanged(found)
             colors = learner.colors()
-        self.ghosts = _ghosts(found)
-        self.misfit = _misfit(found)
-        return self._with_idle(found)
+        before, found, shared = list(found), self._with_idle(found), shared if self.still else None
+        judged = [self._apart_from(*pair, k, shared) for k, pair in enumerate(zip(before, found, strict=True))]
+        self.ghosts = _ghosts(judged)
+        self.misfit = _misfit(judged)
+        return found
+
+    def _apart_from(self, before: Foreground, now: Foreground, k: int, shared: Background | None) -> Foreground:
+        """The outlines of a frame that no figure who stays in place has replaced since; a still camera's alone."""
+        if shared is None or now is before:
+            return before
+        replaced = grow((now.objects != before.objects) | (now.effects != before.effects), RIM)
+        own, model = (line & ~replaced for line in outlines(self.level[k], shared.mean, before.objects))
+        return replace(
+            before, outline=(int(own.sum()), int(model.sum())), ghost_outline=int((model & before.ghosts).sum())
+        )
 
     def _without_standing(self, found: list[Foreground]) -> list[Foreground]:
         """The masks without near things that stand still in the world; the first pass tells which."""
@@ -204,25 +227,24 @@ class MotionModel:
 
     def _with_idle(self, found: list[Foreground]) -> list[Foreground]:
         """The masks with characters who stay in place; what the passes saw of them are scraps and is replaced."""
-        areas = [a.area for a in idle_areas(self.level, [f.objects | f.effects for f in found], self.camera)]
-        for area in areas:
-            places = [area if self.still else self._carried(area, self.camera.reference, k) for k in range(len(found))]
-            cuts = [outline(self.level[k], here) if here.any() else here for k, here in enumerate(places)]
-            for k, cut in enumerate(cuts):
-                if places[k].any():
-                    found[k] = _with_figure(found[k], places[k], cut, self._often(cuts, k))
+        areas = restless_areas(self.level, [f.objects | f.effects for f in found], self.camera)
+        self.doubtful = sum(area.share for area in areas if area.is_doubtful)
+        for area in (area for area in areas if area.is_character):
+            reference, frames = self.camera.reference, self.level
+            if not self.still:
+                frames = [warp(frame, self.camera.between(k, reference))[0] for k, frame in enumerate(self.level)]
+            cuts = outlines_in_place(frames, area.moving)
+            beside = beside_in_place(frames, cuts, np.asarray(np.mean(cuts, axis=0) >= OFTEN))
+            for k, parts in enumerate(zip(cuts, beside, strict=True)):
+                cut, more, here = (self._carried(part, reference, k) for part in (*parts, area.area))
+                if here.any():
+                    found[k] = _with_figure(found[k], here, cut, more)
         return found
 
     def _carried(self, mask: Bool, source: int, target: int) -> Bool:
         if self.still or source == target:
             return mask
         return warp_mask(mask, self.camera.between(source, target))
-
-    def _often(self, cuts: Sequence[Bool], target: int) -> Bool:
-        """Where the figure is in a quarter of the frames: the few samples without it there are its own edges."""
-        near = spread(len(cuts), SOURCES)
-        seen = [cuts[k] if self.still or k == target else self._carried(cuts[k], k, target) for k in near]
-        return np.asarray(np.mean(seen, axis=0) >= 0.25)
 
     def _background(
         self, stack: Stack, target: int, before: Sequence[Foreground], faint: bool

@@ -10,7 +10,7 @@ from bglora.backends.masks import ShotMasks
 if TYPE_CHECKING:
     import numpy as np
 
-IDENTITY = "motion/2"
+IDENTITY = "motion/3"
 
 FEWEST_FRAMES = 3
 GHOSTS = 0.2
@@ -71,6 +71,12 @@ class MotionMasks:
             reason = (
                 "somebody may stay in one place, or the place itself changes: "
                 f"{max(model.ghosts, model.misfit):.0%} of the outlines don't fit"
+            )
+            return ShotMasks(empty, [None] * count, camera, gains, reason)
+        if model.doubtful and not (camera.kind != "still" and own_motion(frames, camera).nobody):
+            reason = (
+                "somebody may move a little without leaving his place, or the place itself may: "
+                f"{model.doubtful:.0%} of the picture"
             )
             return ShotMasks(empty, [None] * count, camera, gains, reason)
         masks = [np.where(f.objects, 255, np.where(f.effects, 128, 0)).astype(np.uint8) for f in found]
