@@ -9,6 +9,7 @@ import numpy as np
 
 from bglora.film.png import read_grey, read_picture, write_png
 from bglora.project import Project
+from bglora.stages.revisits import Revisits
 from bglora.vision.metrics import psnr_db
 from tests.stages.drawn_project import project_of, records
 from tests.vision import drawn
@@ -100,3 +101,17 @@ def test_a_mask_painted_in_the_other_shot_makes_these_plates_anew(tmp_path: Path
     somebody_sits(project, "drawn-s002")
     project.run("inpaint")
     assert (made(project, "drawn-s000")[0][2][SITS] == 2).all()
+
+
+def test_a_camera_that_moves_is_matched_frame_by_frame(tmp_path: Path) -> None:
+    pan = drawn.shot(51, 4, pan=6, place=lambda k, n: None)
+    write_png(tmp_path / "frames" / "film-s003" / "000040.png", pan.frames[1])
+    write_png(tmp_path / "segmented" / "masks" / "film-s003" / "000040.png", (pan.objects[1] * 255).astype(np.uint8))
+    elsewhere = Revisits(tmp_path, {"film-s003": [40]}, still=False)
+    for frame, clean in zip(sitting(pan.frames), pan.clean, strict=True):
+        plate, provenance, hole = frame.copy(), np.where(SITS, 2, 0).astype(np.uint8), SITS.copy()
+        assert elsewhere.may_show(provenance)
+        given = elsewhere.mend(plate, provenance, hole)
+        assert given == {"film-s003": round(float(SITS.mean()), 5)}
+        assert (provenance[SITS] == 1).all() and not hole.any()
+        assert np.array_equal(plate[~SITS], frame[~SITS]) and psnr_db(plate, clean, SITS) > 33
