@@ -38,13 +38,22 @@ def shot_origins(shot: Shot) -> list[Child]:
 def _behind(shot: Shot, rows: Sequence[Row]) -> str:
     hole = _mean(rows, "hole")
     parts = {key: _mean(rows, key) / hole if hole else 0.0 for key in ("recovered", "guessed", "untrusted")}
-    words = [f"{percent(parts['recovered'])} recovered from other frames"]
+    words = [f"{percent(parts['recovered'])} recovered from other frames{_elsewhere(rows, hole)}"]
     if parts["guessed"] > 0:
         words.append(f"{percent(parts['guessed'])} never revealed by any frame, filled by a guess")
     if parts["untrusted"] > 0:
         why = WHY_UNTRUSTED.get(shot.camera, WHY_UNTRUSTED["still"])
         words.append(f"{percent(parts['untrusted'])} not trusted: {why}")
     return f"Behind the characters, {percent(hole)} of the frame: {'; '.join(words)}."
+
+
+def _elsewhere(rows: Sequence[Row], hole: float) -> str:
+    """How much of it other shots of the same view gave, and which; empty if none did."""
+    shots = sorted({shot for row in rows for shot in row.record.get("revisited") or {}})
+    if not shots or not hole:
+        return ""
+    share = fmean(sum((row.record.get("revisited") or {}).values()) for row in rows) / hole
+    return f" ({percent(share)} from {', '.join(shots)}, where the camera is at the same place again)"
 
 
 def _natural(shot: Shot) -> str:

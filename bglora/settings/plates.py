@@ -59,6 +59,11 @@ class InpaintSettings(Table):
         "plates/engines.json then tells which is best by share missing.",
     )
     recover: bool = Field(True, description="Take what another frame of the shot shows from there.")
+    revisit: bool = Field(
+        True,
+        description="Where the camera returns to the same viewpoint in another shot, take from there what no frame of "
+        "the shot shows. Only with `recover`.",
+    )
     psnr_db: float = Field(
         25.0,
         ge=0,
