@@ -86,7 +86,7 @@ class Descriptor:
         return np.stack(rows).astype(np.float32) if rows else np.zeros((0, basis.shape[1]), np.float32)
 
     def likeness(self, cosines: np.ndarray) -> np.ndarray:
-        """Cosines as likeness: 0.375 unrelated, 0.75 (a cosine of 0.6) the border of one place and the next, 1 the same.
+        """Cosines as likeness: 0.375 unrelated, 0.75 (a cosine of 0.6) the border of two places, 1 the same.
 
         The border was chosen on stills, each fifth of the places by a projection learned on the others.
         """
