@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from scipy.linalg import eigh
 
-from bglora.backends.embed.descriptor import measure
+from bglora.vision.descriptor import measure
 
 RELIT = 6
 GAMMA, GAIN = (0.75, 1.3), 0.1

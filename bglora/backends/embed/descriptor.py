@@ -26,39 +26,24 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from bglora.vision.descriptor import measure
 
 IDENTITY = "descriptor/3"
 
 PROJECTION = Path(__file__).parents[2] / "assets" / "places" / "projection.npz"
-SIDE, FINE_SIDE = 64, 192
-LIGHTNESS = np.linspace(15, 85, 5)
-CHROMA = np.arange(-50.0, 51.0, 10.0)
-SOFT_LIGHTNESS, SOFT_CHROMA = 7.0, 6.5
-EDGE_STEPS = np.array([0.01, 0.03, 0.08, 0.2])
-TEXTURE_SHARE, FINE_TEXTURE = 0.2, 0.5
-ROWS = 4
-MEDIAN, GAMMAS = 0.45, (0.5, 2.0)
-"""Lightness (0 to 1) that the median gets when the light is taken out, and the range of gammas for it."""
 OPPOSITE = 0.6
 """Cosine below zero that counts as no likeness at all; see `likeness`."""
+FAR = 65.0
+"""Median distance to what the stills measure on average from which a film is unlike them: stills of any place are at
+about 50, other rendered films at 45 to 50, cartoons and flat drawings at 70 and more."""
+PLAIN, PLAIN_ZERO = 653, 0.2
+"""How many of the measurements are plain color and edges; cosine of those that counts as no likeness at all."""
 AT_ONCE = 32
-FINE, SHAPE = 4.0, (25, 30, 30)
-"""Pixels are counted in steps of FINE (CIELAB units) before bins are softened: ten times as fast as pixel by pixel."""
 
 F32 = NDArray[np.float32]
-
-
-def _soft(values: np.ndarray, centers: np.ndarray, width: float) -> np.ndarray:
-    """Each value's share in every bin, (N,) to (N, bins); rows sum to 1."""
-    shares = np.exp(-0.5 * ((values[:, None] - centers[None]) / width) ** 2) + 1e-12
-    return np.asarray(shares / shares.sum(1, keepdims=True))
-
-
-SOFT_L = _soft((np.arange(SHAPE[0]) + 0.5) * FINE, LIGHTNESS, SOFT_LIGHTNESS)
-SOFT_AB = _soft((np.arange(SHAPE[1]) + 0.5) * FINE - 60, CHROMA, SOFT_CHROMA)
 
 
 def create(settings: Any) -> Descriptor:
@@ -67,7 +52,14 @@ def create(settings: Any) -> Descriptor:
 
 
 class Descriptor:
-    """The `embed` role without a neural net."""
+    """The `embed` role without a neural net.
+
+    Attributes:
+        plain: whether the pictures embedded last are unlike those that the projection was learned on, so that plain
+            colors and edges are compared instead.
+    """
+
+    plain = False
 
     def embed(self, pictures: Iterable[np.ndarray]) -> F32:
         """Describes pictures.
@@ -76,21 +68,29 @@ class Descriptor:
             pictures: uint8 RGB (H, W, 3), any sizes; taken a few at a time, so a generator keeps memory small.
 
         Returns:
-            float32 (N, 24), each row of length 1.
+            float32 (N, 24), or (N, 653) where they are `plain`, each row of length 1.
         """
         mean, basis = projection()
         rows: list[F32] = []
         with ThreadPoolExecutor() as pool:
             for batch in _batches(iter(pictures)):
-                rows += [_unit((measured - mean) @ basis) for measured in pool.map(measure, batch)]
-        return np.stack(rows).astype(np.float32) if rows else np.zeros((0, basis.shape[1]), np.float32)
+                rows += pool.map(measure, batch)
+        if not rows:
+            return np.zeros((0, basis.shape[1]), np.float32)
+        measured = np.stack(rows)
+        away = np.linalg.norm(measured - mean, axis=1)
+        self.plain = bool(np.median(away) > FAR)
+        vectors = measured[:, :PLAIN] if self.plain else (measured - mean) @ basis
+        return np.asarray(vectors / (np.linalg.norm(vectors, axis=1, keepdims=True) + 1e-9), np.float32)
 
     def likeness(self, cosines: np.ndarray) -> np.ndarray:
-        """Cosines as likeness: 0.375 unrelated, 0.75 (a cosine of 0.6) the border of two places, 1 the same.
+        """Cosines of the pictures embedded last as likeness: 0.75 is the border of two places, 1 the same.
 
-        The border was chosen on stills, each fifth of the places by a projection learned on the others.
+        The border, a cosine of 0.6, was chosen on stills, each fifth of the places by a projection learned on the
+        others; of `plain` pictures, whose cosines are never negative, it is 0.8.
         """
-        return np.clip((cosines + OPPOSITE) / (1 + OPPOSITE), 0.0, 1.0)
+        zero = PLAIN_ZERO if self.plain else -OPPOSITE
+        return np.clip((cosines - zero) / (1 - zero), 0.0, 1.0)
 
 
 @cache
@@ -98,73 +98,6 @@ def projection() -> tuple[np.ndarray, np.ndarray]:
     """What `measure` gives on average, float64 (1354,), and the discriminants, (1354, 24)."""
     with np.load(PROJECTION, allow_pickle=False) as file:
         return file["mean"].astype(np.float64), file["basis"].astype(np.float64)
-
-
-def measure(picture: np.ndarray) -> F32:
-    """What is measured of one uint8 RGB picture (H, W, 3), before projection: float32 (1354,)."""
-    small = cv2.resize(picture, (SIDE, SIDE), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
-    fine = cv2.resize(picture, (FINE_SIDE, FINE_SIDE), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
-    lab = cv2.cvtColor(small, cv2.COLOR_RGB2LAB)
-    unlit = cv2.cvtColor(without_light(small), cv2.COLOR_RGB2LAB)
-    parts = (
-        _color(lab) * (1 - TEXTURE_SHARE) ** 0.5,
-        _texture(lab[..., 0]) * TEXTURE_SHARE**0.5,
-        _color(unlit),
-        _rows(lab),
-        _rows(unlit),
-        _texture(cv2.cvtColor(fine, cv2.COLOR_RGB2LAB)[..., 0]) * FINE_TEXTURE,
-    )
-    return np.concatenate(parts).astype(np.float32)
-
-
-def without_light(picture: F32) -> F32:
-    """A picture, float RGB (H, W, 3) in 0 to 1, whose mean is gray and whose median lightness is MEDIAN.
-
-    Gray world (Buchsbaum 1980) undoes white balance; the gamma undoes exposure.
-    """
-    mean = picture.mean((0, 1))
-    balanced = picture * (mean.mean() / np.maximum(mean, 0.02))
-    median = float(np.clip(np.median(balanced.mean(2)), 0.05, 0.95))
-    gamma = np.clip(np.log(MEDIAN) / np.log(median), *GAMMAS)
-    return np.asarray(np.clip(balanced, 0, 1) ** gamma, np.float32)
-
-
-def _rows(lab: F32) -> np.ndarray:
-    """Mean and standard deviation of (L, a, b) in ROWS rows from top to bottom, (24,)."""
-    return np.concatenate([np.r_[row.mean((0, 1)), row.std((0, 1))] for row in np.array_split(lab, ROWS)])
-
-
-def _color(lab: F32) -> np.ndarray:
-    smooth = cv2.GaussianBlur(lab[..., 0], (0, 0), 1.5)
-    edges = np.hypot(cv2.Sobel(smooth, cv2.CV_32F, 1, 0), cv2.Sobel(smooth, cv2.CV_32F, 0, 1))
-    fine = _fine_histogram(lab.reshape(-1, 3), np.sqrt(edges + 3).ravel())
-    soft = np.einsum("lab,li,aj,bk->ijk", fine, SOFT_L, SOFT_AB, SOFT_AB, optimize=True)
-    return _unit(np.sqrt(np.maximum(soft, 0)).ravel())  # [605]
-
-
-def _fine_histogram(lab: F32, weight: np.ndarray) -> np.ndarray:
-    """Weighted histogram of Lab values (N, 3) in FINE steps, (25, 30, 30), sums to 1."""
-    at = np.floor(np.stack([lab[:, 0], lab[:, 1] + 60, lab[:, 2] + 60], 1) / FINE).astype(int)
-    at = np.clip(at, 0, np.array(SHAPE) - 1)
-    flat = (at[:, 0] * SHAPE[1] + at[:, 1]) * SHAPE[2] + at[:, 2]
-    counts = np.bincount(flat, weight, minlength=int(np.prod(SHAPE)))
-    return np.asarray((counts / weight.sum()).reshape(SHAPE))
-
-
-def _texture(lightness: F32) -> np.ndarray:
-    level, found = np.log(lightness + 15), []
-    for _ in range(3):
-        across, down = cv2.Sobel(level, cv2.CV_32F, 1, 0) / 8, cv2.Sobel(level, cv2.CV_32F, 0, 1) / 8
-        direction = np.round((np.arctan2(down, across) % np.pi) / np.pi * 4).astype(int) % 4
-        strength = np.digitize(np.hypot(across, down), EDGE_STEPS)
-        counts = np.bincount((strength * 4 + direction).ravel(), minlength=20)[4:]  # flat pixels have no direction
-        found.append(counts / level.size)
-        level = cv2.pyrDown(level)
-    return _unit(np.sqrt(np.concatenate(found)))
-
-
-def _unit(vector: np.ndarray) -> np.ndarray:
-    return np.asarray(vector / (np.linalg.norm(vector) + 1e-9))
 
 
 def _batches(pictures: Iterator[np.ndarray]) -> Iterator[list[np.ndarray]]:
