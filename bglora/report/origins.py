@@ -16,7 +16,8 @@ from bglora.report.pictures import photo, provenance_layer
 
 PLATES_OF_THE_PAGE = 240
 THUMB = 256
-EXPLAINED = "Measured in withheld holes, where the truth is known. Bold: the best on the same holes."
+UNFILLED = ("recover", "none", "wide", "", None)
+"""What the record of a plate says in place of an engine when nothing was filled."""
 WHY_UNTRUSTED = {
     "still": "what other frames show there disagrees, or one frame alone shows it",
     "pan": "what other frames show there disagrees, or one frame alone shows it",
@@ -70,7 +71,7 @@ def _recovery(rows: Sequence[Row]) -> str:
 
 
 def _guesses(rows: Sequence[Row]) -> str:
-    guessed = [row for row in rows if (row.record.get("guessed") or 0) + (row.record.get("untrusted") or 0) > 0]
+    guessed = [row for row in rows if row.record.get("engine") not in UNFILLED]
     if not guessed:
         return ""
     engines = Counter(str(row.record.get("engine") or "") for row in guessed)

@@ -105,8 +105,7 @@ class InpaintSettings(Table):
     audit: bool = Field(True, description="Drop plates in which something of a character may be left.")
     grain: Literal["none", "match"] = Field(
         "none",
-        description="Grain of recovered and guessed pixels: none (plates for training are better without), or match "
-        "(as much as the frame has).",
+        description="Grain of recovered and guessed pixels: none, or match (as much as the frame has).",
     )
     wide: bool = Field(
         False, description="Also stitch a pan's background wider than the frame, cut to training buckets."
