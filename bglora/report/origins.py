@@ -58,8 +58,11 @@ def _elsewhere(rows: Sequence[Row], hole: float) -> str:
 
 
 def _natural(shot: Shot) -> str:
-    natural = sum(bool(row.record.get("natural")) for row in shot.rows)
-    return f"{count(natural, 'plate')} with nobody there, taken as filmed." if natural else ""
+    kept = sum(bool(row.record.get("kept")) for row in shot.rows)
+    natural = sum(bool(row.record.get("natural")) for row in shot.rows) - kept
+    words = [f"{count(natural, 'plate')} with nobody there, taken as filmed."] if natural else []
+    words += [f"{count(kept, 'plate')} kept by you, as filmed: not looked at for characters."] if kept else []
+    return " ".join(words)
 
 
 def _recovery(rows: Sequence[Row]) -> str:

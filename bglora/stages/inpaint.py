@@ -199,6 +199,8 @@ class _Shot:
 
         name = f"{self.shot}/{number:06d}"
         record = self._record(made, leak)
+        if record["natural"] and name in self.keep:
+            record["kept"] = True
         reason = "" if name in self.keep else self._why_not(record, made.choice) or (leak.words if leak else "")
         if reason:
             return Outcome(name, "dropped", reason, record=record)
