@@ -93,8 +93,9 @@ def comparison_lines(found: Comparison) -> Iterator[RenderableType]:
             )
     if found.table["bins"]:
         yield table
-    if len(found.routes) == 1:
-        (name,) = found.routes.values()
+    best = {one["best"] for one in found.table["bins"]}
+    if len(best) == 1 and "" not in best:
+        (name,) = best
         yield Text(f"Best throughout: bglora set inpaint.engine {name}")
     elif found.routes:
         way = ", ".join(f'"{share}" = "{name}"' for share, name in found.routes.items())

@@ -49,8 +49,8 @@ def needs(stages: Sequence[Stage], settings: Settings, jobs: int) -> dict[str, N
         role, names = chosen.get(stage.name, ("", []))
         used = [find(role, name) for name in names]
         processes = (jobs or cores()) if stage.parallel else 1
-        memory = max((one.memory_gb for one in used), default=INGEST_GB)
-        found[stage.name] = Need(memory * processes, max((one.gpu_gb for one in used), default=0.0), processes)
+        memory = sum(one.memory_gb for one in used) if used else INGEST_GB
+        found[stage.name] = Need(memory * processes, sum((one.gpu_gb for one in used), 0.0), processes)
     return found
 
 
@@ -77,7 +77,7 @@ def refuse(stages: Iterable[str], wanted: Mapping[str, Need]) -> None:
 
 
 def _backends(settings: Settings) -> dict[str, tuple[str, list[str]]]:
-    """Stage to the role and names of the backends that it may work with; the hungriest counts."""
+    """Stage to the role and names of the backends that it may work with; all stay loaded, so they add up."""
     from bglora.stages.engines import chain
 
     return {

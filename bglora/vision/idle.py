@@ -120,7 +120,7 @@ def restless_areas(frames: Sequence[U8], masks: Sequence[Bool], camera: Camera) 
         hull = cv2.convexHull(np.argwhere(area)[:, ::-1].astype(np.int32))
         solid = float(area.sum() / max(1.0, cv2.contourArea(hull)))
         rim, inner = _rim(most, area)
-        near = moving & grow(area, 2 * OUTLINED)
+        near = moving & grow(area, max(4, round(2 * OUTLINED * area.shape[1] / 512)))
         found.append(IdleArea(area, near, share, same, solid, rim, inner, _unexplained(frames, camera, area)))
     return found
 
