@@ -151,4 +151,4 @@ def _dropped(rows: Sequence[Row]) -> str:
 
 
 def _why(reasons: Counter[str]) -> str:
-    return f" ({', '.join(f'{reason} {count}' for reason, count in reasons.most_common(5))})" if reasons else ""
+    return f" ({', '.join(f'{count} x {reason}' for reason, count in reasons.most_common(5))})" if reasons else ""

@@ -103,3 +103,13 @@ def around(mask: Bool, margin: int) -> tuple[slice, slice]:
     y0, y1 = max(0, int(ys.min()) - margin), min(height, int(ys.max()) + margin + 1)
     x0, x1 = max(0, int(xs.min()) - margin), min(width, int(xs.max()) + margin + 1)
     return slice(y0, y1), slice(x0, x1)
+
+
+def within_heights(objects: Bool, heights: float) -> Bool:
+    """Pixels no farther from an object (a connected part of the mask) than so many times its height; bool (H, W)."""
+    out = np.zeros_like(objects)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(objects.astype(np.uint8), connectivity=8)
+    for k in range(1, count):
+        distance = cv2.distanceTransform((labels != k).astype(np.uint8), cv2.DIST_L2, 3)
+        out |= distance <= heights * stats[k, cv2.CC_STAT_HEIGHT]
+    return out

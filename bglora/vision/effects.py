@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bglora.vision.appearance import change, object_evidence
-from bglora.vision.arrays import F32, U8, Bool, disk, grow, touching, without_specks
+from bglora.vision.arrays import F32, U8, Bool, disk, grow, touching, within_heights, without_specks
 from bglora.vision.background import Background, farthest, first_background, masked_background, spread
 from bglora.vision.camera import Camera
 from bglora.vision.difference import MOMENTS, SHIMMER, fired, moving_distance, noise
@@ -92,7 +92,7 @@ def _beside(model: MotionModel, k: int, seen: _Seen, solid: Bool) -> Bool:
     altered = change(frame, background.mean)
     difference = altered.difference
     restless = background.deviation > SHIMMER
-    near = _near(solid)
+    near = within_heights(solid, REACH)
     if (restless & near).mean() > 0.002:
         chosen = [j for j in spread(len(seen.stack.indices), MOMENTS) if seen.stack.indices[j] != k]
         pictures, free = [seen.stack.pictures[j] for j in chosen], [seen.free[j] for j in chosen]
@@ -106,13 +106,3 @@ def _beside(model: MotionModel, k: int, seen: _Seen, solid: Bool) -> Bool:
     strong = np.asarray(cv2.morphologyEx(strong.astype(np.uint8), cv2.MORPH_CLOSE, disk(2)) > 0) & ~solid
     strong = without_specks(strong, max(4, model.min_area // 4))
     return shade(smoothed(frame, background.mean, solid), seen.soft, solid, strong, model.limits) & ~solid
-
-
-def _near(solid: Bool) -> Bool:
-    """Within `REACH` heights of a character."""
-    out = np.zeros_like(solid)
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(solid.astype(np.uint8), connectivity=8)
-    for k in range(1, count):
-        far = REACH * stats[k, cv2.CC_STAT_HEIGHT]
-        out |= cv2.distanceTransform((labels != k).astype(np.uint8), cv2.DIST_L2, 3) <= far
-    return out

@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from bglora.vision.arrays import F32, U8, Bool, grow
+from bglora.vision.arrays import F32, U8, Bool, around, grow
 from bglora.vision.camera import Camera
-from bglora.vision.structure import around, as_bytes
+from bglora.vision.structure import as_bytes
 
 Fill = Callable[[U8, Bool], U8]
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from bglora.vision.arrays import U8, Bool, disk, shrink
+from bglora.vision.arrays import U8, Bool, around, disk, shrink
 from bglora.vision.recovery import AGREE
 from bglora.vision.steady import Steady, steady
 
@@ -39,7 +39,7 @@ def reach_in(found: Steady, pictures: Sequence[U8], masks: Sequence[Bool], holes
         return found
     picture, known = found.picture.copy(), found.known.copy()
     seen, share = found.seen.copy(), found.share.copy()
-    box = _around(missing, MARGIN + NEIGHBORS + 1)
+    box = around(missing, MARGIN + NEIGHBORS + 1)
     outside = np.median([p[box] for p in pictures[:: max(1, len(pictures) // OUTSIDE)]], axis=0)
     frame = np.where(holes[box][..., None], picture[box], outside).astype(np.float32)
     inner = [mask[box] for mask in masks]
@@ -60,21 +60,12 @@ def reach_in(found: Steady, pictures: Sequence[U8], masks: Sequence[Bool], holes
     return replace(found, picture=picture, known=known, seen=seen, share=share)
 
 
-def _around(where: Bool, pixels: int) -> tuple[slice, slice]:
-    """The bounding box of `where`, wider by some pixels on each side, within the picture."""
-    ys, xs = np.nonzero(where)
-    return (
-        slice(max(0, int(ys.min()) - pixels), int(ys.max()) + pixels + 1),
-        slice(max(0, int(xs.min()) - pixels), int(xs.max()) + pixels + 1),
-    )
-
-
 def _goes_on(picture: np.ndarray, trusted: Bool, candidate: Bool) -> Bool:
     """Candidates (bool (H, W)) in the range of the trusted pixels around them."""
-    around = disk(NEIGHBORS)
+    near = disk(NEIGHBORS)
     blank = ~trusted
     low, high = picture.copy(), picture.copy()
     low[blank], high[blank] = 1e4, -1e4
-    low, high = cv2.erode(low, around), cv2.dilate(high, around)
+    low, high = cv2.erode(low, near), cv2.dilate(high, near)
     inside = ((picture >= low - RANGE_LEVELS) & (picture <= high + RANGE_LEVELS)).all(2)
     return candidate & inside

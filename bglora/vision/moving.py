@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from bglora.vision.arrays import F32, U8, Bool, gray, grow, largest_channel
+from bglora.vision.arrays import F32, U8, Bool, around, gray, grow, largest_channel
 from bglora.vision.camera import Camera
 from bglora.vision.exposure import matched
 from bglora.vision.flow import aligned
@@ -64,7 +64,7 @@ class MovingRecovery:
             The recovery, and its PSNR (dB) on the probe; None where too little of it is recovered.
         """
         hole = self.masks[k]
-        box = _box(hole | probe, AROUND)
+        box = around(hole | probe, AROUND)
         target, inside = self.level[k][box], hole[box]
         samples, plain = self._samples(k, box, inside | probe[box])
         if not samples.pictures:
@@ -105,16 +105,6 @@ class MovingRecovery:
             seen += view.free
             plain += view.plain
         return Samples(pictures, free), 2 * plain > len(pictures)
-
-
-def _box(where: Bool, around: int) -> Box:
-    """The bounding box of `where`, wider by `around` pixels on each side, within the picture."""
-    ys, xs = np.nonzero(where)
-    height, width = where.shape
-    return (
-        slice(max(0, int(ys.min()) - around), min(height, int(ys.max()) + around + 1)),
-        slice(max(0, int(xs.min()) - around), min(width, int(xs.max()) + around + 1)),
-    )
 
 
 def _tolerance(samples: Samples, slope: float) -> F32 | float:

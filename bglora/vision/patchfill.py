@@ -11,8 +11,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from bglora.vision.arrays import F32, U8, Bool
-from bglora.vision.structure import AFFORDABLE, around, as_bytes, depth, enlarged, frequencies, half, lines
+from bglora.vision.arrays import F32, U8, Bool, around
+from bglora.vision.structure import AFFORDABLE, as_bytes, depth, enlarged, frequencies, half, lines
 
 RADIUS = 3
 ROUNDS = (3, 2)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from bglora.vision.arrays import F32, U8, Bool, grow, largest_channel, touching, without_specks
+from bglora.vision.arrays import F32, U8, Bool, grow, largest_channel, touching, within_heights, without_specks
 
 WORKING_WIDTH = 256
 SIGMA = 1.6
@@ -104,21 +104,10 @@ def shade(away: F32, noise: F32, objects: Bool, effects: Bool, limits: Limits) -
     level = largest_channel(np.abs(away))
     solid = np.asarray(cv2.resize(objects.astype(np.float32), small, interpolation=cv2.INTER_AREA) > 0.2)
     known = np.asarray(cv2.resize(effects.astype(np.float32), small, interpolation=cv2.INTER_AREA) > 0.5)
-    seeds = (level > np.maximum(limits.seed, limits.seed_noise * noise)) & _reach(solid) & ~solid
-    edge = (level > np.maximum(limits.edge, limits.edge_noise * noise)) & _reach(solid, 1.5)
+    seeds = (level > np.maximum(limits.seed, limits.seed_noise * noise)) & within_heights(solid, REACH) & ~solid
+    edge = (level > np.maximum(limits.edge, limits.edge_noise * noise)) & within_heights(solid, 1.5 * REACH)
     found = touching(edge | known, seeds | known) & ~solid
     beside = touching(found | solid, solid) & found
     found = without_specks(beside, SMALLEST) | without_specks(found & ~beside, SMALLEST_APART)
     full = cv2.resize(found.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR) > 0.4
     return np.asarray((full | effects) & ~objects)
-
-
-def _reach(solid: Bool, more: float = 1.0) -> Bool:
-    """Within `REACH` heights of an object."""
-    out = np.zeros_like(solid)
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(solid.astype(np.uint8), connectivity=8)
-    for k in range(1, count):
-        far = more * REACH * stats[k, cv2.CC_STAT_HEIGHT]
-        distance = cv2.distanceTransform((labels != k).astype(np.uint8), cv2.DIST_L2, 3)
-        out |= distance <= far
-    return out
