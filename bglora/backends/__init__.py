@@ -87,8 +87,9 @@ REGISTRY: Mapping[str, Mapping[str, Backend]] = {
     "embed": {
         "descriptor": Backend(
             "bglora.backends.embed.descriptor",
-            "Tells places apart by color and layout, without a model.",
+            "Tells places apart by color, layout and texture, without a neural net.",
             packages=("numpy", "cv2", "hdbscan", "sklearn"),
+            weights=("places",),
         ),
     },
     "caption": {

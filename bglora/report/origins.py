@@ -16,7 +16,8 @@ from bglora.report.pictures import photo, provenance_layer
 
 PLATES_OF_THE_PAGE = 240
 THUMB = 256
-EXPLAINED = "Measured in withheld holes, where the truth is known. Bold: the best on the same holes."
+UNFILLED = ("recover", "none", "wide", "", None)
+"""What the record of a plate says in place of an engine when nothing was filled."""
 WHY_UNTRUSTED = {
     "still": "what other frames show there disagrees, or one frame alone shows it",
     "pan": "what other frames show there disagrees, or one frame alone shows it",
@@ -38,7 +39,7 @@ def shot_origins(shot: Shot) -> list[Child]:
 def _behind(shot: Shot, rows: Sequence[Row]) -> str:
     hole = _mean(rows, "hole")
     parts = {key: _mean(rows, key) / hole if hole else 0.0 for key in ("recovered", "guessed", "untrusted")}
-    words = [f"{percent(parts['recovered'])} recovered from other frames"]
+    words = [f"{percent(parts['recovered'])} recovered from other frames{_elsewhere(rows, hole)}"]
     if parts["guessed"] > 0:
         words.append(f"{percent(parts['guessed'])} never revealed by any frame, filled by a guess")
     if parts["untrusted"] > 0:
@@ -47,9 +48,21 @@ def _behind(shot: Shot, rows: Sequence[Row]) -> str:
     return f"Behind the characters, {percent(hole)} of the frame: {'; '.join(words)}."
 
 
+def _elsewhere(rows: Sequence[Row], hole: float) -> str:
+    """How much of it other shots of the same view gave, and which; empty if none did."""
+    shots = sorted({shot for row in rows for shot in row.record.get("revisited") or {}})
+    if not shots or not hole:
+        return ""
+    share = fmean(sum((row.record.get("revisited") or {}).values()) for row in rows) / hole
+    return f" ({percent(share)} from {', '.join(shots)}, where the camera is at the same place again)"
+
+
 def _natural(shot: Shot) -> str:
-    natural = sum(bool(row.record.get("natural")) for row in shot.rows)
-    return f"{count(natural, 'plate')} with nobody there, taken as filmed." if natural else ""
+    kept = sum(bool(row.record.get("kept")) for row in shot.rows)
+    natural = sum(bool(row.record.get("natural")) for row in shot.rows) - kept
+    words = [f"{count(natural, 'plate')} with nobody there, taken as filmed."] if natural else []
+    words += [f"{count(kept, 'plate')} kept by you, as filmed: not looked at for characters."] if kept else []
+    return " ".join(words)
 
 
 def _recovery(rows: Sequence[Row]) -> str:
@@ -61,7 +74,7 @@ def _recovery(rows: Sequence[Row]) -> str:
 
 
 def _guesses(rows: Sequence[Row]) -> str:
-    guessed = [row for row in rows if (row.record.get("guessed") or 0) + (row.record.get("untrusted") or 0) > 0]
+    guessed = [row for row in rows if row.record.get("engine") not in UNFILLED]
     if not guessed:
         return ""
     engines = Counter(str(row.record.get("engine") or "") for row in guessed)

@@ -119,7 +119,8 @@ def _words(shot: Shot) -> list[str]:
         words.append(CAMERAS.get(shot.camera, f"camera {shot.camera}"))
     if shot.plates:
         hole = shot.shares["hole"]
-        words.append(f"{percent(hole)} behind characters" if hole else "nobody there")
+        kept = any(row.record.get("kept") for row in shot.rows)
+        words.append(f"{percent(hole)} behind characters" if hole else "as kept by you" if kept else "nobody there")
         words += [f"{percent(shot.shares[key])} {word}" for key, word in ORIGINS if shot.shares[key] > 0]
     return words
 
@@ -210,6 +211,8 @@ def _plate(root: Path, sample: Sample) -> Html:
 def _origin_words(row: Row | None) -> str:
     if row is None or row.status != "made":
         return ""
+    if row.record.get("kept"):
+        return "kept by you: the frame as it is, not looked at for characters"
     if row.record.get("natural"):
         return "nobody there: the frame as it is"
     shares = {key: float(row.record.get(key) or 0) for key, _ in ORIGINS}

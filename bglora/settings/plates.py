@@ -59,6 +59,11 @@ class InpaintSettings(Table):
         "plates/engines.json then tells which is best by share missing.",
     )
     recover: bool = Field(True, description="Take what another frame of the shot shows from there.")
+    revisit: bool = Field(
+        True,
+        description="Where the camera returns to the same viewpoint in another shot, take from there what no frame of "
+        "the shot shows. Only with `recover`.",
+    )
     psnr_db: float = Field(
         25.0,
         ge=0,
@@ -100,8 +105,7 @@ class InpaintSettings(Table):
     audit: bool = Field(True, description="Drop plates in which something of a character may be left.")
     grain: Literal["none", "match"] = Field(
         "none",
-        description="Grain of recovered and guessed pixels: none (plates for training are better without), or match "
-        "(as much as the frame has).",
+        description="Grain of recovered and guessed pixels: none, or match (as much as the frame has).",
     )
     wide: bool = Field(
         False, description="Also stitch a pan's background wider than the frame, cut to training buckets."

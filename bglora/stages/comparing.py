@@ -7,7 +7,7 @@ other frames show everything, what they show is withheld: the engine fills it, a
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -61,7 +61,7 @@ class Comparison:
     path: Path
     pictures: Sequence[str]
     rated: Sequence[Sequence[Mapping[str, Any]]]
-    table: Mapping[str, Any] = field(default_factory=dict)
+    table: Mapping[str, Any]
 
     @property
     def routes(self) -> dict[str, str]:

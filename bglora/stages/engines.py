@@ -117,10 +117,16 @@ class Chooser:
         return self.run(self.choice.engine, self.choice.seed, picture, hole)
 
     def run(self, engine: str, seed: int, picture: np.ndarray, hole: np.ndarray) -> np.ndarray:
-        """The picture filled by one engine; known pixels stay bit-identical whatever the engine does to them."""
+        """The picture filled by one engine; known pixels stay bit-identical whatever the engine does to them.
+
+        The engine never sees what is in the hole: a character, where nothing was recovered.
+        """
         import numpy as np
 
-        filled = load(engine, self.rule, self.tools).fill(picture, hole, seed=seed)
+        from bglora.vision.rating import HIDDEN
+
+        hidden = np.where(hole[..., None], HIDDEN, picture).astype(np.uint8)
+        filled = load(engine, self.rule, self.tools).fill(hidden, hole, seed=seed)
         return np.where(hole[..., None], filled, picture).astype(np.uint8)
 
     def main_choice(self) -> Choice | None:

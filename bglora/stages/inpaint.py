@@ -6,11 +6,12 @@ One item a shot. Masks are read from segmented/masks, so that a mask that a pers
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bglora.engine.stage import Item, Outcome, Row, Stage, Tools, View
 from bglora.stages import engines
+from bglora.stages.revisits import Revisits, candidates, files_of
 from bglora.stages.shelf import Shelf
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class Inpaint(Stage):
     """Makes the plates of every shot."""
 
     name = "inpaint"
-    version = 2
+    version = 3
     home = "plates"
     records = "plates/plates.jsonl"
     reads = ("ingest", "segment")
@@ -46,19 +47,22 @@ class Inpaint(Stage):
         for row in view.rows("segment"):
             if row.status == "made":
                 shots.setdefault(row.item, []).append(row)
+        elsewhere = candidates(view, view.rows("segment")) if settings.revisit and settings.recover else {}
         source_of = {row.picture: row.item for row in view.rows("ingest")}
         for shot, rows in shots.items():
             source = source_of[rows[0].picture]
             pictures = tuple(row.picture for row in rows)
             masks = [path for row in rows for path in row.outputs if path.startswith(MASK_HOMES)]
             keeps = sorted(picture for picture in pictures if view.decisions.keeps(picture))
+            views = elsewhere.get(shot, {})
+            payload = {"digest": view.item_record("ingest", source).get("digest", ""), **_buckets(view.settings)}
             yield Item(
                 name=shot,
                 pictures=pictures,
-                files=(*(f"frames/{picture}.png" for picture in pictures), *masks),
+                files=(*(f"frames/{picture}.png" for picture in pictures), *masks, *files_of(views)),
                 settings=used,
                 decisions={"keep": keeps} if keeps else {},
-                payload={"digest": view.item_record("ingest", source).get("digest", ""), **_buckets(view.settings)},
+                payload={**payload, "views": views} if views else payload,
                 backend=identity,
                 hints={"source": view.item_record("ingest", source)},
             )
@@ -98,6 +102,7 @@ class _Shot:
         shelf = Shelf(self.tools.scratch / "waiting")
         pictures = [frames[n] for n in group.numbers]
         made = self._recovered(group, pictures, wanted, shelf, (place, count))
+        self._revisited(made, group, shelf)
         self._fill(made, group, shelf)
         remains = self._audited(group.part(wanted), [pictures[k] for k in wanted], made, shelf)
         trusted = []
@@ -134,6 +139,22 @@ class _Shot:
             made.append(_Made(k, plate.provenance, hole, plate.recovered_psnr_db))
             self.tools.progress(step[0] + 0.8 * (done + 1) / len(wanted), step[1], f"{len(self.kept)} frames")
         return made
+
+    def _revisited(self, made: Sequence[_Made], group: Group, shelf: Shelf) -> None:
+        """What no frame of the shot shows, from other shots of the same viewpoint."""
+        still = group.camera.kind == "still"
+        elsewhere = Revisits(self.tools.root, self.item.payload.get("views", {}), still)
+        self._mend(elsewhere, dict(enumerate(made)), shelf)
+        # Once more where the camera is at rest: a later frame may have told how the other shot lies on all of them.
+        if still and any(one.revisited for one in made):
+            self._mend(elsewhere, {k: one for k, one in enumerate(made) if not one.revisited}, shelf)
+
+    def _mend(self, elsewhere: Revisits, made: Mapping[int, _Made], shelf: Shelf) -> None:
+        for number, one in made.items():
+            if elsewhere.may_show(one.provenance):
+                picture = shelf[number]
+                one.revisited = elsewhere.mend(picture, one.provenance, one.hole)
+                shelf[number] = picture
 
     def _fill(self, made: Sequence[_Made], group: Group, shelf: Shelf) -> None:
         """Fills what recovery left, from the largest hole outwards in time: a shot's guess is of one piece."""
@@ -178,6 +199,8 @@ class _Shot:
 
         name = f"{self.shot}/{number:06d}"
         record = self._record(made, leak)
+        if record["natural"] and name in self.keep:
+            record["kept"] = True
         reason = "" if name in self.keep else self._why_not(record, made.choice) or (leak.words if leak else "")
         if reason:
             return Outcome(name, "dropped", reason, record=record)
@@ -218,6 +241,7 @@ class _Shot:
             "tries": len(choice.trials) or 1 if choice else 0,
             "rated": made.rated.rated() if made.rated else [],
             "natural": natural,
+            **({"revisited": made.revisited} if made.revisited else {}),
         }
 
     def _why_not(self, record: Mapping[str, Any], choice: Choice | None) -> str:
@@ -249,6 +273,7 @@ class _Made:
         choice: who made the guesses that it shows; None without guesses.
         rated: the choice that was made on this very plate; None where the guess came from another one.
         removal: how much its guesses look like their surroundings, 0 to 1.
+        revisited: other shots that show some of it, and which share of the frame each gave.
     """
 
     place: int
@@ -258,6 +283,7 @@ class _Made:
     choice: Choice | None = None
     rated: Choice | None = None
     removal: float | None = None
+    revisited: Mapping[str, float] = field(default_factory=dict)
 
 
 def _buckets(settings: Any) -> dict[str, Any]:

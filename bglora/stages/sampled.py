@@ -66,7 +66,7 @@ def _group(root: Path, shot: str, arrays: dict[str, np.ndarray], place: int, kep
             bits = arrays[f"masks_{place}"][others[number]]
             mask = np.unpackbits(bits, count=height * width).reshape(height, width) > 0
         elif number in kept:
-            mask = _mask(root / "segmented" / "masks" / shot / f"{number:06d}.png", (height, width))
+            mask = read_mask(root / "segmented" / "masks" / shot / f"{number:06d}.png", (height, width))
         else:
             continue
         numbers.append(number)
@@ -79,7 +79,8 @@ def _group(root: Path, shot: str, arrays: dict[str, np.ndarray], place: int, kep
     return Group(numbers, frozenset(numbers) & kept, camera, arrays[f"gains_{place}"][rows], masks)
 
 
-def _mask(path: Path, size: tuple[int, int]) -> np.ndarray:
+def read_mask(path: Path, size: tuple[int, int]) -> np.ndarray:
+    """A removal mask, bool (H, W). Raises `UserError` if it isn't of `size` (height, width)."""
     from bglora.film.png import read_grey
 
     mask = read_grey(path) > 0

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 from bglora import backends
 from bglora.engine.stage import Item, Outcome, Row, Stage, Tools, View
 from bglora.stages.layermasks import LayerHoles
+from bglora.stages.revisits import Sketchbook
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,6 +42,7 @@ class Segment(Stage):
     """Finds the characters of every shot."""
 
     name = "segment"
+    version = 2
     home = "segmented"
     records = "segmented.jsonl"
     reads = ("ingest",)
@@ -82,7 +84,7 @@ class Segment(Stage):
         plan = groups(item.payload["kept"], job.others, int(item.settings["segment.samples"]))
         for k, numbers in enumerate(plan):
             job.group(numbers, k, len(plan))
-        tools.remark(job.remark)
+        tools.remark({**job.remark, "views": job.sketches.views()})
         return job.outcomes()
 
 
@@ -142,6 +144,7 @@ class _Shot:
         self.item, self.tools, self.shot = item, tools, item.name
         self.remark: dict[str, Any] = {}
         self.sampled: dict[str, Any] = {}
+        self.sketches = Sketchbook()
         self.found: dict[int, _Found] = {}
         self.diagonal = 1.0
         self.kept = set(item.payload["kept"])
@@ -215,6 +218,7 @@ class _Shot:
         from bglora.vision.tracks import things
 
         mask = self._mask(masks, k)
+        self.sketches.add(number, picture, mask > 0)
         objects = mask >= 192
         share = {"object": round(float(objects.mean()), 5), "effect": round(float((mask == 128).mean()), 5)}
         found = _Found(share, [self._path("masks", number)], [], {}, remark=KEPT if masks.unknown else "")

@@ -58,7 +58,7 @@ def sort_plates(item: Item, tools: Tools) -> Sorted:
         good, reasons = list(range(len(plates))), {}
     likeness = getattr(embed, "likeness", lambda cosines: np.clip(cosines, 0, 1))
     names = [plates[i] for i in good]
-    views = Views(tools.root, [files[name] for name in names], vectors[good], embed, likeness)
+    views = Views(tools.root, [files[name] for name in names], vectors[good], likeness)
     shots = [name.rpartition("/")[0] for name in names]
     places = sort_places(vectors[good], shots, likeness, _rules(item), views.compare, views.confirm)
     sheet = _named(

@@ -72,8 +72,8 @@ def leaks(
     known = [share for share in fringes if share is not None]
     everywhere = float(np.mean(known)) if known else 0.0
     return [
-        Leak(share, cut or 0.0, _words(share, cut or 0.0, everywhere))
-        for share, cut in zip(moving, fringes, strict=True)
+        Leak(share, cut or 0.0, _words(share, cut or 0.0, everywhere if where.any() else 0.0))
+        for share, cut, where in zip(moving, fringes, removed, strict=True)
     ]
 
 

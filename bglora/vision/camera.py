@@ -223,7 +223,8 @@ class _Step:
     followed: float
 
 
-def _corners(picture: U8, usable: U8 | None) -> NDArray[np.float32]:
+def find_corners(picture: U8, usable: U8 | None) -> NDArray[np.float32]:
+    """Corners of a gray picture (N, 2), x and y, spread over a grid; `usable`: where they may lie; None: everywhere."""
     height, width = picture.shape
     found = []
     rows, columns = GRID
@@ -240,7 +241,7 @@ def _corners(picture: U8, usable: U8 | None) -> NDArray[np.float32]:
 
 def _track(a: U8, b: U8, guess: NDArray[np.float64], usable: U8 | None) -> _Step | None:
     """The homography from picture `a` to picture `b`, starting at `guess`; None when too little can be followed."""
-    points = _corners(a, usable)
+    points = find_corners(a, usable)
     if len(points) < 12:
         return None
     height, width = a.shape
@@ -301,7 +302,7 @@ def track_points(
         guess: homography from `a` to `b` to start at.
         usable: where corners may lie; None: everywhere. points: the corners, if they are known.
     """
-    points = _corners(a, usable) if points is None else points
+    points = find_corners(a, usable) if points is None else points
     if len(points):
         gain = max(1.0, float(np.median(a))) / max(1.0, float(np.median(b)))
         b = np.asarray(cv2.convertScaleAbs(b, alpha=gain), np.uint8) if 0.5 < gain < 2 else b

@@ -88,7 +88,7 @@ class ShotFill:
         level = seen(guess.level, cv2.INTER_NEAREST if still else cv2.INTER_CUBIC).astype(np.float32)
         if not still:
             ring = grow(take, SEAM) & ~hole[box] & (seen(valid, cv2.INTER_NEAREST) > 0)
-            level += _seam(out[box].astype(np.float32) / gain - level, ring)
+            level += seam(out[box].astype(np.float32) / gain - level, ring)
         out[box][take] = as_bytes(level * gain)[take]
         covered[box] = take
         return covered
@@ -100,7 +100,7 @@ def _cut_out(k: int, picture: U8, guessed: Bool, gain: F32) -> _Guess:
     return _Guess(k, (box[1].start, box[0].start), picture[box].astype(np.float32) / gain, np.asarray(guessed[box]))
 
 
-def _seam(difference: F32, ring: Bool) -> F32:
+def seam(difference: F32, ring: Bool) -> F32:
     """What to add to a guess so that it joins the picture: the difference on the ring, faded into the inside."""
     weight = ring.astype(np.float32)
     amount = cv2.GaussianBlur(np.clip(difference, -SEAM_MOST, SEAM_MOST) * weight[..., None], (0, 0), SEAM_REACH)

@@ -88,11 +88,6 @@ class IdleArea:
         return self.is_outlined and not self.is_character
 
 
-def idle_areas(frames: Sequence[U8], masks: Sequence[Bool], camera: Camera) -> list[IdleArea]:
-    """Areas in which somebody moves in place, largest first."""
-    return [area for area in restless_areas(frames, masks, camera) if area.is_character]
-
-
 def restless_areas(frames: Sequence[U8], masks: Sequence[Bool], camera: Camera) -> list[IdleArea]:
     """Areas that move in both halves of the shot and aren't explained by the masks, with their figures, largest first.
 

@@ -36,14 +36,15 @@ class Points:
     area: float
 
 
-def find_points(picture: np.ndarray) -> Points:
-    """Points of a uint8 RGB picture (H, W, 3); an even picture has none."""
+def find_points(picture: np.ndarray, free: np.ndarray | None = None) -> Points:
+    """Points of a uint8 RGB picture (H, W, 3); an even picture has none. Only where `free` (bool (H, W)) if given."""
     height, width = picture.shape[:2]
     scale = LONG_SIDE / max(height, width)
     size = (max(8, round(width * scale)), max(8, round(height * scale)))
     resized = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    where = None if free is None else cv2.resize(free.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
     sift = cv2.SIFT_create(POINTS, contrastThreshold=0.02)  # type: ignore[attr-defined]
-    found, words = sift.detectAndCompute(cv2.cvtColor(resized, cv2.COLOR_RGB2GRAY), None)
+    found, words = sift.detectAndCompute(cv2.cvtColor(resized, cv2.COLOR_RGB2GRAY), where)
     area = size[0] * size[1] / LONG_SIDE**2
     if words is None:
         return Points(np.zeros((0, 2), np.float32), np.zeros((0, 128), np.float32), area)
@@ -53,7 +54,7 @@ def find_points(picture: np.ndarray) -> Points:
 
 def same_place(one: Points, other: Points) -> bool:
     """True if enough points of both pictures agree on one geometry, over enough of the picture."""
-    a, b = _matches(one, other)
+    a, b = match_points(one, other)
     if len(a) < 8:
         return False
     a, b = a * LONG_SIDE, b * LONG_SIDE
@@ -64,7 +65,7 @@ def same_place(one: Points, other: Points) -> bool:
     return bool(camera is not None and camera.sum() >= MIN_CAMERA and _spans(a, camera, one.area))
 
 
-def _matches(one: Points, other: Points) -> tuple[np.ndarray, np.ndarray]:
+def match_points(one: Points, other: Points) -> tuple[np.ndarray, np.ndarray]:
     """Positions of points that are each other's nearest and clearly nearer than the second, (M, 2) each."""
     none = np.zeros((0, 2), np.float32)
     if min(len(one.at), len(other.at)) < 8:

@@ -112,9 +112,9 @@ class MotionModel:
     """The frames of a shot with camera and exposure, and the passes that turn them into masks.
 
     Attributes:
-        ghosts: after `masks`, the share of all outlines that follow the background model's edges, not the frame's.
+        ghosts: after `masks`, the share of all outlines in parts that follow the background model's edges as a whole.
             Where it is high the model shows somebody who stays where he is: neither masks nor background are right.
-        misfit: the same for every outline, one by one, not only of parts that are ghosts as a whole.
+        misfit: the share of all outlines that follow the model's edges, one by one, whatever part they belong to.
         doubtful: share of the picture in which somebody may stay in place and move a little, or the place itself may.
     """
 
@@ -128,7 +128,7 @@ class MotionModel:
         self.level = [leveled(frame, gain) for frame, gain in zip(frames, gains, strict=True)]
         self.min_area = min_area
         self.still = camera.kind == "still"
-        self.limits = LIMITS[camera.kind] if camera.kind in LIMITS else LIMITS["parallax"]
+        self.limits = LIMITS[camera.kind]
         self.tolerance = STILL_TOLERANCE if self.still else MOVING_TOLERANCE
         self.shape = frames[0].shape[:2]
 

@@ -2,7 +2,7 @@
 
     plates of a shot ─► runs        a shot is one place, unless its plates change from one to the next
     all plates ───────► HDBSCAN     dense groups across the whole film (Campello, Moulavi, Sander 2013)
-    pairs of runs ────► likeness    in the light that suits them best (vision/relight.py)
+    pairs of runs ────► likeness    of their likest views
                                     + neighbors in the film, + in one dense group, + geometry confirmed
     average linkage ──► groups      cut at `threshold`
     groups ───────────► scenes      at least `min_size` plates; what is smaller is noise
@@ -19,19 +19,18 @@ from typing import Any
 
 import numpy as np
 
-BREAK = 0.04
-"""Likeness of plates next to each other in a shot below which a new run begins."""
-NEIGHBOR = 1.6
-HARDLY, CLEARLY = 0.25, 0.41
-"""Likeness that being neighbors in the film adds: nothing where their likest plates are HARDLY alike, all of it where
-they are CLEARLY so; consecutive shots mostly stay at a place."""
-DENSE = 0.1
+BREAK = 0.44
+"""Likeness of plates next to each other in a shot below which a new run begins: as good as unrelated."""
+NEIGHBOR = 0.125
+"""Likeness that being neighbors in the film adds: consecutive shots mostly stay at a place. Half of the way from
+unrelated to one place is too little to join places that look unrelated."""
+DENSE = 0.06
 """Likeness that being in one dense group of HDBSCAN adds to runs that are not far below the threshold."""
-CONFIRMED = 1.6
-DOUBT = 0.6
+CONFIRMED = 1.0
+DOUBT = 0.25
 """Pairs of runs from `threshold - DOUBT` on are looked at for matched geometry."""
 MAX_PAIRS = 120
-FARTHEST = 3.0
+FARTHEST = 2.0
 WIDE = 1000
 """From so many plates on, descriptors are reduced to COMPONENTS principal components before HDBSCAN."""
 COMPONENTS = 64
@@ -60,14 +59,6 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Likeness:
-    """How alike runs are, (R, R) each, 0 to 1: all their views (`whole`), and their likest two views (`nearest`)."""
-
-    whole: np.ndarray
-    nearest: np.ndarray
-
-
-@dataclass(frozen=True)
 class Places:
     """How plates were sorted.
 
@@ -91,7 +82,7 @@ def sort_places(
     shots: Sequence[str],
     likeness: Callable[[np.ndarray], np.ndarray],
     rules: Rules,
-    compare: Callable[[list[Run]], Likeness],
+    compare: Callable[[list[Run]], np.ndarray],
     confirm: Callable[[list[tuple[Run, Run]]], list[bool]],
 ) -> Places:
     """Sorts plates into places.
@@ -100,7 +91,7 @@ def sort_places(
         vectors: float32 (N, D), rows of length 1, in film order; at least one.
         shots: the shot of each plate, `<source>-s<NNN>`.
         likeness: cosines to likeness; `rules.threshold` is on its scale.
-        compare: how alike runs are.
+        compare: how alike runs are by their likest views, (R, R), on the scale of `likeness`.
         confirm: for pairs of runs, whether matched geometry shows the same place.
     """
     runs = find_runs(vectors, shots, likeness)
@@ -112,7 +103,7 @@ def sort_places(
     ]
     least = effective_minimum([len(group) for group in found], rules.min_size)
     groups = tuple(sorted(group for group in found if len(group) >= least))
-    nearest, scores = _nearest(runs, alike.whole, groups)
+    nearest, scores = _nearest(runs, alike, groups)
     small = {i: len(group) for group in found if len(group) < least for i in group}
     return Places(groups, scores, nearest, small, least)
 
@@ -180,19 +171,17 @@ def dense_groups(vectors: np.ndarray, rules: Rules) -> np.ndarray:
 def _affinity(
     vectors: np.ndarray,
     runs: list[Run],
-    alike: Likeness,
+    alike: np.ndarray,
     rules: Rules,
     confirm: Callable[[list[tuple[Run, Run]]], list[bool]],
 ) -> np.ndarray:
     """Likeness of runs with what else speaks for one place, (R, R)."""
-    plain = np.asarray(alike.whole, np.float64)
+    plain = np.asarray(alike, np.float64)
     total = plain.copy()
     for i in range(len(runs) - 1):
         if _source(runs[i]) == _source(runs[i + 1]):
-            share = (float(alike.nearest[i, i + 1]) - HARDLY) / (CLEARLY - HARDLY)
-            extra = NEIGHBOR * min(1.0, max(0.0, share))
-            total[i, i + 1] += extra
-            total[i + 1, i] += extra
+            total[i, i + 1] += NEIGHBOR
+            total[i + 1, i] += NEIGHBOR
     dense = _majority(dense_groups(vectors, rules), runs)
     together = (dense[:, None] == dense[None]) & (dense[:, None] >= 0)
     total += DENSE * (together & (plain >= rules.threshold - DENSE))

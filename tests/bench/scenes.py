@@ -43,7 +43,7 @@ def harbor() -> tuple[Plates, dict[str, str]]:
 
 
 def stills(seed: int) -> tuple[Plates, dict[str, str]]:
-    """A film of built places that nothing was tuned on, camera after camera: three plates each."""
+    """A film of built places, camera after camera: three plates each. The descriptor was learned on these stills."""
     cameras: dict[str, list[list[Path]]] = {}
     files = sorted(path for path in (SHARED / "stills").glob("*.jpg") if path.stem[-1] in "abc")
     for camera, views in groupby(files, lambda path: path.stem[:-1]):

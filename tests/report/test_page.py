@@ -12,7 +12,8 @@ import pytest
 from bglora.engine.stage import Row
 from bglora.project.decided import Decided
 from bglora.report import build_report
-from bglora.report.origins import engines_table
+from bglora.report.contents import Shot
+from bglora.report.origins import engines_table, shot_origins
 from bglora.settings import Settings
 from tests.report.recorded import EVIL, RecordedView, full_project
 
@@ -109,6 +110,16 @@ def test_a_shot_says_what_was_recovered_and_why_the_rest_was_not(page: str) -> N
     assert "Behind the characters, 5.0 % of the frame: 80.0 % recovered from other frames; 18.0 % never" in text
     assert "2.0 % not trusted: the camera could not be followed" in text
     assert "Guesses by patch" in text and "All plates at a glance (14)" in text
+
+
+def test_a_shot_says_which_other_shots_gave_background() -> None:
+    shares = {"hole": 0.05, "recovered": 0.04, "guessed": 0.01, "untrusted": 0.0}
+    rows = [
+        Row("film-s000", f"film-s000/{k:06d}", "made", "", (), {**shares, "revisited": {"film-s004": 0.02 * k}})
+        for k in range(2)
+    ]
+    (line,) = shot_origins(Shot("film-s000", "film", rows=rows))[:1]
+    assert "80.0 % recovered from other frames (20.0 % from film-s004, where the camera" in str(line)
 
 
 def test_the_table_of_engines_is_shown_and_a_broken_one_is_not(tmp_path: Path) -> None:

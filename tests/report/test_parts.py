@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from bglora.report.curve import loss_curve, smoothed
 from bglora.report.markup import Html, count, duration, percent, tag
 from bglora.report.pictures import OBJECT_COLOR, Picture, Unreadable, mask_over, photo, provenance_layer
 from bglora.report.places import chosen_plates, hero_columns, shared_tags, spread
-from bglora.report.shots import left_out_in_words
+from bglora.report.shots import _origin_words, left_out_in_words
 
 
 def sample(number: int, hole: float = 0.0) -> Sample:
@@ -166,3 +167,9 @@ def test_the_contact_sheet_shows_the_dataset_first_and_then_others_in_order() ->
     shown = [row.picture for row in chosen_plates(plates, told, 8)]
     assert {"00", "07", "14", "21", "28"} <= set(shown)
     assert len(shown) == 8 and shown == sorted(shown)
+
+
+def test_a_frame_that_a_person_kept_is_not_said_to_show_nobody() -> None:
+    row = Row("film-s000", "film-s000/000001", "made", "", (), {"natural": True, "kept": True, "hole": 0.0})
+    assert "nobody" not in _origin_words(row) and "kept by you" in _origin_words(row)
+    assert "nobody" in _origin_words(replace(row, record={"natural": True, "hole": 0.0}))

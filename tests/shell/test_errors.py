@@ -240,7 +240,8 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path, command: Comman
     for words in (["status"], ["set", "ingest.fps", "3"]):  # imports what the superuser alone may read
         assert command("-C", "film", *words).code == 0
     (tmp_path / "film").chmod(0o555)
-    folders = [tmp_path, *tmp_path.parents[:3], frames.parent] if os.geteuid() == 0 else []
+    above = [folder for folder in tmp_path.parents if folder.name.startswith(("pytest-", "popen-"))]
+    folders = [tmp_path, *above, frames.parent] if os.geteuid() == 0 else []
     modes = [folder.stat().st_mode for folder in folders]
     for folder in folders:
         folder.chmod(0o755)

@@ -38,11 +38,8 @@ def removed(masks: ShotMasks) -> list[np.ndarray]:
 
 @pytest.mark.parametrize(
     ("place", "radius", "seed"),
-    [
-        (sways(70, 90, 1.5), (10, 18), 22),
-        (sways(150, 120, 4), (34, 52), 24),
-    ],
-    ids=["small, moves little", "large, over the lower border"],
+    [(sways(70, 90, 1.5), (10, 18), 22), (sways(120, 80), (15, 24), 21)],
+    ids=["small, moves little", "in the middle"],
 )
 def test_who_stays_in_place_is_found_whole_and_tightly(place: Place, radius: tuple[float, float], seed: int) -> None:
     shot = drawn.shot(seed, COUNT, place=place, radius=radius)
@@ -54,13 +51,12 @@ def test_who_stays_in_place_is_found_whole_and_tightly(place: Place, radius: tup
 
 @pytest.mark.parametrize(
     ("place", "radius", "seed"),
-    [(sways(8, 90), (26, 44), 23), (sways(8, 90), (26, 44), 33), (sways(120, 80), (15, 24), 21)],
-    ids=["over the left border", "over the left border, elsewhere", "in the middle"],
+    [(sways(8, 90), (26, 44), 23), (sways(8, 90), (26, 44), 33), (sways(150, 120, 4), (34, 52), 24)],
+    ids=["over the left border", "over the left border, elsewhere", "large, over the lower border"],
 )
-def test_nobody_is_left_in_a_shot_that_counts_as_known(place: Place, radius: tuple[float, float], seed: int) -> None:
-    shot = drawn.shot(seed, COUNT, place=place, radius=radius)
-    masks = find(shot.frames)
-    assert masks.unknown or drawn.recall(removed(masks), shot.objects) > 0.98
+def test_who_stays_at_the_border_makes_the_shot_untrusted(place: Place, radius: tuple[float, float], seed: int) -> None:
+    masks = find(drawn.shot(seed, COUNT, place=place, radius=radius).frames)
+    assert "stay in one place" in masks.unknown
 
 
 @pytest.mark.parametrize(
@@ -68,15 +64,14 @@ def test_nobody_is_left_in_a_shot_that_counts_as_known(place: Place, radius: tup
     [(sways(190, 76), (15, 24), 25), (lambda k, n: (120 + 110 * k / (n - 1), 100), (9, 16), 26)],
     ids=["who stays, too", "who walks"],
 )
-def test_nobody_is_left_beside_somebody_else_in_a_shot_that_counts_as_known(
-    other: Place, radius: tuple[float, float], seed: int
-) -> None:
+def test_who_stays_in_place_is_found_beside_somebody_else(other: Place, radius: tuple[float, float], seed: int) -> None:
     idle = drawn.shot(seed, COUNT, place=sways(60, 70), radius=(18, 28))
     second = drawn.shot(seed, COUNT, place=other, radius=radius)
     both = [np.where(o[..., None], b, a) for a, b, o in zip(idle.frames, second.frames, second.objects, strict=True)]
     truth = [a | b for a, b in zip(idle.objects, second.objects, strict=True)]
     masks = find(both)
-    assert masks.unknown or drawn.recall(removed(masks), truth) > 0.98
+    assert not masks.unknown
+    assert drawn.recall(removed(masks), truth) > 0.98
 
 
 def test_swaying_leaves_whose_motion_fades_out_are_no_character() -> None:

@@ -10,15 +10,15 @@ from bglora.backends.masks import ShotMasks
 if TYPE_CHECKING:
     import numpy as np
 
-IDENTITY = "motion/3"
+IDENTITY = "motion/4"
 
 FEWEST_FRAMES = 3
 GHOSTS = 0.2
-"""Share of outlines that belong to the background model from which a shot's masks are not trusted."""
+"""Share of outlines in parts that follow the background model as a whole (ghosts) from which masks are not trusted."""
 
 MISFIT = 0.25
-"""Share of outlines that follow the model's edges instead of the frame's, in parts that are no ghosts as a whole: the
-model shows part of somebody who never leaves his place."""
+"""Share of all outlines that follow the model's edges instead of the frame's: it shows part of somebody who never
+leaves his place."""
 
 
 def create(settings: Any) -> MotionMasks:
