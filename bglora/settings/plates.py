@@ -53,6 +53,13 @@ class InpaintSettings(Table):
         description="Another first engine by the share of the frame that is missing, for instance "
         '{ "0.05" = "patch", "1" = "lama" }: patch below 0.05, lama above. Empty: always `engine`.',
     )
+    simple_below: float = Field(
+        0.15,
+        ge=0,
+        le=1,
+        description="Share of the frame (0 to 1) below which `hybrid` fills with lama, else with brushnet; the other "
+        "one comes next.",
+    )
     rate_all: bool = Field(
         False,
         description="Rate `engine` and all of `fallback` on every hole and take the best one (slower). The table of "

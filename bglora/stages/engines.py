@@ -41,7 +41,15 @@ def chain(settings: InpaintSettings | Mapping[str, Any], share: float | None = N
         first = [*(name for _, name in ways), rule["engine"]]
     else:
         first = [next((name for below, name in ways if share < below), rule["engine"])]
-    return list(dict.fromkeys([*first, *rule["fallback"]]))
+    named = [*first, *rule["fallback"]]
+    return list(dict.fromkeys(one for name in named for one in _members(name, rule["simple_below"], share)))
+
+
+def _members(name: str, simple_below: float, share: float | None) -> list[str]:
+    """`hybrid` is two engines, each tried and rated under its own name; every other engine is itself."""
+    from bglora.backends.fill import hybrid
+
+    return hybrid.order(simple_below, share) if name == "hybrid" else [name]
 
 
 def identity(settings: InpaintSettings) -> str:
@@ -50,10 +58,12 @@ def identity(settings: InpaintSettings) -> str:
 
 
 def load(name: str, rule: Mapping[str, Any], tools: Tools) -> Any:
-    """The engine itself, loaded once per process when it is first tried. `rule`: the table [inpaint]."""
+    """The engine itself, loaded when it is first tried; it stays while memory lasts. `rule`: the table [inpaint]."""
+    from bglora.backends.resident import Resident
     from bglora.settings.plates import InpaintSettings
 
-    return tools.once(f"fill {name}", lambda: backends.load("fill", name, InpaintSettings(**rule)))
+    resident: Resident = tools.once("fill engines", Resident)
+    return resident.get("fill", name, InpaintSettings(**rule))
 
 
 @dataclass(frozen=True)
@@ -101,11 +111,13 @@ class Chooser:
 
     Attributes:
         rule: the table [inpaint] as JSON values.
+        prompt: words for the empty place; engines that don't read words ignore them.
         choice: who filled the last hole that `fill` was asked for; None before the first.
     """
 
     rule: Mapping[str, Any]
     tools: Tools
+    prompt: str = ""
     likely: np.ndarray | None = None
     choice: Choice | None = None
     made: list[Choice] = field(default_factory=list)
@@ -126,7 +138,7 @@ class Chooser:
         from bglora.vision.rating import HIDDEN
 
         hidden = np.where(hole[..., None], HIDDEN, picture).astype(np.uint8)
-        filled = load(engine, self.rule, self.tools).fill(hidden, hole, seed=seed)
+        filled = load(engine, self.rule, self.tools).fill(hidden, hole, seed=seed, prompt=self.prompt)
         return np.where(hole[..., None], filled, picture).astype(np.uint8)
 
     def main_choice(self) -> Choice | None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bglora.engine.stage import Item, Outcome, Row, Stage, Tools, View
 from bglora.stages import engines
+from bglora.stages.prompts import prompts_of
 from bglora.stages.revisits import Revisits, candidates, files_of
 from bglora.stages.shelf import Shelf
 
@@ -41,7 +42,7 @@ class Inpaint(Stage):
     def items(self, view: View) -> Iterable[Item]:
         """One item a shot that has masks."""
         settings = view.settings.inpaint
-        identity = engines.identity(settings)
+        identity, prompts = engines.identity(settings), prompts_of(view)
         used = {f"inpaint.{key}": value for key, value in settings.model_dump(mode="json").items()}
         shots: dict[str, list[Row]] = {}
         for row in view.rows("segment"):
@@ -55,7 +56,8 @@ class Inpaint(Stage):
             masks = [path for row in rows for path in row.outputs if path.startswith(MASK_HOMES)]
             keeps = sorted(picture for picture in pictures if view.decisions.keeps(picture))
             views = elsewhere.get(shot, {})
-            payload = {"digest": view.item_record("ingest", source).get("digest", ""), **_buckets(view.settings)}
+            digest = view.item_record("ingest", source).get("digest", "")
+            payload = {"digest": digest, "prompt": prompts.of(shot), **_buckets(view.settings)}
             yield Item(
                 name=shot,
                 pictures=pictures,
@@ -163,7 +165,7 @@ class _Shot:
         from bglora.vision.rating import removal_score
 
         shared = ShotFill(group.camera, group.gains)
-        chooser = Chooser(self.rule, self.tools)
+        chooser = Chooser(self.rule, self.tools, self.item.payload["prompt"])
         holes = [int(one.hole.sum()) if self._worth_filling(one, group) else 0 for one in made]
         largest = max(range(len(made)), key=holes.__getitem__)
         for number in sorted(range(len(made)), key=lambda number: abs(number - largest)):
@@ -234,7 +236,7 @@ class _Shot:
         natural = not (provenance > 0).any()
         return {
             "engine": choice.engine if choice else "none" if natural else "recover",
-            "prompt": "",
+            "prompt": self.item.payload["prompt"] if choice else "",
             "seed": choice.seed if choice else 0,
             **{key: round(float(where.mean()), 5) for key, where in shares.items()},
             "scores": scores,
