@@ -26,7 +26,7 @@ HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w.-]+)?")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 ANY_FILES = ("*.json", "*.txt", "*.safetensors", "*.model")
 """What is taken of a repository that weights.toml doesn't know. Nothing that would have to be unpickled."""
-TENSOR_FILES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".zip")
+TENSOR_FILES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
 PULLED = "pulled.json"
 
 
@@ -49,7 +49,6 @@ class Weights:
     files: tuple[str, ...] = ANY_FILES
     folder: str = ""
     file: str = ""
-    member: str = ""
     variable: str = ""
     torch_hub: str = ""
     bytes: int = 0
@@ -136,9 +135,6 @@ def present(one: Weights) -> Path | None:
         return _given(given, f"environment variable {one.variable} = {given}")
     if one.torch_hub and (copy := torch_hub_folder() / one.torch_hub).is_file():
         return copy
-    if one.member:
-        unpacked = shelf(one) / Path(one.member).name
-        return unpacked if unpacked.is_file() else None
     snapshot = snapshot_folder(one)
     if snapshot is None or lacking(one, snapshot):
         return None
@@ -156,10 +152,8 @@ def identity(name: str) -> str:
         return f"{Path(name).name}@{_digest(Path(name).expanduser())}"
     if not one.repo or one.variable or one.torch_hub:
         found = present(one)
-        if found is not None and not found.is_relative_to(shelf(one)):
+        if found is not None and not found.is_relative_to(repo_folder(one)):
             return f"{one.name}@{_digest(found)}"
-    if one.member:
-        return f"{one.name}@{one.sha256[one.member][:12]}"
     return f"{one.name}@{(commit(one) or one.revision)[:12]}"
 
 
@@ -205,9 +199,9 @@ def commit(one: Weights) -> str:
 
 
 def pulled(one: Weights) -> dict[str, Any]:
-    """The record of a pull; empty if there is none.
+    """The record of a pull: `{"repo", "commit", "files": {path: {"bytes", "sha256" or "git"}}}`; empty without one.
 
-    It is `{"repo", "commit", "files": {path: {"bytes", "sha256" or "git"}}}`. `sha256` is a file's digest, `git` the digest that git gives its content, both as the hub told them.
+    `sha256` is a file's digest, `git` the digest that git gives its content, both as the hub told them.
     """
     file = shelf(one) / PULLED
     return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
