@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from bglora.engine.stage import Row, Tools
+    from bglora.settings import Settings
     from bglora.settings.plates import InpaintSettings
     from bglora.vision.rating import FillScores
 
@@ -42,14 +43,27 @@ def chain(settings: InpaintSettings | Mapping[str, Any], share: float | None = N
     else:
         first = [next((name for below, name in ways if share < below), rule["engine"])]
     named = [*first, *rule["fallback"]]
-    return list(dict.fromkeys(one for name in named for one in _members(name, rule["simple_below"], share)))
+    return list(dict.fromkeys(one for name in named for one in _members(name, rule, share)))
 
 
-def _members(name: str, simple_below: float, share: float | None) -> list[str]:
+def _members(name: str, rule: Mapping[str, Any], share: float | None) -> list[str]:
     """`hybrid` is two engines, each tried and rated under its own name; every other engine is itself."""
     from bglora.backends.fill import hybrid
 
-    return hybrid.order(simple_below, share) if name == "hybrid" else [name]
+    return hybrid.order(rule["simple_below"], share) if name == "hybrid" else [name]
+
+
+def used_settings(settings: Settings) -> dict[str, Any]:
+    """Settings of [inpaint], `inpaint.` before each, that change what is made: not those of engines that aren't used,
+    and not the prompts, of which every shot has its own. The film's names are among what is not to be painted.
+    """
+    table = settings.inpaint.model_dump(mode="json")
+    named = {table["engine"], *table["routes"].values(), *table["fallback"]}
+    left_out = backends.unread("fill", {*named, *chain(table)}) | {"prompt", "prompts"}
+    used = {f"inpaint.{key}": value for key, value in table.items() if key not in left_out}
+    if "inpaint.negative_prompt" in used:
+        used["inpaint.negative_prompt"] = ", ".join([table["negative_prompt"], *settings.caption.character_names])
+    return used
 
 
 def identity(settings: InpaintSettings) -> str:

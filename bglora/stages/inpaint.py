@@ -42,12 +42,12 @@ class Inpaint(Stage):
     def items(self, view: View) -> Iterable[Item]:
         """One item a shot that has masks."""
         settings = view.settings.inpaint
-        identity, prompts = engines.identity(settings), prompts_of(view)
-        used = {f"inpaint.{key}": value for key, value in settings.model_dump(mode="json").items()}
+        identity, used, prompts = engines.identity(settings), engines.used_settings(view.settings), prompts_of(view)
         shots: dict[str, list[Row]] = {}
         for row in view.rows("segment"):
             if row.status == "made":
                 shots.setdefault(row.item, []).append(row)
+        wordless = "inpaint.negative_prompt" not in used
         elsewhere = candidates(view, view.rows("segment")) if settings.revisit and settings.recover else {}
         source_of = {row.picture: row.item for row in view.rows("ingest")}
         for shot, rows in shots.items():
@@ -57,7 +57,7 @@ class Inpaint(Stage):
             keeps = sorted(picture for picture in pictures if view.decisions.keeps(picture))
             views = elsewhere.get(shot, {})
             digest = view.item_record("ingest", source).get("digest", "")
-            payload = {"digest": digest, "prompt": prompts.of(shot), **_buckets(view.settings)}
+            payload = {"digest": digest, "prompt": "" if wordless else prompts.of(shot), **_buckets(view.settings)}
             yield Item(
                 name=shot,
                 pictures=pictures,
