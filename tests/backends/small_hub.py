@@ -1,7 +1,8 @@
 """A hub on loopback: the few answers of huggingface.co that fetching a model takes, with troubles on demand.
 
 What it answers was written after huggingface_hub's own requests: `/api/models/…/revision/…?blobs=true` for the list of
-files, HEAD and GET on `/owner/name/resolve/revision/path` with X-Repo-Commit, ETag and Range.
+files, HEAD and GET on `/owner/name/resolve/revision/path` with X-Repo-Commit and ETag. Large files come, as there, from
+a store under another host's name, to which the hub sends on.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class SmallHub:
         spoiled: paths that arrive with other bytes of the same length.
         stall_after: bytes after which a large file comes no further until the reader has gone.
         asked: (method, path, Range) of all requests for files.
-        tokens: what came as authorization.
+        tokens: what came as authorization; `store_tokens`: what came so to the store.
     """
 
     repos: dict[str, dict[str, bytes]]
@@ -44,6 +45,7 @@ class SmallHub:
     stall_after: int | None = None
     asked: list[tuple[str, str, str]] = field(default_factory=list)
     tokens: set[str] = field(default_factory=set)
+    store_tokens: set[str] = field(default_factory=set)
     stalled: Event = field(default_factory=Event)
     address: str = ""
 
@@ -122,18 +124,25 @@ class _Answers(BaseHTTPRequestHandler):
         return True
 
     def _file(self, *, body: bool) -> None:
-        found = re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", unquote(urlsplit(self.path).path))
+        found = re.fullmatch(r"/([^/]+/[^/]+)/(resolve|store)/([^/]+)/(.+)", unquote(urlsplit(self.path).path))
         if found is None:  # the library asks for things of its own
             self._send(404, b"")
             return
-        repo, revision, path = found.groups()
-        span = self.headers.get("Range") or ""
-        self.hub.asked.append((self.command, path, span))
-        if self._refused(repo, revision):
+        repo, place, revision, path = found.groups()
+        if place == "resolve" and self._refused(repo, revision):
             return
         content = self.hub.repos[repo][path]
         digest = hashlib.sha256(content).hexdigest() if path.endswith(LARGE) else _git(content)
         head = {"X-Repo-Commit": COMMIT, "ETag": f'"{digest}"', "Accept-Ranges": "bytes"}
+        if place == "resolve" and path.endswith(LARGE):
+            store = f"{self.hub.address.replace('127.0.0.1', 'localhost')}/{repo}/store/{revision}/{path}"
+            linked = {"X-Linked-ETag": f'"{digest}"', "X-Linked-Size": str(len(content)), "Location": store}
+            self._send(302, b"", head | linked, body=body)
+            return
+        span = self.headers.get("Range") or ""
+        self.hub.asked.append((self.command, path, span))
+        if place == "store":
+            self.hub.store_tokens.add(self.headers.get("authorization") or "")
         if path in self.hub.spoiled:
             content = content[:-1] + bytes([content[-1] ^ 1])
         start = int(span.removeprefix("bytes=").partition("-")[0]) if span else 0

@@ -176,7 +176,7 @@ def test_a_killed_pull_goes_on_inside_the_file(hub: SmallHub, cache: Path, tmp_p
         process.send_signal(signal.SIGKILL)
         out, err = process.communicate(timeout=30)
     assert "hf_secret" not in out + err
-    assert hub.tokens == {"Bearer hf_secret"}
+    assert hub.tokens == {"Bearer hf_secret"} and hub.store_tokens == {""}
     begun = next(
         path for path in (cache / "models--tiny--model" / "blobs").iterdir() if path.name.endswith(stock.PARTIAL)
     )
