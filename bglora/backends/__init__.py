@@ -4,13 +4,14 @@ A role is one folder here; a backend is one module in it with
 
     IDENTITY: str   or   identity(settings) -> str     what it is and which revision: part of every fingerprint
     create(settings) -> object                         the backend, loaded, with the role's method
+    names_of_weights(settings) -> {key: name or names} optional: the weights that it reads with these settings
 
 Another package adds one by an entry point in the group `bglora.<role>` that names such a module.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module, util
@@ -20,7 +21,16 @@ from typing import Any
 
 from bglora.errors import MachineError, UserError
 
-ROLES = ("masks", "fill", "embed", "caption", "train", "paint")
+TABLES = {
+    "masks": "segment",
+    "fill": "inpaint",
+    "embed": "cluster",
+    "caption": "caption",
+    "train": "train",
+    "paint": "train",
+}
+"""Role to the table of the settings that its backends read."""
+ROLES = tuple(TABLES)
 
 DISTRIBUTIONS = {"cv2": "opencv-contrib-python-headless", "av": "av", "sklearn": "scikit-learn", "PIL": "pillow"}
 """Import name to the name that pip knows, where they differ."""
@@ -35,7 +45,10 @@ class Backend:
         sentence: what it does, for people.
         packages: import names that must be there.
         extra: the extra of `pip install "bglora[extra]"` that brings them; empty: the package itself.
+        install: the command that brings them where an extra can't.
         weights: asset folders inside the package that must be there.
+        models: keys of its table in the settings that name its weights (see `bglora.backends.weights`), where the
+            module has no `names_of_weights` that knows better.
         memory_gb: memory that it takes, about.
         gpu_gb: memory on the graphics card, 0 if it needs none.
         reads: settings of its stage's table that are there for it; where it isn't used, they don't count.
@@ -45,7 +58,9 @@ class Backend:
     sentence: str
     packages: tuple[str, ...] = ()
     extra: str = ""
+    install: str = ""
     weights: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
     memory_gb: float = 0.5
     gpu_gb: float = 0.0
     reads: tuple[str, ...] = ()
@@ -56,6 +71,8 @@ class Backend:
 
     def mend(self) -> str:
         """The command that brings what is missing."""
+        if self.install:
+            return self.install
         if self.extra:
             return f'pip install "bglora[{self.extra}]"'
         names = " ".join(DISTRIBUTIONS.get(name, name) for name in self.missing())
@@ -197,6 +214,24 @@ def module(role: str, name: str) -> ModuleType:
             cure=backend.mend(),
         )
     return import_module(backend.module)
+
+
+def names_of_weights(role: str, name: str, settings: Any) -> list[tuple[str, str]]:
+    """The weights that a backend reads, with the setting that names them: `[("inpaint.lama", "big-lama")]`.
+
+    `settings` is the table of its role. Empty values name nothing.
+
+    Raises:
+        UserError: a setting names what the backend doesn't know.
+    """
+    backend = find(role, name)
+    found = import_module(backend.module)
+    if hasattr(found, "names_of_weights"):
+        named: Mapping[str, str | Sequence[str]] = found.names_of_weights(settings)
+    else:
+        named = {key: getattr(settings, key) for key in backend.models}
+    each = ((key, (value,) if isinstance(value, str) else value) for key, value in named.items())
+    return [(f"{TABLES[role]}.{key}", one) for key, values in each for one in values if one]
 
 
 def load(role: str, name: str, settings: Any) -> Any:
