@@ -26,7 +26,7 @@ class Table(BaseModel):
 
 BUILT_IN = {
     "masks": ("motion", "layers"),
-    "fill": ("patch",),
+    "fill": ("patch", "brushnet", "sdxl"),
     "embed": ("descriptor",),
     "caption": ("template",),
     "train": ("native", "kohya"),
