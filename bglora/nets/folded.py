@@ -12,20 +12,31 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bglora.nets import winograd
-from bglora.nets.ffc import Convolutions, Generator, Layer, SpectralTransform
+from bglora.nets.ffc import Block, Convolutions, Generator, Layer, SpectralTransform
 
 WINOGRAD_FROM = 256
 """Channels from which transforming pays."""
 
 
-def _scale(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+def _scale(norm: nn.Module | None) -> tuple[Tensor, Tensor]:
     """What a batch norm multiplies by and adds, float64."""
+    assert isinstance(norm, nn.BatchNorm2d) and norm.running_var is not None and norm.running_mean is not None
     scale = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)
     return scale, norm.bias.double() - norm.running_mean.double() * scale
 
 
 def _scaled(weight: Tensor, scale: Tensor) -> Tensor:
     return (weight.double() * scale.view(-1, 1, 1, 1)).float()
+
+
+def _weight(conv: nn.Module) -> Tensor:
+    assert isinstance(conv, nn.Conv2d | nn.ConvTranspose2d)
+    return conv.weight.detach()
+
+
+def _bias(conv: nn.Module) -> Tensor:
+    assert isinstance(conv, nn.Conv2d | nn.ConvTranspose2d) and conv.bias is not None
+    return conv.bias.detach().double()
 
 
 def _layout(weight: Tensor) -> nn.Parameter:
@@ -43,11 +54,11 @@ class Spectral(nn.Module):
         super().__init__()
         self.pool = isinstance(transform.downsample, nn.AvgPool2d)
         before, between = _scale(transform.conv1[1]), _scale(transform.fu.bn)
-        self.first = _value(_scaled(transform.conv1[0].weight, before[0]).flatten(1))
+        self.first = _value(_scaled(_weight(transform.conv1[0]), before[0]).flatten(1))
         self.first_bias = _value(before[1])
-        self.middle = _value(_scaled(transform.fu.conv_layer.weight, between[0]).flatten(1))
+        self.middle = _value(_scaled(_weight(transform.fu.conv_layer), between[0]).flatten(1))
         self.middle_bias = _value(between[1])
-        self.last = _value(_scaled(transform.conv2.weight, scale).flatten(1))
+        self.last = _value(_scaled(_weight(transform.conv2), scale).flatten(1))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) in any layout to (B, pixels, C) in the layout of channels last."""
@@ -86,7 +97,7 @@ class FoldedLayer(nn.Module):
 
         def folded(path: str, part: str) -> Tensor | None:
             conv = getattr(ffc, f"conv{path}")
-            return None if conv is None else _scaled(conv.weight, scales[part][0])
+            return None if conv is None else _scaled(_weight(conv), scales[part][0])
 
         l2l, g2l, l2g = folded("l2l", "l"), folded("g2l", "l"), folded("l2g", "g")
         biases = {part: scale[1].float() for part, scale in scales.items()}
@@ -115,22 +126,21 @@ class FoldedLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W), channels last, to (B, C', H / stride, W / stride), channels last, after the ReLU."""
-        y = self._tiled(x) if self.quick else self._convolved(x)
-        if self.spectral is not None:
-            wide = self.spectral(x[:, self.local_in :])
-            pixels = y.permute(0, 2, 3, 1).flatten(1, 2) if y is not None else None
-            if self.global_bias is not None:
-                wide = wide + self.global_bias
-                height, width = (-(-side // self.stride) for side in x.shape[2:])
-                wide = wide.unflatten(1, (height, width)).permute(0, 3, 1, 2)
-                y = wide if y is None else torch.cat([y, wide], 1)
-            elif pixels is not None:
-                pixels[:, :, -wide.shape[2] :] += wide
+        if self.spectral is None:
+            return torch.relu_(self._paths(x))
+        wide = self.spectral(x[:, self.local_in :])
+        if self.global_bias is not None:
+            height, width = (-(-side // self.stride) for side in x.shape[2:])
+            wide = (wide + self.global_bias).unflatten(1, (height, width)).permute(0, 3, 1, 2)
+            return torch.relu_(torch.cat([self._paths(x), wide], 1) if self.reads else wide)
+        y = self._paths(x)
+        y.permute(0, 2, 3, 1).flatten(1, 2)[:, :, -wide.shape[2] :] += wide
         return torch.relu_(y)
 
-    def _convolved(self, x: Tensor) -> Tensor | None:
-        if not self.reads:
-            return None
+    def _paths(self, x: Tensor) -> Tensor:
+        return self._tiled(x) if self.quick else self._convolved(x)
+
+    def _convolved(self, x: Tensor) -> Tensor:
         if self.padding:
             x = functional.pad(x, (self.padding,) * 4, mode="reflect")
         made = [
@@ -164,23 +174,23 @@ class FoldedGenerator(nn.Module):
         architecture, parts = generator.architecture, list(generator.model)
         self.architecture, self.device, self.dtype = architecture, device, dtype
         quick = device.type == "cpu" and dtype == torch.float32
-        first, join = generator.first_block, generator.first_block + architecture.blocks
+        join = generator.first_block + architecture.blocks
+        layers = [part for part in parts if isinstance(part, Layer)]
         self.down = nn.ModuleList(
-            [FoldedLayer(parts[1], 3, 1, quick), *(FoldedLayer(layer, 1, 2, quick) for layer in parts[2:first])]
+            [FoldedLayer(layers[0], 3, 1, quick), *(FoldedLayer(layer, 1, 2, quick) for layer in layers[1:])]
         )
-        self.blocks = nn.ModuleList(
-            FoldedLayer(layer, 1, 1, quick) for block in parts[first:join] for layer in (block.conv1, block.conv2)
-        )
+        pairs = [(part.conv1, part.conv2) for part in parts if isinstance(part, Block)]
+        self.blocks = nn.ModuleList(FoldedLayer(layer, 1, 1, quick) for pair in pairs for layer in pair)
         self.up_weights, self.up_biases = nn.ParameterList(), nn.ParameterList()
         for conv, norm in zip(parts[join + 1 : -3 : 3], parts[join + 2 : -3 : 3], strict=True):
             scale, shift = _scale(norm)
-            self.up_weights.append(_layout(_scaled(conv.weight.transpose(0, 1), scale).transpose(0, 1)))
-            self.up_biases.append(_value(conv.bias.double() * scale + shift))
+            self.up_weights.append(_layout(_scaled(_weight(conv).transpose(0, 1), scale).transpose(0, 1)))
+            self.up_biases.append(_value(_bias(conv) * scale + shift))
         last = parts[-2]
         # Four pixels' kernels, each moved within one window that is larger by one.
-        moved = [functional.pad(last.weight.detach(), (x, 1 - x, y, 1 - y)) for y in range(2) for x in range(2)]
+        moved = [functional.pad(_weight(last), (x, 1 - x, y, 1 - y)) for y in range(2) for x in range(2)]
         self.last = _layout(torch.stack(moved, 1).flatten(0, 1))
-        self.last_bias = _value(last.bias.detach().repeat_interleave(4))
+        self.last_bias = _value(_bias(last).repeat_interleave(4))
         self.activation = parts[-1]
         self.eval()
         self.to(device=device, dtype=dtype)

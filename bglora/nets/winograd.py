@@ -1,9 +1,9 @@
 """3x3 convolutions of a reflected picture by Winograd's minimal filtering: 36 instead of 144 products for 4 x 4 pixels.
 
-For the CPU, whose convolutions already run near the peak of its arithmetic: less arithmetic is what is left. Pictures of
-few channels gain nothing. Sources: Lavin and Gray, Fast Algorithms for Convolutional Neural Networks (2016); the points
-of interpolation from Barabasz et al., Error Analysis and Improving the Accuracy of Winograd Convolution (2020): values
-differ from those of a plain float32 convolution by about 2e-6 of their spread.
+For the CPU, whose convolutions already run near the peak of its arithmetic: less arithmetic is what is left. Pictures
+of few channels gain nothing. Sources: Lavin and Gray, Fast Algorithms for Convolutional Neural Networks (2016); the
+points of interpolation from Barabasz et al., Error Analysis and Improving the Accuracy of Winograd Convolution (2020):
+values differ from those of a plain float32 convolution by about 2e-6 of their spread.
 """
 
 from __future__ import annotations
