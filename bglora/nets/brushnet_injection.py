@@ -60,7 +60,7 @@ def check_fit(unet: nn.Module, brushnet: BrushNet, where: str) -> None:
     config: Any = unet.config
     own = "SDXL" if config.addition_embed_type == "text_time" else "Stable Diffusion 1.5"
     if own != brushnet.config.family:
-        what = f"This BrushNet is for {brushnet.config.family}, the base model is a {own}."
+        what = f"This BrushNet is for {brushnet.config.family}; the base model is {own}."
     elif entry != brushnet.config.in_channels:
         what = f"The base model takes {entry} channels; BrushNet wants an ordinary one with 4, not an inpainting model."
     else:

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import tempfile
+from functools import cache
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from bglora import backends
+from bglora.errors import MachineError, UserError
 from bglora.settings.plates import InpaintSettings
 from bglora.vision.metrics import psnr_db
+from tests.backends import tiny_lama
 from tests.vision import drawn
 
-ENGINES = ["patch"]
+ENGINES = ["patch", "lama"]
 
 
+@cache
 def engine(name: str):  # type: ignore[no-untyped-def]
-    return backends.load("fill", name, InpaintSettings())
+    """The engine, with a tiny model of random weights where it needs one."""
+    if name != "lama":
+        return backends.load("fill", name, InpaintSettings())
+    with tempfile.TemporaryDirectory() as folder:
+        path = tiny_lama.checkpoint(Path(folder, "tiny.safetensors"))
+        return backends.load("fill", name, InpaintSettings(lama=str(path)))
 
 
 def hole_at(y: int, x: int, height: int, width: int) -> np.ndarray:
@@ -73,3 +85,39 @@ def test_patches_continue_a_pattern_where_diffusion_smears_it() -> None:
     filled = engine("patch").fill(broken, hole, seed=1)
     smear = cv2.inpaint(broken, hole.astype(np.uint8), 3, cv2.INPAINT_TELEA)
     assert psnr_db(filled, frame, hole) > psnr_db(smear, frame, hole) + 3
+
+
+def test_an_odd_seed_gives_lama_another_try() -> None:
+    frame, hole = drawn.texture(26).astype(np.uint8), hole_at(50, 100, 40, 40)
+    first, second, third = (engine("lama").fill(frame, hole, seed=seed) for seed in (4, 5, 6))
+    assert np.array_equal(first, third) and not np.array_equal(first, second)
+
+
+def test_many_holes_together_are_those_one_by_one() -> None:
+    frames = [drawn.texture(seed).astype(np.uint8) for seed in (27, 28)]
+    holes = [hole_at(50, 100, 40, 40), hole_at(10, 10, 60, 20)]
+    together = engine("lama").fill_many(frames, holes, [2, 3], ["", ""])
+    alone = [
+        engine("lama").fill(frame, hole, seed=seed) for frame, hole, seed in zip(frames, holes, (2, 3), strict=True)
+    ]
+    assert all(np.array_equal(one, other) for one, other in zip(together, alone, strict=True))
+
+
+def test_the_weights_are_part_of_what_lama_is(tmp_path: Path) -> None:
+    names = []
+    for seed in (1, 2):
+        path = tiny_lama.checkpoint(tmp_path / f"{seed}.safetensors", seed)
+        names.append(backends.identity("fill", "lama", InpaintSettings(lama=str(path))))
+    assert names[0] != names[1] and all(name.startswith("lama/1 ") for name in names)
+
+
+def test_simple_lama_says_how_to_get_its_package_and_which_file_it_reads(tmp_path: Path) -> None:
+    path = tiny_lama.checkpoint(tmp_path / "a.safetensors")
+    settings = InpaintSettings(lama=str(path))
+    if backends.find("fill", "simple_lama").missing():
+        with pytest.raises(MachineError, match="simple_lama_inpainting") as told:
+            backends.load("fill", "simple_lama", settings)
+        assert told.value.cure == "pip install --no-deps simple-lama-inpainting"
+    else:
+        with pytest.raises(UserError, match="TorchScript files only"):
+            backends.load("fill", "simple_lama", settings)
