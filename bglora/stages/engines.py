@@ -15,6 +15,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from bglora import backends
+from bglora.stages.prompts import negative_of, prompt_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from bglora.settings.plates import InpaintSettings
     from bglora.vision.rating import FillScores
 
+PAINTERS = ("brushnet", "sdxl", "hybrid")
+"""Engines that paint with a diffusion model."""
 SMALLEST_RATED = 0.002
 """Share of the frame from which a guess is rated at all."""
 BINS = (0.01, 0.05, 0.15, 0.35, 1.0)
@@ -44,16 +47,51 @@ def chain(settings: InpaintSettings | Mapping[str, Any], share: float | None = N
     return list(dict.fromkeys([*first, *rule["fallback"]]))
 
 
+READ_BY: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(("brushnet", "brushnet_base"), ("brushnet", "hybrid")),
+    "sdxl": ("sdxl",),
+    **dict.fromkeys(("prompt", "negative_prompt", "steps", "guidance_scale", "scheduler"), PAINTERS),
+    **dict.fromkeys(("few_steps", "lama_first", "strength"), PAINTERS),
+}
+"""Settings that only these engines read."""
+ONLY_SPEED = ("batch", "low_memory")
+"""Settings that change no result."""
+
+
+def rule_of(
+    settings: InpaintSettings, shot: str, scene: Mapping[str, str] | None, names: Iterable[str]
+) -> dict[str, Any]:
+    """The table [inpaint] as JSON values as far as a shot's plates depend on it, with the words for this shot.
+
+    Args:
+        scene: of the shot, as `prompts.prompt_of` takes it. names: of the film's characters.
+    """
+    rule = settings.model_dump(mode="json")
+    for key in ("prompts", *ONLY_SPEED):
+        del rule[key]
+    rule["prompt"], rule["negative_prompt"] = prompt_of(settings, shot, scene), negative_of(settings, names)
+    engines = set(chain(settings))
+    return {key: value for key, value in rule.items() if key not in READ_BY or engines.intersection(READ_BY[key])}
+
+
 def identity(settings: InpaintSettings) -> str:
     """What all engines that may be used are, with their revisions."""
     return "+".join(backends.identity("fill", name, settings) for name in chain(settings))
 
 
 def load(name: str, rule: Mapping[str, Any], tools: Tools) -> Any:
-    """The engine itself, loaded once per process when it is first tried. `rule`: the table [inpaint]."""
+    """The engine itself, loaded once per process when it is first tried.
+
+    Args:
+        rule: the table [inpaint], as far as `rule_of` gives it; the rest is the project's own.
+    """
     from bglora.settings.plates import InpaintSettings
 
-    return tools.once(f"fill {name}", lambda: backends.load("fill", name, InpaintSettings(**rule)))
+    def loaded() -> Any:
+        whole = tools.settings.inpaint.model_dump(mode="json")
+        return backends.load("fill", name, InpaintSettings(**{**whole, **rule}))
+
+    return tools.once(f"fill {name}", loaded)
 
 
 @dataclass(frozen=True)
@@ -126,7 +164,7 @@ class Chooser:
         from bglora.vision.rating import HIDDEN
 
         hidden = np.where(hole[..., None], HIDDEN, picture).astype(np.uint8)
-        filled = load(engine, self.rule, self.tools).fill(hidden, hole, seed=seed)
+        filled = load(engine, self.rule, self.tools).fill(hidden, hole, seed=seed, prompt=self.rule.get("prompt", ""))
         return np.where(hole[..., None], filled, picture).astype(np.uint8)
 
     def main_choice(self) -> Choice | None:
