@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
+from functools import cache
+from typing import Any
+
 import numpy as np
 import pytest
 
 from bglora import backends
 from bglora.settings.plates import InpaintSettings
 from bglora.vision.metrics import psnr_db
+from tests.backends import tiny_diffusion as tiny
 from tests.vision import drawn
 
-ENGINES = ["patch"]
+ENGINES = ["patch", "brushnet", "brushnet with SDXL", "sdxl", "sdxl with any SDXL model"]
 
 
-def engine(name: str):  # type: ignore[no-untyped-def]
-    return backends.load("fill", name, InpaintSettings())
+def settings(name: str) -> dict[str, Any]:
+    """The table [inpaint] with which an engine runs on tiny random weights."""
+    few: dict[str, Any] = {"steps": 2}
+    return {
+        "patch": lambda: {},
+        "brushnet": lambda: few | tiny.brushnet_settings("sd15"),
+        "brushnet with SDXL": lambda: few | tiny.brushnet_settings("sdxl"),
+        "sdxl": lambda: few | {"sdxl": str(tiny.tiny_sdxl_inpainting())},
+        "sdxl with any SDXL model": lambda: few | {"sdxl": str(tiny.tiny_sdxl())},
+    }[name]()
+
+
+@cache
+def engine(name: str) -> Any:
+    return backends.load("fill", name.split()[0], InpaintSettings(**settings(name)))
 
 
 def hole_at(y: int, x: int, height: int, width: int) -> np.ndarray:
@@ -59,6 +76,18 @@ def test_no_hole_and_nothing_but_hole(name: str) -> None:
     frame = drawn.texture(25).astype(np.uint8)
     assert np.array_equal(engine(name).fill(frame, np.zeros(frame.shape[:2], bool), seed=1), frame)
     assert engine(name).fill(frame, np.ones(frame.shape[:2], bool), seed=1).shape == frame.shape
+
+
+@pytest.mark.parametrize("name", [name for name in ENGINES if name != "patch"])
+def test_many_pictures_at_once_are_filled_like_one_by_one(name: str) -> None:
+    frames = [drawn.texture(seed).astype(np.uint8) for seed in (31, 32, 33)]
+    holes = [hole_at(40, 60, 20, 30), hole_at(20, 180, 60, 40), hole_at(60, 60, 20, 30)]
+    together = engine(name).fill_many(frames, holes, seeds=[1, 2, 3])
+    for k, (frame, hole) in enumerate(zip(frames, holes, strict=True)):
+        alone = engine(name).fill(frame, hole, seed=k + 1)
+        assert np.array_equal(together[k][~hole], frame[~hole])
+        assert np.abs(together[k].astype(int) - alone).max() <= 2  # sums of a batch are rounded otherwise
+        assert (alone[hole] != engine(name).fill(frame, hole, seed=k + 11)[hole]).any()
 
 
 def test_patches_continue_a_pattern_where_diffusion_smears_it() -> None:
