@@ -18,7 +18,7 @@ from bglora.vision.structure import as_bytes
 
 BLUNT = 0.12
 """Radius by which a hole's outline is rounded, as a share of the square root of its area."""
-HULL_MOST = 1.6
+HULL_MOST = 2.5
 """A part of a hole becomes its convex hull where that has no more than so many times its area."""
 CONTEXT = 0.35
 """Surroundings on each side of a hole, as a share of its extent."""
