@@ -105,14 +105,14 @@ REGISTRY: Mapping[str, Mapping[str, Backend]] = {
             "Paints a hole by words and by what stands around it: BrushNet on a Stable Diffusion 1.5 or SDXL base.",
             packages=(*TORCH, "peft", "cv2"),
             memory_gb=8.0,
-            gpu_gb=4.5,
+            gpu_gb=5.0,
         ),
         "sdxl": Backend(
             "bglora.backends.fill.sdxl",
             "Paints a hole by words with an SDXL model, through diffusers' inpainting pipeline.",
             packages=(*TORCH, "peft", "accelerate", "cv2"),
             memory_gb=16.0,
-            gpu_gb=9.0,
+            gpu_gb=7.0,
         ),
     },
     "embed": {
