@@ -100,6 +100,23 @@ REGISTRY: Mapping[str, Mapping[str, Backend]] = {
             packages=("numpy", "cv2"),
             memory_gb=1.0,
         ),
+        "lama": Backend(
+            "bglora.backends.fill.lama",
+            "Goes on with what surrounds a hole, patterns and lines too: LaMa.",
+            packages=("numpy", "cv2", "torch", "safetensors"),
+            models=("lama",),
+            memory_gb=2.5,
+            gpu_gb=3.0,
+        ),
+        "simple_lama": Backend(
+            "bglora.backends.fill.simple_lama",
+            "LaMa through the package simple-lama-inpainting, picture by picture.",
+            packages=("numpy", "torch", "simple_lama_inpainting"),
+            install="pip install --no-deps simple-lama-inpainting",
+            models=("lama",),
+            memory_gb=4.0,
+            gpu_gb=4.0,
+        ),
         "brushnet": Backend(
             "bglora.backends.fill.brushnet",
             "Paints a hole by words and by what stands around it: BrushNet on a Stable Diffusion 1.5 or SDXL base.",

@@ -1,8 +1,9 @@
 """LaMa's generator: a ResNet of fast Fourier convolutions, under the names of its published checkpoints.
 
 Each layer has a local part of its channels (3x3 convolutions) and a global one (a 1x1 convolution over the picture's
-spectrum). Sources: Suvorov et al., Resolution-robust Large Mask Inpainting with Fourier Convolutions (2021); Chi et al.,
-Fast Fourier Convolution (2020). This module computes as it was trained, layer by layer; `folded` is the quick form.
+spectrum). Sources: Suvorov et al., Resolution-robust Large Mask Inpainting with Fourier Convolutions (2021); Chi
+et al., Fast Fourier Convolution (2020). This module computes as it was trained, layer by layer; `folded` is the quick
+form.
 """
 
 from __future__ import annotations

@@ -115,7 +115,7 @@ def read_zip(path: Path) -> dict[str, Tensor]:
     with zipfile.ZipFile(path) as archive:
         tops = [name.removesuffix("data.pkl") for name in archive.namelist() if name.endswith("/data.pkl")]
         if len(tops) != 1:
-            raise DamagedError("this zip holds no checkpoint: there is no data.pkl in it")
+            raise DamagedError("there is no data.pkl in this zip (a packed folder has to be unpacked first)")
         if archive.NameToInfo.get(f"{tops[0]}byteorder") and archive.read(f"{tops[0]}byteorder") != b"little":
             raise DamagedError("written on a big-endian machine")
         reader = _Reader(archive, tops[0])

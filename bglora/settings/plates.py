@@ -111,6 +111,25 @@ class InpaintSettings(Table):
     low_memory: Literal["auto", "yes", "no"] = Field(
         "auto", description="Save memory of the card at the cost of time; auto: on cards below 16 GB."
     )
+    lama: str = Field(
+        "big-lama",
+        description="Weights of the engines lama and simple_lama: a name that `bglora models` lists, or the path of a "
+        "checkpoint or of its folder.",
+    )
+    lama_side: int = Field(
+        1024,
+        ge=0,
+        le=8192,
+        description="Longest side (pixels) up to which lama looks at a whole picture. Of larger ones it sees the "
+        "surroundings of each hole, made smaller where they are longer than this. 0: always whole, at full size.",
+    )
+    lama_tile: int = Field(
+        1024,
+        ge=256,
+        le=4096,
+        description="Longest side (pixels) that goes through lama at once; what is larger goes in overlapping tiles. "
+        "Less takes less memory.",
+    )
     recover: bool = Field(True, description="Take what another frame of the shot shows from there.")
     revisit: bool = Field(
         True,

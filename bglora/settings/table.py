@@ -26,7 +26,7 @@ class Table(BaseModel):
 
 BUILT_IN = {
     "masks": ("motion", "layers"),
-    "fill": ("patch", "brushnet", "sdxl"),
+    "fill": ("patch", "lama", "simple_lama", "brushnet", "sdxl"),
     "embed": ("descriptor",),
     "caption": ("template",),
     "train": ("native", "kohya"),

@@ -50,10 +50,11 @@ def chain(settings: InpaintSettings | Mapping[str, Any], share: float | None = N
 READ_BY: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("brushnet", "brushnet_base"), ("brushnet", "hybrid")),
     "sdxl": ("sdxl",),
+    **dict.fromkeys(("lama", "lama_side", "lama_tile"), ("lama", "simple_lama", *PAINTERS)),
     **dict.fromkeys(("prompt", "negative_prompt", "steps", "guidance_scale", "scheduler"), PAINTERS),
     **dict.fromkeys(("few_steps", "lama_first", "strength"), PAINTERS),
 }
-"""Settings that only these engines read."""
+"""Settings that only these engines read; LaMa's those, too, that may start from its fill."""
 ONLY_SPEED = ("batch", "low_memory")
 """Settings that change no result."""
 
