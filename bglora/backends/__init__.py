@@ -11,7 +11,7 @@ Another package adds one by an entry point in the group `bglora.<role>` that nam
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module, util
@@ -81,7 +81,7 @@ class Backend:
 
 TORCH = ("torch", "diffusers", "transformers", "safetensors")
 
-LAMA = ("lama",)
+LAMA = ("lama", "lama_side", "lama_tile")
 WORDS = ("prompt", "prompts", "negative_prompt")
 DIFFUSION = (*WORDS, "steps", "guidance_scale", "scheduler", "few_steps", "strength", "batch", "low_memory")
 BRUSHNET = ("brushnet", "brushnet_base", "lama_first", *DIFFUSION, *LAMA)
@@ -115,6 +115,7 @@ REGISTRY: Mapping[str, Mapping[str, Backend]] = {
             models=("lama",),
             memory_gb=2.5,
             gpu_gb=3.0,
+            reads=LAMA,
         ),
         "simple_lama": Backend(
             "bglora.backends.fill.simple_lama",
@@ -124,29 +125,33 @@ REGISTRY: Mapping[str, Mapping[str, Backend]] = {
             models=("lama",),
             memory_gb=4.0,
             gpu_gb=4.0,
+            reads=LAMA,
         ),
         "brushnet": Backend(
             "bglora.backends.fill.brushnet",
             "Paints a hole by words and by what stands around it: BrushNet on a Stable Diffusion 1.5 or SDXL base.",
             packages=(*TORCH, "peft", "cv2"),
+            models=("brushnet", "brushnet_base", "few_steps"),
             memory_gb=8.0,
-            gpu_gb=4.5,
+            gpu_gb=5.0,
             reads=BRUSHNET,
         ),
         "sdxl": Backend(
             "bglora.backends.fill.sdxl",
             "Paints a hole by words with an SDXL model, through diffusers' inpainting pipeline.",
             packages=(*TORCH, "peft", "accelerate", "cv2"),
+            models=("sdxl", "few_steps"),
             memory_gb=16.0,
-            gpu_gb=9.0,
+            gpu_gb=7.0,
             reads=("sdxl", "lama_first", *DIFFUSION, *LAMA),
         ),
         "hybrid": Backend(
             "bglora.backends.fill.hybrid",
             "Fills small holes with lama, large ones with brushnet.",
             packages=(*TORCH, "peft", "cv2"),
+            models=("lama", "brushnet", "brushnet_base", "few_steps"),
             memory_gb=8.0,
-            gpu_gb=4.5,
+            gpu_gb=5.0,
             reads=("simple_below", *BRUSHNET),
         ),
     },
@@ -201,11 +206,13 @@ def known(role: str) -> dict[str, Backend]:
     return found
 
 
-def unread(role: str, names: Iterable[str]) -> set[str]:
-    """Settings of the role's table that are there for other backends than these."""
-    backends = known(role)
-    read = {key for name in names if name in backends for key in backends[name].reads}
-    return {key for backend in backends.values() for key in backend.reads} - read
+def unread(role: str, names: Collection[str]) -> set[str]:
+    """Settings of the role's table that are there for other backends than these; none if one is another package's."""
+    own = REGISTRY[role]
+    if any(name not in own for name in names):
+        return set()
+    read = {key for name in names for key in own[name].reads}
+    return {key for backend in own.values() for key in backend.reads} - read
 
 
 def find(role: str, name: str) -> Backend:

@@ -238,7 +238,8 @@ def _started(scheduler: Any, noise: Tensor, start: Tensor | None, course: Course
     if start is None or course.strength >= 1:
         return noise * scheduler.init_noise_sigma, scheduler.timesteps
     first = min(course.steps - 1, course.steps - int(course.steps * course.strength)) * scheduler.order
-    scheduler.set_begin_index(first)
+    if hasattr(scheduler, "set_begin_index"):  # those that count their steps
+        scheduler.set_begin_index(first)
     timesteps = scheduler.timesteps[first:]
     return scheduler.add_noise(start.to(noise), noise, timesteps[:1].repeat(len(noise))), timesteps
 

@@ -155,7 +155,7 @@ def _of_shot(
     seed = seed_of(view.settings.project.name, "inpaint", item.name)
     with TemporaryDirectory() as aside:
         tools = ItemTools(view.root, Path(aside), view.settings, seed, item.name, lambda *_: None, lambda: False, cache)
-        chooser = engines.Chooser(rule, tools, item.payload["prompt"])
+        chooser = engines.Chooser(rule, tools)
         for group in read_groups(view.root, item.name, kept):
             yield from _of_group(chooser, item, names, sorted(group.kept & set(numbers)), group)
 

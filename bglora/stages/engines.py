@@ -15,12 +15,12 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from bglora import backends
+from bglora.stages.prompts import negative_of, prompt_of
 
 if TYPE_CHECKING:
     import numpy as np
 
     from bglora.engine.stage import Row, Tools
-    from bglora.settings import Settings
     from bglora.settings.plates import InpaintSettings
     from bglora.vision.rating import FillScores
 
@@ -53,17 +53,23 @@ def _members(name: str, rule: Mapping[str, Any], share: float | None) -> list[st
     return hybrid.order(rule["simple_below"], share) if name == "hybrid" else [name]
 
 
-def used_settings(settings: Settings) -> dict[str, Any]:
-    """Settings of [inpaint], `inpaint.` before each, that change what is made: not those of engines that aren't used,
-    and not the prompts, of which every shot has its own. The film's names are among what is not to be painted.
+ONLY_SPEED = ("batch", "low_memory")
+"""Settings that change no result."""
+
+
+def rule_of(
+    settings: InpaintSettings, shot: str, scene: Mapping[str, str] | None, names: Iterable[str]
+) -> dict[str, Any]:
+    """The table [inpaint] as JSON values as far as a shot's plates depend on it, with the words for this shot.
+
+    Args:
+        scene: of the shot, as `prompts.prompt_of` takes it. names: of the film's characters.
     """
-    table = settings.inpaint.model_dump(mode="json")
-    named = {table["engine"], *table["routes"].values(), *table["fallback"]}
-    left_out = backends.unread("fill", {*named, *chain(table)}) | {"prompt", "prompts"}
-    used = {f"inpaint.{key}": value for key, value in table.items() if key not in left_out}
-    if "inpaint.negative_prompt" in used:
-        used["inpaint.negative_prompt"] = ", ".join([table["negative_prompt"], *settings.caption.character_names])
-    return used
+    rule = settings.model_dump(mode="json")
+    named = {rule["engine"], *rule["routes"].values(), *rule["fallback"]}
+    left_out = backends.unread("fill", {*named, *chain(rule)}) | {"prompts", *ONLY_SPEED}
+    rule["prompt"], rule["negative_prompt"] = prompt_of(settings, shot, scene), negative_of(settings, names)
+    return {key: value for key, value in rule.items() if key not in left_out}
 
 
 def identity(settings: InpaintSettings) -> str:
@@ -72,12 +78,17 @@ def identity(settings: InpaintSettings) -> str:
 
 
 def load(name: str, rule: Mapping[str, Any], tools: Tools) -> Any:
-    """The engine itself, loaded when it is first tried; it stays while memory lasts. `rule`: the table [inpaint]."""
+    """The engine itself, loaded when it is first tried; it stays while memory lasts.
+
+    Args:
+        rule: the table [inpaint], as far as `rule_of` gives it; the rest is the project's own.
+    """
     from bglora.backends.resident import Resident
     from bglora.settings.plates import InpaintSettings
 
+    whole = tools.settings.inpaint.model_dump(mode="json")
     resident: Resident = tools.once("fill engines", Resident)
-    return resident.get("fill", name, InpaintSettings(**rule))
+    return resident.get("fill", name, InpaintSettings(**{**whole, **rule}))
 
 
 @dataclass(frozen=True)
@@ -107,6 +118,10 @@ class Choice:
     scores: FillScores | None = None
     good: bool = True
 
+    def prompt(self, rule: Mapping[str, Any]) -> str:
+        """The words that were used; empty where the engine reads none."""
+        return str(rule["prompt"]) if "prompt" in backends.find("fill", self.engine).reads else ""
+
     def rated(self) -> list[dict[str, Any]]:
         """The best trial of each engine, as JSON values."""
         best: dict[str, Trial] = {}
@@ -125,13 +140,11 @@ class Chooser:
 
     Attributes:
         rule: the table [inpaint] as JSON values.
-        prompt: words for the empty place; engines that don't read words ignore them.
         choice: who filled the last hole that `fill` was asked for; None before the first.
     """
 
     rule: Mapping[str, Any]
     tools: Tools
-    prompt: str = ""
     likely: np.ndarray | None = None
     choice: Choice | None = None
     made: list[Choice] = field(default_factory=list)
@@ -152,7 +165,7 @@ class Chooser:
         from bglora.vision.rating import HIDDEN
 
         hidden = np.where(hole[..., None], HIDDEN, picture).astype(np.uint8)
-        filled = load(engine, self.rule, self.tools).fill(hidden, hole, seed=seed, prompt=self.prompt)
+        filled = load(engine, self.rule, self.tools).fill(hidden, hole, seed=seed, prompt=self.rule.get("prompt", ""))
         return np.where(hole[..., None], filled, picture).astype(np.uint8)
 
     def main_choice(self) -> Choice | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bglora.engine.stage import Item, Outcome, Row, Stage, Tools, View
 from bglora.stages import engines
-from bglora.stages.prompts import prompts_of
+from bglora.stages.prompts import scenes_of_shots
 from bglora.stages.revisits import Revisits, candidates, files_of
 from bglora.stages.shelf import Shelf
 
@@ -42,13 +42,13 @@ class Inpaint(Stage):
     def items(self, view: View) -> Iterable[Item]:
         """One item a shot that has masks."""
         settings = view.settings.inpaint
-        identity, used, prompts = engines.identity(settings), engines.used_settings(view.settings), prompts_of(view)
+        identity = engines.identity(settings)
         shots: dict[str, list[Row]] = {}
         for row in view.rows("segment"):
             if row.status == "made":
                 shots.setdefault(row.item, []).append(row)
-        wordless = "inpaint.negative_prompt" not in used
         elsewhere = candidates(view, view.rows("segment")) if settings.revisit and settings.recover else {}
+        scenes, names = scenes_of_shots(view.root, settings), view.settings.caption.character_names
         source_of = {row.picture: row.item for row in view.rows("ingest")}
         for shot, rows in shots.items():
             source = source_of[rows[0].picture]
@@ -56,13 +56,13 @@ class Inpaint(Stage):
             masks = [path for row in rows for path in row.outputs if path.startswith(MASK_HOMES)]
             keeps = sorted(picture for picture in pictures if view.decisions.keeps(picture))
             views = elsewhere.get(shot, {})
-            digest = view.item_record("ingest", source).get("digest", "")
-            payload = {"digest": digest, "prompt": "" if wordless else prompts.of(shot), **_buckets(view.settings)}
+            rule = engines.rule_of(settings, shot, scenes.get(shot), names)
+            payload = {"digest": view.item_record("ingest", source).get("digest", ""), **_buckets(view.settings)}
             yield Item(
                 name=shot,
                 pictures=pictures,
                 files=(*(f"frames/{picture}.png" for picture in pictures), *masks, *files_of(views)),
-                settings=used,
+                settings={f"inpaint.{key}": value for key, value in rule.items()},
                 decisions={"keep": keeps} if keeps else {},
                 payload={**payload, "views": views} if views else payload,
                 backend=identity,
@@ -165,7 +165,7 @@ class _Shot:
         from bglora.vision.rating import removal_score
 
         shared = ShotFill(group.camera, group.gains)
-        chooser = Chooser(self.rule, self.tools, self.item.payload["prompt"])
+        chooser = Chooser(self.rule, self.tools)
         holes = [int(one.hole.sum()) if self._worth_filling(one, group) else 0 for one in made]
         largest = max(range(len(made)), key=holes.__getitem__)
         for number in sorted(range(len(made)), key=lambda number: abs(number - largest)):
@@ -236,7 +236,7 @@ class _Shot:
         natural = not (provenance > 0).any()
         return {
             "engine": choice.engine if choice else "none" if natural else "recover",
-            "prompt": self.item.payload["prompt"] if choice else "",
+            "prompt": choice.prompt(self.rule) if choice else "",
             "seed": choice.seed if choice else 0,
             **{key: round(float(where.mean()), 5) for key, where in shares.items()},
             "scores": scores,

@@ -1,71 +1,67 @@
-"""Words for the empty place: which prompt a shot's holes are filled by, where the engine reads words at all.
-
-`inpaint.prompts` maps patterns of shots (`harbor-s00*`) or ids of scenes (`scene-00`) to prompts; the first one that
-fits counts, else `inpaint.prompt`. `{title}` stands for the scene's title where a person gave it one, else it is left
-out: titles that the program makes up by itself would change with every clustering, and the plates with them.
-"""
+"""Words for the engines that paint by words: which prompt a shot gets, and what is not to be painted."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from bglora.engine.stage import View
 from bglora.stages.scenes import read_scenes
 
-SCENES = "scenes/scenes.json"
+if TYPE_CHECKING:
+    from bglora.settings.plates import InpaintSettings
+
 TITLE = "{title}"
+SCENES = Path("scenes") / "scenes.json"
 
 
-def prompts_of(view: View) -> Prompts:
-    """The prompts of a project's shots by its settings, its last clustering and its decisions."""
-    settings = view.settings.inpaint
-    speaks_of_scenes = TITLE in settings.prompt or any(
-        TITLE in prompt or re.fullmatch(r"scene-\d+", key) for key, prompt in settings.prompts.items()
-    )
-    scenes = _scene_of_shots(view.root / SCENES) if speaks_of_scenes else {}
-    return Prompts(settings.prompt, settings.prompts, scenes, view.decisions.renames())
-
-
-class Prompts:
-    """Which words go with which shot.
+def prompt_of(settings: InpaintSettings, shot: str, scene: Mapping[str, str] | None = None) -> str:
+    """The prompt of a shot: the first of `prompts` whose pattern fits the shot, its scene or the scene's title, else
+    `prompt`; with the scene's title in the place of {title}, or without the words between the commas around it where
+    no scene is known yet.
 
     Args:
-        prompt: for shots that no pattern fits.
-        by_pattern: pattern of a shot or id of a scene to its prompt; the first that fits counts.
-        scenes: shot to the id of the scene that most of its plates are in.
-        titles: scene id to the title that a person gave it.
+        scene: id and title, `{"id", "title"}`.
     """
-
-    def __init__(
-        self, prompt: str, by_pattern: Mapping[str, str], scenes: Mapping[str, str], titles: Mapping[str, str]
-    ) -> None:
-        self.prompt, self.by_pattern, self.scenes, self.titles = prompt, by_pattern, scenes, titles
-
-    def of(self, shot: str) -> str:
-        """The prompt of a shot."""
-        scene = self.scenes.get(shot, "")
-        fitting = (text for key, text in self.by_pattern.items() if fnmatchcase(shot, key) or (scene and key == scene))
-        text = next(fitting, self.prompt)
-        return _with_title(text, self.titles.get(scene, ""))
+    scene = scene or {}
+    names = [shot, *(scene[key] for key in ("id", "title") if scene.get(key))]
+    fits = (words for pattern, words in settings.prompts.items() if any(fnmatchcase(name, pattern) for name in names))
+    words = next(fits, settings.prompt)
+    if TITLE not in words:
+        return words
+    if scene.get("title"):
+        return words.replace(TITLE, scene["title"])
+    return ", ".join(part.strip() for part in words.split(",") if TITLE not in part)
 
 
-def _with_title(text: str, title: str) -> str:
-    """The text with the title in its place; a tag that was nothing but the title goes with it."""
-    if TITLE not in text:
-        return text
-    tags = [tag.strip().replace(TITLE, title).strip() for tag in text.split(",")]
-    return ", ".join(tag for tag in tags if tag)
+def negative_of(settings: InpaintSettings, names: Iterable[str]) -> str:
+    """The negative prompt with the names of the film's characters that are not in it yet."""
+    told = {part.strip().lower() for part in settings.negative_prompt.split(",")}
+    new = [name.strip() for name in names if name.strip() and name.strip().lower() not in told]
+    return ", ".join(filter(None, [settings.negative_prompt, *dict.fromkeys(new)]))
 
 
-def _scene_of_shots(path: Path) -> dict[str, str]:
-    """Shot to the scene that most of its plates are in, as the last clustering left it; empty before the first."""
-    scenes = read_scenes(path).get("scenes", ())
-    plates = [(plate.rpartition("/")[0], scene["id"]) for scene in scenes for plate in scene["plates"]]
-    counts: dict[str, dict[str, int]] = {}
-    for shot, scene in plates:
-        of_shot = counts.setdefault(shot, {})
-        of_shot[scene] = of_shot.get(scene, 0) + 1
-    return {shot: max(sorted(of), key=of.__getitem__) for shot, of in counts.items()}
+def scenes_of_shots(root: Path, settings: InpaintSettings) -> dict[str, dict[str, str]]:
+    """The scene that most plates of a shot are in, by the clustering before, shot by shot; empty where no prompt asks.
+
+    A film is clustered after its plates are made, so the first run knows no scene. A scene that is renamed afterwards
+    makes the shots anew whose prompts name its title. Raises `UserError` if scenes.json can't be read.
+    """
+    asked = any(TITLE in words for words in (settings.prompt, *settings.prompts.values())) or settings.prompts
+    if not asked:
+        return {}
+    scenes = read_scenes(root / SCENES).get("scenes", ())
+    found = [(plate.rpartition("/")[0], one) for one in scenes for plate in one["plates"]]
+    counts = Counter((shot, one["id"], one["title"]) for shot, one in found)
+    best: dict[str, dict[str, str]] = {}
+    for (shot, scene, title), _ in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+        best.setdefault(shot, {"id": scene, "title": _plain(title)})
+    return best
+
+
+def _plain(title: Any) -> str:
+    """A title as words of a prompt: parentheses and colons, which weigh words elsewhere, are gone."""
+    return re.sub(r"[():\[\]{}]", " ", str(title)).strip()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,20 +13,38 @@ from bglora import backends
 from bglora.errors import MachineError, UserError
 from bglora.settings.plates import InpaintSettings
 from bglora.vision.metrics import psnr_db
+from tests.backends import tiny_diffusion as tiny
 from tests.backends import tiny_lama
 from tests.vision import drawn
 
-ENGINES = ["patch", "lama"]
+ENGINES = ["patch", "lama", "brushnet", "brushnet with SDXL", "brushnet after LaMa", "sdxl", "sdxl with any SDXL model"]
+
+
+def settings(name: str) -> dict[str, Any]:
+    """The table [inpaint] with which an engine runs on tiny random weights."""
+    few: dict[str, Any] = {"steps": 2}
+    return {
+        "patch": lambda: {},
+        "lama": lambda: {"lama": tiny_lama_path()},
+        "brushnet": lambda: few | tiny.brushnet_settings("sd15"),
+        "brushnet with SDXL": lambda: few | tiny.brushnet_settings("sdxl"),
+        "brushnet after LaMa": lambda: (
+            few | tiny.brushnet_settings("sd15") | {"lama_first": True, "lama": tiny_lama_path()}
+        ),
+        "sdxl": lambda: few | {"sdxl": str(tiny.tiny_sdxl_inpainting())},
+        "sdxl with any SDXL model": lambda: few | {"sdxl": str(tiny.tiny_sdxl())},
+    }[name]()
+
+
+def tiny_lama_path() -> str:
+    path = tiny.home() / "lama.safetensors"
+    return str(path if path.exists() else tiny_lama.checkpoint(path))
 
 
 @cache
-def engine(name: str):  # type: ignore[no-untyped-def]
+def engine(name: str) -> Any:
     """The engine, with a tiny model of random weights where it needs one."""
-    if name != "lama":
-        return backends.load("fill", name, InpaintSettings())
-    with tempfile.TemporaryDirectory() as folder:
-        path = tiny_lama.checkpoint(Path(folder, "tiny.safetensors"))
-        return backends.load("fill", name, InpaintSettings(lama=str(path)))
+    return backends.load("fill", name.split()[0], InpaintSettings(**settings(name)))
 
 
 def hole_at(y: int, x: int, height: int, width: int) -> np.ndarray:
@@ -71,6 +89,18 @@ def test_no_hole_and_nothing_but_hole(name: str) -> None:
     frame = drawn.texture(25).astype(np.uint8)
     assert np.array_equal(engine(name).fill(frame, np.zeros(frame.shape[:2], bool), seed=1), frame)
     assert engine(name).fill(frame, np.ones(frame.shape[:2], bool), seed=1).shape == frame.shape
+
+
+@pytest.mark.parametrize("name", [name for name in ENGINES if name not in ("patch", "lama")])
+def test_many_pictures_at_once_are_filled_like_one_by_one(name: str) -> None:
+    frames = [drawn.texture(seed).astype(np.uint8) for seed in (31, 32, 33)]
+    holes = [hole_at(40, 60, 20, 30), hole_at(20, 180, 60, 40), hole_at(60, 60, 20, 30)]
+    together = engine(name).fill_many(frames, holes, seeds=[1, 2, 3])
+    for k, (frame, hole) in enumerate(zip(frames, holes, strict=True)):
+        alone = engine(name).fill(frame, hole, seed=k + 1)
+        assert np.array_equal(together[k][~hole], frame[~hole])
+        assert np.abs(together[k].astype(int) - alone).max() <= 2  # sums of a batch are rounded otherwise
+        assert (alone[hole] != engine(name).fill(frame, hole, seed=k + 11)[hole]).any()
 
 
 def test_patches_continue_a_pattern_where_diffusion_smears_it() -> None:

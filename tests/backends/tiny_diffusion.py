@@ -107,6 +107,12 @@ def tiny_brushnet(kind: str) -> Path:
     return folder
 
 
+def brushnet_settings(kind: str) -> dict[str, Any]:
+    """The table [inpaint] for a tiny BrushNet with its base."""
+    base = tiny_sd15() if kind == "sd15" else tiny_sdxl()
+    return {"brushnet": str(tiny_brushnet(kind)), "brushnet_base": str(base)}
+
+
 def published_config(kind: str) -> dict[str, Any]:
     """config.json as it is published, made small."""
     widths = SD15_WIDTHS if kind == "sd15" else (16, 32, 32)

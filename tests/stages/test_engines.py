@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from bglora.project import Project
-from bglora.settings import Settings
-from bglora.stages.engines import chain, routes, routing_table, used_settings
+from bglora.stages.engines import chain, routes, routing_table
 from tests.foreign import installed, installed_example
 from tests.stages.drawn_project import folder_of, project_of, records
 from tests.stages.test_inpaint import plates_of
@@ -122,24 +121,3 @@ def test_hybrid_is_lama_for_small_holes_and_brushnet_for_large_ones_and_the_othe
     rule = {"engine": "hybrid", "routes": {}, "fallback": ["patch"], "simple_below": 0.15}
     assert chain(rule, 0.1) == ["lama", "brushnet", "patch"]
     assert chain(rule, 0.2) == ["brushnet", "lama", "patch"]
-
-
-def settings_with(**inpaint: object) -> Settings:
-    return Settings.model_validate({"project": {"name": "film"}, "inpaint": inpaint})
-
-
-def test_settings_of_engines_that_are_not_used_change_nothing() -> None:
-    assert used_settings(settings_with(steps=9, prompt="a town", lama="mine")) == used_settings(settings_with())
-    with_words = used_settings(settings_with(engine="hybrid", steps=9))
-    assert with_words["inpaint.steps"] == 9 and "inpaint.simple_below" in with_words
-
-
-def test_the_films_names_are_not_to_be_painted() -> None:
-    named = Settings.model_validate(
-        {
-            "project": {"name": "film"},
-            "inpaint": {"engine": "brushnet"},
-            "caption": {"character_names": ["Bill", "Joe"]},
-        }
-    )
-    assert used_settings(named)["inpaint.negative_prompt"].endswith(", Bill, Joe")

@@ -1,42 +1,59 @@
-"""Which words go with which shot."""
+"""Which words a shot's plates are painted with."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
-from bglora.stages.prompts import Prompts, _scene_of_shots
+from bglora.settings.plates import InpaintSettings
+from bglora.stages.engines import rule_of
+from bglora.stages.prompts import negative_of, prompt_of, scenes_of_shots
+
+SCENE = {"id": "scene-01", "title": "Lighthouse (night)"}
 
 
-def prompts(prompt: str = "an empty place", **more: object) -> Prompts:
-    rest = {"by_pattern": {}, "scenes": {}, "titles": {}, **more}
-    return Prompts(prompt, **rest)  # type: ignore[arg-type]
+def test_the_first_pattern_that_fits_shot_scene_or_title_counts() -> None:
+    settings = InpaintSettings(
+        prompt="anywhere", prompts={"harbor-s00*": "a quay", "scene-01": "by the sea", "Light*": "a tower"}
+    )
+    assert prompt_of(settings, "harbor-s003") == "a quay"
+    assert prompt_of(settings, "harbor-s013", SCENE) == "by the sea"
+    assert prompt_of(settings, "harbor-s013", {"id": "scene-02", "title": "Lighthouse"}) == "a tower"
+    assert prompt_of(settings, "harbor-s013") == "anywhere"
 
 
-def test_a_shot_takes_the_first_pattern_that_fits_it_else_the_prompt_of_all() -> None:
-    found = prompts(by_pattern={"harbor-s00*": "a pier", "harbor-*": "a town"})
-    assert [found.of(shot) for shot in ("harbor-s003", "harbor-s012", "other-s000")] == [
-        "a pier",
-        "a town",
-        "an empty place",
-    ]
+def test_a_title_stands_in_the_prompt_once_it_is_known() -> None:
+    settings = InpaintSettings(prompt="empty {title}, film background")
+    assert prompt_of(settings, "harbor-s001", {"id": "scene-00", "title": "quay"}) == "empty quay, film background"
+    assert prompt_of(settings, "harbor-s001") == "film background"
 
 
-def test_a_scene_id_speaks_of_the_shots_that_are_in_the_scene() -> None:
-    found = prompts(by_pattern={"scene-01": "a cave"}, scenes={"harbor-s003": "scene-01", "harbor-s004": "scene-00"})
-    assert found.of("harbor-s003") == "a cave" and found.of("harbor-s004") == "an empty place"
+def test_the_names_of_the_films_characters_are_not_to_be_painted() -> None:
+    settings = InpaintSettings(negative_prompt="people, Mia")
+    assert negative_of(settings, ["Mia", "Otto", "Otto", ""]) == "people, Mia, Otto"
 
 
-def test_the_title_is_the_one_that_a_person_gave_the_scene_and_is_left_out_without_one() -> None:
-    found = prompts("empty {title}, {title}, no people", scenes={"a": "scene-00", "b": "scene-01"})
-    found.titles = {"scene-00": "Old pier"}
-    assert found.of("a") == "empty Old pier, Old pier, no people"
-    assert found.of("b") == "empty, no people"
+def test_scenes_are_read_only_where_a_prompt_asks_for_them(tmp_path: Path) -> None:
+    (tmp_path / "scenes").mkdir()
+    plates = [f"harbor-s001/{k:06d}" for k in range(3)]
+    told = {
+        "scenes": [
+            {"id": "scene-00", "title": "quay", "plates": plates[:1]},
+            {"id": "scene-01", "title": "Lighthouse (night)", "plates": plates[1:]},
+        ]
+    }
+    (tmp_path / "scenes/scenes.json").write_text(json.dumps(told), encoding="utf-8")
+    assert scenes_of_shots(tmp_path, InpaintSettings()) == {}
+    found = scenes_of_shots(tmp_path, InpaintSettings(prompt="{title}"))
+    assert found == {"harbor-s001": {"id": "scene-01", "title": "Lighthouse  night"}}
 
 
-def test_a_shot_is_in_the_scene_of_most_of_its_plates(tmp_path: Path) -> None:
-    path = tmp_path / "scenes.json"
-    scenes = [{"id": "scene-00", "plates": ["a/1", "a/2", "b/1"]}, {"id": "scene-01", "plates": ["a/3", "b/2", "b/3"]}]
-    path.write_text(json.dumps({"scenes": scenes}))
-    assert _scene_of_shots(path) == {"a": "scene-00", "b": "scene-01"}
-    assert _scene_of_shots(tmp_path / "nothing.json") == {}
+def test_plates_depend_on_the_words_only_where_an_engine_reads_them() -> None:
+    words = InpaintSettings(prompt="a quay", prompts={"harbor-s002": "a lighthouse"})
+    plain = rule_of(InpaintSettings(), "harbor-s001", None, [])
+    assert rule_of(words, "harbor-s001", None, ["Mia"]) == plain and "steps" not in plain
+    painting = words.model_copy(update={"engine": "patch", "fallback": ["brushnet"]})
+    rule = rule_of(painting, "harbor-s001", None, ["Mia"])
+    assert rule["prompt"] == "a quay" and rule["negative_prompt"].endswith(", Mia") and "sdxl" not in rule
+    assert rule_of(painting, "harbor-s002", None, [])["prompt"] == "a lighthouse"
+    assert not {"prompts", "batch", "low_memory"} & set(rule)

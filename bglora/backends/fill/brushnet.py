@@ -1,9 +1,12 @@
 """Fill with BrushNet on a Stable Diffusion 1.5 or SDXL base: paints the hole by words and by what stands around it.
 
-Computed memory on a card, float16, at 1024 x 576 pixels and batch 1: 4.5 GB with Stable Diffusion 1.5 (UNet 1.7,
-BrushNet 1.2, text and VAE 0.4, the rest activations); 11.5 GB with SDXL (UNet 5.1, BrushNet 0.8, text 1.6, VAE in
-float32 0.3, its decoder's activations 3), 9 GB with `low_memory`, which takes the text encoders off the card when the
-prompts are encoded and decodes in tiles.
+Memory on a card, computed, in float16 at about the native size, one part at a time:
+
+    Stable Diffusion 1.5    5 GB: UNet 1.7, BrushNet 1.2, text 0.3, VAE 0.2, activations 1.5
+    SDXL                    11.5 GB: UNet 5.1, BrushNet 0.8, text 1.6, VAE in float32 0.3, its decoder's activations 3.5
+    SDXL, `low_memory`      7.5 GB: only what is at work is on the card; the pictures are the same
+
+and 1 to 1.5 GB for each further part that is painted at once.
 """
 
 from __future__ import annotations
@@ -80,6 +83,7 @@ class BrushNetFill(DiffusionFill):
         pipeline, branch = self.pipeline, self.branch
         dtype, vae, cells = pipeline.unet.dtype, pipeline.vae, cell(pipeline)
         words = self._encoded([part.prompt for part in parts])
+        self._bring(vae)
         height, width = parts[0].crop.size
         condition = painting.condition(
             vae, np.stack([part.picture for part in parts]), np.stack([part.hole for part in parts])
@@ -93,6 +97,7 @@ class BrushNetFill(DiffusionFill):
         )
         shape = (vae.config.latent_channels, height // cells, width // cells)
         rows = len(parts) * (2 if how.guidance_scale > 1 else 1)
+        self._bring(pipeline.unet, branch)
         latents = painting.denoise(
             pipeline.unet,
             branch,
@@ -105,8 +110,7 @@ class BrushNetFill(DiffusionFill):
             start=start,
             generators=[torch.Generator().manual_seed(part.seed + 1) for part in parts],
         )
-        if self.low_memory:
-            vae.enable_tiling()
+        self._bring(vae)
         # One picture at a time: the decoder takes more memory than the UNet.
         return [pictures.as_pictures(painting.decoded(vae, one[None]))[0] for one in latents]
 
@@ -116,12 +120,22 @@ class BrushNetFill(DiffusionFill):
 
         new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._words]
         if new:
-            encoders = [self.pipeline.text_encoder, getattr(self.pipeline, "text_encoder_2", None)]
-            for encoder in filter(None, encoders):
-                encoder.to(self.device)
-            for prompt in new:
-                self._words[prompt] = painting.encoded(self.pipeline, [prompt], [self.settings.negative_prompt])
-            for encoder in filter(None, encoders):
-                if self.low_memory:
-                    encoder.to("cpu")
+            self._bring(*self._encoders())
+        for prompt in new:
+            self._words[prompt] = painting.encoded(self.pipeline, [prompt], [self.settings.negative_prompt])
         return painting.Words.joined([self._words[prompt] for prompt in prompts])
+
+    def _encoders(self) -> list[Any]:
+        found = [self.pipeline.text_encoder, getattr(self.pipeline, "text_encoder_2", None)]
+        return [encoder for encoder in found if encoder is not None]
+
+    def _bring(self, *wanted: Any) -> None:
+        """Where memory is to be saved, has only these networks on the card; the others wait in main memory."""
+        if not self.low_memory:
+            return
+        everything = [self.pipeline.unet, self.branch, self.pipeline.vae, *self._encoders()]
+        for net in everything:
+            if all(net is not one for one in wanted):
+                net.to("cpu")
+        for net in wanted:
+            net.to(self.device)

@@ -66,17 +66,16 @@ class DiffusionFill(ABC):
 
     def fill(self, frame: np.ndarray, hole: np.ndarray, *, seed: int, prompt: str = "") -> np.ndarray:
         """See `FillBackend.fill`. An empty prompt is that of the settings."""
-        return self.fill_many([frame], [hole], seeds=[seed], prompts=[prompt])[0]
+        return self.fill_many([frame], [hole], [seed], [prompt])[0]
 
     def fill_many(
         self,
         frames: Sequence[np.ndarray],
         holes: Sequence[np.ndarray],
-        *,
         seeds: Sequence[int],
-        prompts: Sequence[str] | None = None,
+        prompts: Sequence[str] = (),
     ) -> list[np.ndarray]:
-        """See `FillBackend.fill_many`: what `fill` would give for each, parts of one size painted together."""
+        """See `BatchFillBackend.fill_many`: what `fill` would give for each, parts of one size painted together."""
         from bglora.nets.device import in_halves
         from bglora.vision.holecrop import pasted
 
@@ -137,7 +136,7 @@ class DiffusionFill(ABC):
         if self._lama is None:
             self._lama = backends.load("fill", "lama", self.settings)
         wide = [blunted(hole, LEAST) for hole in holes]
-        return [self._lama.fill(frame, hole, seed=seed) for frame, hole, seed in zip(frames, wide, seeds, strict=True)]
+        return list(self._lama.fill_many(frames, wide, seeds))
 
 
 def placed(pipeline: Any, device: Any) -> Any:
