@@ -1,0 +1,118 @@
+"""Names of OpenCLIP models and weights, as a setting gives them, and what they stand for.
+
+ViT-L-14/laion2b_s32b_b82k        architecture and tag: assets/openclip.toml, else the package open_clip_torch
+ViT-L-14//data/weights.pt         architecture and the path of a file
+laion/CLIP-ViT-L-14-...           a repository on the hub (also with hf-hub: before it)
+openclip-vit-l-14                 a name of weights.toml
+/data/clip                        a folder, or a file with open_clip_config.json beside it
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from functools import cache
+from importlib import util
+from typing import Any
+
+from bglora.assets import asset
+from bglora.backends import weights
+from bglora.errors import UserError
+
+SETTING = "cluster.openclip"
+QUICK = "-quickgelu"
+"""Ending of architectures with OpenAI's activation, x * sigmoid(1.702 x)."""
+
+
+@dataclass(frozen=True)
+class Named:
+    """What a name stands for.
+
+    Attributes:
+        weights: name for `weights.find`: a path, a repository, or a name of weights.toml.
+        config: OpenCLIP's model config, if the name says it.
+        usual: what the tag says about the preparation of pictures, and `quick_gelu`.
+    """
+
+    weights: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+    usual: Mapping[str, Any] = field(default_factory=dict)
+
+
+def named(name: str) -> Named:
+    """What the setting `cluster.openclip` stands for.
+
+    Raises:
+        UserError: an architecture without weights, or a tag that nobody knows.
+    """
+    name = name.removeprefix("hf-hub:").removeprefix("local-dir:")
+    if name in weights.known() or name.startswith(("/", "~", ".")):
+        return Named(name)
+    architecture, _, rest = name.partition("/")
+    config = _config(architecture)
+    if not config:
+        return Named(name)
+    usual = {"quick_gelu": True} if architecture.endswith(QUICK) else {}
+    if rest.startswith(("/", "~", ".")):
+        return Named(rest, config, usual)
+    tags = _tags(architecture)
+    if rest not in tags:
+        near = get_close_matches(rest, tags, n=1, cutoff=0.4)
+        example = near[0] if near else next(iter(tags), "/PATH/OF/weights.safetensors")
+        raise UserError(
+            f"OpenCLIP's {architecture} has no weights {rest!r}." if rest else f"{architecture} is no weights yet.",
+            where=f"{SETTING} = {name}",
+            cure=f'bglora set {SETTING} "{architecture}/{example}"; tags: {", ".join(tags) or "none known"}',
+        )
+    tag = dict(tags[rest])
+    repo = str(tag.pop("repo")).rstrip("/")
+    return Named(repo, config, {**tag, **usual})
+
+
+def identity(name: str) -> str:
+    """The weights behind a name, with their revision, for fingerprints."""
+    one = named(name)
+    kind = "quick" if one.usual.get("quick_gelu") else ""
+    return " ".join(filter(None, (weights.identity(one.weights), kind)))
+
+
+@cache
+def _table() -> Mapping[str, Any]:
+    return tomllib.loads(asset("openclip.toml").read_text(encoding="utf-8"))
+
+
+def _config(architecture: str) -> dict[str, Any]:
+    plain = architecture.removesuffix(QUICK)
+    if plain in _table():
+        return {key: value for key, value in _table()[plain].items() if key != "weights"}
+    package = _package()
+    return dict(package.get_model_config(architecture) or {}) if package else {}
+
+
+def _tags(architecture: str) -> dict[str, Mapping[str, Any]]:
+    plain = architecture.removesuffix(QUICK)
+    if plain in _table():
+        return dict(_table()[plain]["weights"])
+    package = _package()
+    found: dict[str, Mapping[str, Any]] = {}
+    for tag in package.list_pretrained_tags_by_model(architecture) if package else ():
+        asked = dict(package.get_pretrained_cfg(architecture, tag))
+        asked["repo"] = asked.pop("hf_hub", "")
+        asked.pop("url", None)
+        if asked["repo"]:
+            found[tag] = asked
+    return found
+
+
+@cache
+def _package() -> Any:
+    """open_clip_torch, for names that the table doesn't know; None where it can't be used."""
+    from bglora.nets.openclip import package
+
+    if util.find_spec("open_clip") is None or not package()[0]:
+        return None
+    import open_clip
+
+    return open_clip
