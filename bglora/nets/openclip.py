@@ -96,9 +96,8 @@ class Package:
         if "logit_scale" in tensors:
             tensors["logit_scale"] = tensors["logit_scale"].reshape(self.model.logit_scale.shape)
         _fill(self.model, {n: t for n, t in tensors.items() if not n.endswith("position_ids")}, published)
-        self.where = where
-        self.kind = device.dtype(where)
-        self.model.to(device=where, dtype=self.kind)
+        self.where, self.kind = where, device.dtype(where)
+        _move(self.model, where, self.kind)
         self.scale = float(self.model.logit_scale.detach().float().exp().max())
 
     @torch.inference_mode()
@@ -150,7 +149,8 @@ class Classes:
         for part in (model.text_model.embeddings, model.vision_model.embeddings):
             part.position_ids = torch.arange(part.position_embedding.weight.shape[0])[None]
         self.where, self.kind = where, device.dtype(where)
-        self.model = model.eval().to(device=where, dtype=self.kind)
+        self.model = model.eval()
+        _move(self.model, where, self.kind)
         self.scale = float(self.model.logit_scale.detach().float().exp())
 
     @torch.inference_mode()
@@ -254,6 +254,17 @@ def _fill(model: Any, tensors: dict[str, Tensor], published: Published, *, assig
     if missing or more:
         raise _another(published, f"it lacks {missing[0]!r}" if missing else f"it has {more[0]!r}")
     model.load_state_dict(tensors, strict=True, assign=assign)
+
+
+def _move(model: Any, where: torch.device, kind: torch.dtype) -> None:
+    try:
+        model.to(device=where, dtype=kind)
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise MachineError(
+            "OpenCLIP doesn't fit into the device's memory.",
+            where=f"cluster.backend = openclip on {where}",
+            cure='bglora set cluster.openclip "ViT-B-32/laion2b_s34b_b79k", or set BGLORA_DEVICE=cpu',
+        ) from error
 
 
 def _another(published: Published, sign: str) -> UserError:

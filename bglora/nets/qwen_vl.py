@@ -199,7 +199,7 @@ def _quantized(quantize: str, numbers: torch.dtype) -> Any:
         )
     from transformers import BitsAndBytesConfig
 
-    whole = ["visual", "lm_head"]
+    whole = ["visual", "model.visual", "lm_head"]  # under both names that transformers gave it
     if quantize == "8bit":
         return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=whole)
     return BitsAndBytesConfig(

@@ -129,6 +129,7 @@ def test_a_single_file_takes_its_architecture_from_the_config_beside_it_or_from_
     assert np.allclose(beside.embed(pictures()), load(tiny).embed(pictures()))
     named = openclip_names.named("ViT-B-32//data/weights.pt")
     assert named.weights == "/data/weights.pt" and named.config["vision_cfg"]["patch_size"] == 32
+    assert openclip_names.named("hf-hub:laion/CLIP-ViT-B-32-x").weights == "laion/CLIP-ViT-B-32-x"
 
 
 # Full size

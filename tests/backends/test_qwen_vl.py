@@ -17,7 +17,7 @@ from bglora.backends.caption.answers import UnusableError, ask_all, question, re
 from bglora.backends.caption.qwen_vl import Captioner, hub_name
 from bglora.backends.caption.template import FIELDS
 from bglora.errors import MachineError, UserError
-from bglora.nets.qwen_vl import QwenVL
+from bglora.nets.qwen_vl import SHARE, QwenVL
 from bglora.settings import Settings
 from tests.backends import tiny_qwen
 from tests.stages.drawn_plates import place
@@ -225,6 +225,15 @@ def test_qwen2_vl_7b_is_as_large_as_its_card_says(tmp_path: Path) -> None:
     assert sum(parameter.numel() for parameter in model.parameters()) == 8_291_375_616
     vision = sum(parameter.numel() for parameter in model.model.visual.parameters())
     assert vision == 675_759_104
+    # what bitsandbytes takes: the layers of the language model; 4 bits have a scale of 4 bytes for each 64 weights
+    few = sum(
+        module.weight.numel()
+        for name, module in model.model.language_model.named_modules()
+        if isinstance(module, torch.nn.Linear)
+    )
+    for quantize, size in (("8bit", 1), ("4bit", 0.5 + 4 / 64)):
+        share = 1 - few * (2 - size) / (2 * 8_291_375_616)
+        assert share < SHARE[quantize] < share + 0.05
 
 
 # What can be wrong

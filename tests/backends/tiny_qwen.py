@@ -89,7 +89,7 @@ def config(kind: str, ids: dict[str, int]) -> dict[str, Any]:
     text: dict[str, Any] = {
         "vocab_size": WIDTH,
         "hidden_size": WIDTH,
-        "intermediate_size": 32,
+        "intermediate_size": 64,
         "num_hidden_layers": 2,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,

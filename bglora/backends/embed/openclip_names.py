@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cache
 from importlib import util
+from pathlib import Path
 from typing import Any
 
 from bglora.assets import asset
@@ -48,14 +49,14 @@ def named(name: str) -> Named:
         UserError: an architecture without weights, or a tag that nobody knows.
     """
     name = name.removeprefix("hf-hub:").removeprefix("local-dir:")
-    if name in weights.known() or name.startswith(("/", "~", ".")):
+    if name in weights.known() or name.startswith(("~", ".")) or Path(name).is_absolute():
         return Named(name)
     architecture, _, rest = name.partition("/")
     config = _config(architecture)
     if not config:
         return Named(name)
     usual = {"quick_gelu": True} if architecture.endswith(QUICK) else {}
-    if rest.startswith(("/", "~", ".")):
+    if rest.startswith(("~", ".")) or Path(rest).is_absolute() or Path(rest).suffix in weights.TENSOR_FILES:
         return Named(rest, config, usual)
     tags = _tags(architecture)
     if rest not in tags:
