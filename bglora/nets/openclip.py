@@ -33,13 +33,15 @@ TORCHVISION = "Install torch and torchvision from the same index, or: pip uninst
 
 
 class Towers(Protocol):
-    """A model on its device: `images` takes float (N, 3, H, W), `texts` int64 (N, context length); both give (N, D)
-    float32, not of length 1. `scale` is what cosines are multiplied by before a softmax.
+    """A model on its device: `images` takes float (N, 3, H, W), `texts` what `tokens` makes of words, int64 (N, context
+    length); both give (N, D) float32, not of length 1. `scale` is what cosines are multiplied by before a softmax.
     """
 
     scale: float
 
     def images(self, pixels: Tensor) -> Tensor: ...
+
+    def tokens(self, words: Sequence[str]) -> Tensor: ...
 
     def texts(self, tokens: Tensor) -> Tensor: ...
 
@@ -83,7 +85,10 @@ class Package:
                 where="cluster.backend = openclip",
                 cure=f"{TORCHVISION}; without open_clip_torch, transformers' CLIP classes take its place.",
             ) from error
-        config = dict(published.config)
+        self.published = published
+        config = {**published.config, "text_cfg": dict(published.config["text_cfg"])}
+        if "hf_model_name" in config["text_cfg"]:
+            config["text_cfg"]["hf_model_pretrained"] = False  # all weights are in the file
         custom = config.pop("custom_text", False) or "hf_model_name" in config["text_cfg"]
         kind = open_clip.CustomTextCLIP if custom else open_clip.CLIP
         if "multimodal_cfg" in config:
@@ -104,6 +109,17 @@ class Package:
     def images(self, pixels: Tensor) -> Tensor:
         """Pictures, made ready, to vectors."""
         return self.model.encode_image(pixels.to(self.where, self.kind)).float().cpu()
+
+    def tokens(self, words: Sequence[str]) -> Tensor:
+        """Words to tokens; a model with a tokenizer of another kind than CLIP's brings its own."""
+        if not self.published.config["text_cfg"].get("hf_tokenizer_name"):
+            return tokens(words, self.published)
+        from open_clip import get_tokenizer
+
+        try:
+            return get_tokenizer(f"local-dir:{self.published.folder}")(list(words))
+        except (OSError, ValueError, ImportError) as error:
+            raise _no_tokenizer(self.published, _line(error)) from error
 
     @torch.inference_mode()
     def texts(self, tokens: Tensor) -> Tensor:
@@ -148,7 +164,7 @@ class Classes:
         _fill(model, tensors, published, assign=True)
         for part in (model.text_model.embeddings, model.vision_model.embeddings):
             part.position_ids = torch.arange(part.position_embedding.weight.shape[0])[None]
-        self.where, self.kind = where, device.dtype(where)
+        self.published, self.where, self.kind = published, where, device.dtype(where)
         self.model = model.eval()
         _move(self.model, where, self.kind)
         self.scale = float(self.model.logit_scale.detach().float().exp())
@@ -158,6 +174,10 @@ class Classes:
         """Pictures, made ready, to vectors."""
         seen = self.model.vision_model(pixel_values=pixels.to(self.where, self.kind))
         return self.model.visual_projection(seen.pooler_output).float().cpu()
+
+    def tokens(self, words: Sequence[str]) -> Tensor:
+        """Words to tokens."""
+        return tokens(words, self.published)
 
     @torch.inference_mode()
     def texts(self, tokens: Tensor) -> Tensor:
@@ -220,11 +240,7 @@ def tokens(texts: Sequence[str], published: Published) -> Tensor:
         UserError: no tokenizer beside the weights.
     """
     if published.tokenizer is None:
-        raise UserError(
-            "There is no tokenizer.json beside these weights, so no word can be compared with pictures.",
-            where=str(published.folder),
-            cure="Put the model's tokenizer.json there, or name scenes yourself: bglora set cluster.titles '[]'",
-        )
+        raise _no_tokenizer(published, "tokenizer.json is not there")
     from tokenizers import Tokenizer
 
     reader = Tokenizer.from_file(str(published.tokenizer))
@@ -238,6 +254,14 @@ def tokens(texts: Sequence[str], published: Published) -> Tensor:
         ids = one.ids if len(one.ids) <= length else [*one.ids[: length - 1], one.ids[-1]]
         row[: len(ids)] = torch.tensor(ids)
     return made
+
+
+def _no_tokenizer(published: Published, why: str) -> UserError:
+    return UserError(
+        f"There is no tokenizer beside these weights, so no word can be compared with pictures: {why}.",
+        where=str(published.folder),
+        cure="Put the model's tokenizer.json there, or name scenes yourself: bglora set cluster.titles '[]'",
+    )
 
 
 def _read(published: Published) -> dict[str, Tensor]:

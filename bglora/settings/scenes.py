@@ -97,7 +97,7 @@ class CaptionSettings(Table):
     quantize: Literal["none", "8bit", "4bit"] = Field(
         "none", description="Weights of qwen_vl in fewer bits, to save memory of the card (needs bitsandbytes)."
     )
-    tries: int = Field(3, ge=1, le=10, description="How often qwen_vl is asked about a picture before the template.")
+    tries: int = Field(3, ge=1, le=3, description="How often qwen_vl is asked about a picture before the template.")
     max_tokens: int = Field(160, ge=32, le=2000, description="Tokens of an answer of qwen_vl at most.")
     batch: int = Field(8, ge=1, le=256, description="Pictures that qwen_vl looks at together.")
     flip: Literal["auto", "on", "off"] = Field(

@@ -36,6 +36,11 @@ def hub_name(name: str) -> str:
     return f"Qwen/{name}" if plain else name
 
 
+def names_of_weights(settings: Any) -> dict[str, str]:
+    """The weights that it reads, by the key that names them."""
+    return {"qwen_vl": hub_name(settings.qwen_vl)}
+
+
 def create(settings: Any) -> Captioner:
     """The backend, loaded; `settings` is the table `caption`.
 

@@ -50,6 +50,11 @@ def identity(settings: Any) -> str:
     return f"{VERSION} {openclip_names.identity(settings.openclip)} {road}"
 
 
+def names_of_weights(settings: Any) -> dict[str, str]:
+    """The weights that it reads, by the key that names them."""
+    return {"openclip": openclip_names.named(settings.openclip).weights}
+
+
 def create(settings: Any) -> OpenClip:
     """The backend; `settings` is the table `cluster`.
 
@@ -128,11 +133,10 @@ class OpenClip:
     def _meant(self, words: Sequence[str]) -> F32:
         """One vector a word, (W, D): the mean of its sentences."""
         from bglora.nets.device import in_halves
-        from bglora.nets.openclip import tokens
 
         texts = [sentence.format(word) for word in words for sentence in SENTENCES]
         rows = in_halves(
-            lambda part: list(self.towers.texts(tokens(part, self.published)).numpy()), texts, BATCH, where="titles"
+            lambda part: list(self.towers.texts(self.towers.tokens(part)).numpy()), texts, BATCH, where="titles"
         )
         each = _unit(np.stack(rows)).reshape(len(words), len(SENTENCES), -1)
         return _unit(each.mean(1))
