@@ -5,19 +5,19 @@ Pictures are made ready here as OpenCLIP's `image_transform` does (3.3.0), with 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from importlib import metadata, util
-from pathlib import Path
+from importlib import util
 from typing import Any, Protocol
 
 import numpy as np
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from PIL import Image
 from torch import Tensor
 
 from bglora.errors import MachineError, UserError
 from bglora.nets import device
+from bglora.nets.checkpoints import CURE
 from bglora.nets.openclip_checkpoint import (
     Prepared,
     Published,
@@ -27,8 +27,6 @@ from bglora.nets.openclip_checkpoint import (
     read_tensors,
 )
 
-NEEDED = ("open_clip", "torchvision", "timm", "ftfy", "regex")
-"""What the package open_clip_torch can't be imported without."""
 TORCHVISION = "Install torch and torchvision from the same index, or: pip uninstall torchvision"
 
 
@@ -44,30 +42,6 @@ class Towers(Protocol):
     def tokens(self, words: Sequence[str]) -> Tensor: ...
 
     def texts(self, tokens: Tensor) -> Tensor: ...
-
-
-def package() -> tuple[str, str]:
-    """Whether the package open_clip_torch can be used: its version or empty, and why not. Imports nothing.
-
-    A torchvision that was built for another torch is told by the `cuda` line of both packages' version.py: importing
-    it would fail, and take transformers with it.
-    """
-    missing = [name for name in NEEDED if util.find_spec(name) is None]
-    if "open_clip" in missing:
-        return "", "the package open_clip_torch is not here"
-    if missing:
-        return "", f"the package open_clip_torch lacks {', '.join(missing)}"
-    ours, theirs = _built_for("torch"), _built_for("torchvision")
-    if ours != theirs:
-        return "", f"torchvision was built for another torch (CUDA {theirs}, torch's {ours}), so open_clip_torch fails"
-    return metadata.version("open_clip_torch"), ""
-
-
-def _built_for(name: str) -> str:
-    spec = util.find_spec(name)
-    path = Path(spec.origin).parent / "version.py" if spec and spec.origin else None
-    line = re.search(r"^cuda\b[^=\n]*=\s*(.+)$", path.read_text("utf-8"), re.M) if path and path.is_file() else None
-    return line[1].strip(" '\"") if line else "unknown"
 
 
 class Package:
@@ -93,7 +67,10 @@ class Package:
         kind = open_clip.CustomTextCLIP if custom else open_clip.CLIP
         if "multimodal_cfg" in config:
             kind = open_clip.CoCa
-        self.model = kind(**config).eval()
+        try:
+            self.model = kind(**config).eval()
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise _no_model(published, error) from error
         tensors = {name.removeprefix("state_dict.").removeprefix("module."): t for name, t in _read(published).items()}
         tensors = convert_state_dict(self.model, tensors)
         if "positional_embedding" in tensors and not hasattr(self.model, "positional_embedding"):
@@ -149,11 +126,14 @@ class Classes:
                     where=str(published.tensors),
                     cure='pip install "bglora[studio]" (it brings open_clip_torch), or choose a plain ViT: ViT-L-14.',
                 )
-            config = CLIPConfig(**clip_config(published.config))
+            asked = clip_config(published.config)
         else:
-            config = CLIPConfig(**{k: v for k, v in published.transformers_config.items() if k != "model_type"})
-        with torch.device("meta"):
-            model = CLIPModel(config)
+            asked = {key: value for key, value in published.transformers_config.items() if key != "model_type"}
+        try:
+            with torch.device("meta"):
+                model = CLIPModel(CLIPConfig(**asked))
+        except (TypeError, ValueError, RuntimeError, StrictDataclassError) as error:
+            raise _no_model(published, error) from error
         tensors = _read(published)
         if published.config:
             try:
@@ -289,6 +269,10 @@ def _move(model: Any, where: torch.device, kind: torch.dtype) -> None:
             where=f"cluster.backend = openclip on {where}",
             cure='bglora set cluster.openclip "ViT-B-32/laion2b_s34b_b79k", or set BGLORA_DEVICE=cpu',
         ) from error
+
+
+def _no_model(published: Published, error: Exception) -> UserError:
+    return UserError(f"No model can be built from this config: {_line(error)}", where=str(published.folder), cure=CURE)
 
 
 def _another(published: Published, sign: str) -> UserError:

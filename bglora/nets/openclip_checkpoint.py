@@ -25,6 +25,7 @@ from torch import Tensor
 
 from bglora.errors import UserError
 from bglora.nets import checkpoints
+from bglora.nets.checkpoints import CURE
 
 CONFIG = "open_clip_config.json"
 TENSORS = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
@@ -32,6 +33,7 @@ MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
 """What OpenAI's CLIP took off and divided by; OpenCLIP's default."""
 
+NEEDED = {"embed_dim": int, "vision_cfg": dict, "text_cfg": dict}
 PLAIN_VISION = {"image_size", "layers", "width", "head_width", "mlp_ratio", "patch_size", "patch_dropout"}
 PLAIN_TEXT = {"context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio", "pad_id", "eos_id"}
 PLAIN = {"embed_dim", "vision_cfg", "text_cfg", "quick_gelu", "init_logit_scale", "nonscalar_logit_scale"}
@@ -128,6 +130,10 @@ def open_published(
     tensors = where if where.is_file() else _first(folder)
     if not model or tensors is None:
         return _transformers_form(where, folder, given)
+    if not all(isinstance(model.get(key), kind) for key, kind in NEEDED.items()):
+        raise UserError(
+            f"This config is not OpenCLIP's: it needs {', '.join(NEEDED)}.", where=str(folder / CONFIG), cure=CURE
+        )
     model["quick_gelu"] = bool(model.get("quick_gelu")) or bool(given.get("quick_gelu"))
     return Published(tensors, model, _prepared(model, {**own.get("preprocess_cfg", {}), **given}), folder)
 
@@ -265,7 +271,7 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise UserError(f"This file is no JSON: {error}", where=str(path), cure=checkpoints.CURE) from error
+        raise UserError(f"This file is no JSON: {error}", where=str(path), cure=CURE) from error
     return found if isinstance(found, dict) else {}
 
 

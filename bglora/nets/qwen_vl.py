@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from PIL import Image
 from safetensors import SafetensorError
 
@@ -30,6 +31,8 @@ CLASSES = {
     "qwen3_vl_moe": "Qwen3VLMoeForConditionalGeneration",
 }
 """`model_type` of config.json to transformers' class."""
+DAMAGED = (SafetensorError, StrictDataclassError, OSError, ValueError, TypeError, KeyError, RuntimeError)
+"""What transformers raises at a folder that is damaged or not whole."""
 PICTURE = "<|image_pad|>"
 PICTURE_TOKENS = 768
 """Tokens that a picture takes at most: 1024 x 576 with Qwen2-VL's tokens of 28 x 28 pixels."""
@@ -182,7 +185,7 @@ def _model(folder: Path, kind: str, quantize: str, where: torch.device) -> Any:
         )
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise _too_large(folder, "the device's memory is full") from error
-    except (SafetensorError, OSError, ValueError, RuntimeError, KeyError) as error:
+    except DAMAGED as error:
         raise UserError(f"This model is damaged or not whole: {_line(error)}", where=str(folder), cure=CURE) from error
     missing = sorted(told["missing_keys"])
     if missing:
@@ -216,9 +219,11 @@ def _readers(folder: Path) -> tuple[Any, Any]:
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
         pictures = getattr(transformers, name).from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, ImportError) as error:
+    except (ImportError, *DAMAGED) as error:
         raise UserError(
-            f"The tokenizer or preprocessor_config.json can't be read: {_line(error)}", where=str(folder), cure=CURE
+            f"The config, the tokenizer or preprocessor_config.json can't be read: {_line(error)}",
+            where=str(folder),
+            cure=CURE,
         ) from error
     if tokenizer.convert_tokens_to_ids(PICTURE) in (None, tokenizer.unk_token_id):
         raise UserError(f"This tokenizer has no token {PICTURE}.", where=str(folder), cure=CURE)

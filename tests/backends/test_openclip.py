@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from importlib import util
 from pathlib import Path
 from typing import Any
@@ -184,11 +186,22 @@ def test_words_need_a_tokenizer(tiny: Path, tmp_path: Path) -> None:
 
 
 def test_the_library_is_part_of_the_identity_and_is_said(tiny: Path) -> None:
-    version, why = openclip.package()
+    version, why = openclip_names.package()
     name = backends.identity("embed", "openclip", settings(tiny))
     assert name.endswith(f"open_clip-{version}" if version else "transformers")
     assert (why or "open_clip_torch") in load(tiny).said
     assert name != backends.identity("embed", "openclip", settings("ViT-L-14/openai"))
+
+
+def test_the_identity_is_told_without_importing_a_model_library(tiny: Path) -> None:
+    code = (
+        "import sys; from bglora import backends; from bglora.settings import Settings;"
+        f"table = Settings().cluster.model_copy(update={{'openclip': {str(tiny)!r}}});"
+        "backends.identity('embed', 'openclip', table); print(*sys.modules)"
+    )
+    root = Path(__file__).parents[2]
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
+    assert not {"torch", "transformers", "open_clip", "torchvision"} & set(told.stdout.split())
 
 
 def test_a_cut_file_is_told(tiny: Path, tmp_path: Path) -> None:
@@ -210,6 +223,17 @@ def test_weights_of_another_model_are_told(tmp_path: Path) -> None:
         load(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [({"embed_dim": 24}, "needs embed_dim, vision_cfg"), ({**tiny_openclip.CONFIG, "embed_dim": -1}, "another|config")],
+)
+def test_a_config_that_makes_no_sense_is_told(tmp_path: Path, config: dict[str, Any], reason: str) -> None:
+    tiny_openclip.write(tmp_path)
+    (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": config}), encoding="utf-8")
+    with pytest.raises(UserError, match=reason):
+        load(tmp_path)
+
+
 def test_a_folder_of_another_kind_is_told(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "qwen2_vl"}', encoding="utf-8")
     with pytest.raises(UserError, match="'qwen2_vl'"):
@@ -221,6 +245,13 @@ def test_an_unknown_tag_names_those_there_are(name: str) -> None:
     with pytest.raises(UserError, match="tags: .*b") as caught:
         load(name)
     assert "bglora set cluster.openclip" in caught.value.cure
+
+
+@pytest.mark.skipif(bool(openclip_names.package()[0]), reason="the package open_clip_torch is here")
+@pytest.mark.parametrize("name", ["RN50/openai", "ViT-B-16-SigLIP/webli", "ViT-L-15"])
+def test_an_architecture_that_only_the_package_knows_is_told(name: str) -> None:
+    with pytest.raises(MachineError, match="open_clip_torch only"):
+        backends.identity("embed", "openclip", settings(name))
 
 
 def test_absent_weights_are_named_with_the_command_that_fetches_them(

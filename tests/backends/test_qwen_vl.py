@@ -265,6 +265,13 @@ def test_a_folder_of_another_kind_is_told(tmp_path: Path) -> None:
         load(tmp_path)
 
 
+def test_a_config_that_makes_no_sense_is_told(tmp_path: Path) -> None:
+    path = tiny_qwen.write(tmp_path) / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text("utf-8")), "hidden_size": "wide"}), encoding="utf-8")
+    with pytest.raises(UserError, match="config"):
+        load(tmp_path)
+
+
 @pytest.mark.parametrize("name", ["tokenizer.json", "preprocessor_config.json"])
 def test_a_file_that_is_missing_is_told(tmp_path: Path, name: str) -> None:
     tiny_qwen.write(tmp_path)

@@ -43,9 +43,7 @@ F32 = NDArray[np.float32]
 
 def identity(settings: Any) -> str:
     """Weights and the library that they run through: other numbers in the last digits."""
-    from bglora.nets.openclip import package
-
-    version, _ = package()
+    version, _ = openclip_names.package()
     road = f"open_clip-{version}" if version else "transformers"
     return f"{VERSION} {openclip_names.identity(settings.openclip)} {road}"
 
@@ -68,7 +66,7 @@ def create(settings: Any) -> OpenClip:
     one = openclip_names.named(settings.openclip)
     where = weights.find(one.weights, setting=openclip_names.SETTING)
     published = open_published(where, one.config, one.usual)
-    version, why = openclip.package()
+    version, why = openclip_names.package()
     if not published.config:
         why = why or "these weights are in transformers' form"
     card = device.device()

@@ -9,22 +9,29 @@ openclip-vit-l-14                 a name of weights.toml
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cache
-from importlib import util
+from importlib import metadata, util
 from pathlib import Path
 from typing import Any
 
 from bglora.assets import asset
 from bglora.backends import weights
-from bglora.errors import UserError
+from bglora.errors import MachineError, UserError
 
 SETTING = "cluster.openclip"
 QUICK = "-quickgelu"
 """Ending of architectures with OpenAI's activation, x * sigmoid(1.702 x)."""
+
+FAMILIES = ("ViT", "RN", "coca_", "convnext_", "EVA0", "MobileCLIP", "PE-Core", "nllb-clip", "roberta-", "xlm-", "mt5-")
+"""How names of OpenCLIP's architectures begin, no owner's on the hub."""
+
+NEEDED = ("open_clip", "torchvision", "timm", "ftfy", "regex")
+"""What the package open_clip_torch can't be imported without."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +61,8 @@ def named(name: str) -> Named:
     architecture, _, rest = name.partition("/")
     config = _config(architecture)
     if not config:
+        if architecture.startswith(FAMILIES) and not _package():
+            raise _needs_package(name, architecture)
         return Named(name)
     usual = {"quick_gelu": True} if architecture.endswith(QUICK) else {}
     if rest.startswith(("~", ".")) or Path(rest).is_absolute() or Path(rest).suffix in weights.TENSOR_FILES:
@@ -70,6 +79,14 @@ def named(name: str) -> Named:
     tag = dict(tags[rest])
     repo = str(tag.pop("repo")).rstrip("/")
     return Named(repo, config, {**tag, **usual})
+
+
+def _needs_package(name: str, architecture: str) -> MachineError:
+    return MachineError(
+        f"{architecture} is known to open_clip_torch only, and that can't be used: {package()[1]}.",
+        where=f"{SETTING} = {name}",
+        cure='pip install "bglora[studio]"; or take one that is known without it: ' + ", ".join(_table()),
+    )
 
 
 def identity(name: str) -> str:
@@ -107,11 +124,33 @@ def _tags(architecture: str) -> dict[str, Mapping[str, Any]]:
     return found
 
 
+def package() -> tuple[str, str]:
+    """Whether the package open_clip_torch can be used: its version or empty, and why not. Imports nothing.
+
+    A torchvision that was built for another torch is told by the `cuda` line of both packages' version.py: importing
+    it would fail, and take transformers with it.
+    """
+    missing = [name for name in NEEDED if util.find_spec(name) is None]
+    if "open_clip" in missing:
+        return "", "the package open_clip_torch is not here"
+    if missing:
+        return "", f"the package open_clip_torch lacks {', '.join(missing)}"
+    ours, theirs = _built_for("torch"), _built_for("torchvision")
+    if ours != theirs:
+        return "", f"torchvision was built for another torch (CUDA {theirs}, torch's {ours}), so open_clip_torch fails"
+    return metadata.version("open_clip_torch"), ""
+
+
+def _built_for(name: str) -> str:
+    spec = util.find_spec(name)
+    path = Path(spec.origin).parent / "version.py" if spec and spec.origin else None
+    line = re.search(r"^cuda\b[^=\n]*=\s*(.+)$", path.read_text("utf-8"), re.M) if path and path.is_file() else None
+    return line[1].strip(" '\"") if line else "unknown"
+
+
 @cache
 def _package() -> Any:
     """open_clip_torch, for names that the table doesn't know; None where it can't be used."""
-    from bglora.nets.openclip import package
-
     if util.find_spec("open_clip") is None or not package()[0]:
         return None
     import open_clip
