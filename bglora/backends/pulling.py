@@ -116,30 +116,20 @@ def _moved(progress: Progress, path: str, before: int, total: int) -> Callable[[
 
 
 def _fetch_blob(one: Weights, commit: str, file: HubFile, blob: Path, tell: Callable[[int], None]) -> None:
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub import hf_hub_url
     from huggingface_hub.file_download import http_get
     from huggingface_hub.utils import build_hf_headers
 
     url = hf_hub_url(one.repo, file.path, revision=commit)
-    location = get_hf_file_metadata(url).location
-    headers = build_hf_headers()
-    if _host(location) != _host(url):
-        headers.pop("authorization", None)  # the token is the hub's business, not that of the store it sends us to
     part = blob.with_name(f"{blob.name}{PARTIAL}")
     if size(part) > file.bytes:
         part.unlink()
     with _Watched(part, tell) as stream:
-        http_get(location, stream, resume_size=stream.tell(), headers=headers, expected_size=file.bytes)
+        http_get(url, stream, resume_size=stream.tell(), headers=build_hf_headers(), expected_size=file.bytes)
     if not is_right(part, file):
         part.unlink()
         raise _wrong(one, file, "what came has another")
     os.replace(part, blob)
-
-
-def _host(url: str) -> str:
-    from urllib.parse import urlsplit
-
-    return urlsplit(url).netloc
 
 
 def _wrong(one: Weights, file: HubFile, found: str) -> MachineError:

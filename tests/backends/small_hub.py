@@ -1,7 +1,8 @@
 """A hub on loopback: the few answers of huggingface.co that fetching a model takes, with troubles on demand.
 
 What it answers was written after huggingface_hub's own requests: `/api/models/…/revision/…?blobs=true` for the list of
-files, HEAD and GET on `/owner/name/resolve/revision/path` with X-Repo-Commit, ETag and Range.
+files, HEAD and GET on `/owner/name/resolve/revision/path` with X-Repo-Commit and ETag. Large files come, as there, from
+a store under another host's name, to which the hub sends on.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class SmallHub:
         spoiled: paths that arrive with other bytes of the same length.
         stall_after: bytes after which a large file comes no further until the reader has gone.
         asked: (method, path, Range) of all requests for files.
-        tokens: what came as authorization.
+        tokens: what came as authorization; `store_tokens`: what came so to the store.
     """
 
     repos: dict[str, dict[str, bytes]]
@@ -44,6 +45,7 @@ class SmallHub:
     stall_after: int | None = None
     asked: list[tuple[str, str, str]] = field(default_factory=list)
     tokens: set[str] = field(default_factory=set)
+    store_tokens: set[str] = field(default_factory=set)
     stalled: Event = field(default_factory=Event)
     address: str = ""
 
@@ -107,7 +109,9 @@ class _Answers(BaseHTTPRequestHandler):
                 digest = hashlib.sha256(content).hexdigest()
                 one["lfs"] = {"sha256": digest, "size": len(content), "pointerSize": 134}
             siblings.append(one)
-        self._send(200, json.dumps({"id": repo, "modelId": repo, "sha": COMMIT, "siblings": siblings}).encode())
+        self._send(
+            200, json.dumps({"id": repo, "modelId": repo, "sha": _commit(revision), "siblings": siblings}).encode()
+        )
 
     def _refused(self, repo: str, revision: str) -> bool:
         self.hub.tokens.add(self.headers.get("authorization") or "")
@@ -115,25 +119,32 @@ class _Answers(BaseHTTPRequestHandler):
             self._send(401, b"{}", {"X-Error-Code": "RepoNotFound"})
         elif repo in self.hub.gated:
             self._send(403, b"{}", {"X-Error-Code": "GatedRepo"})
-        elif revision not in ("main", COMMIT):
+        elif not re.fullmatch(r"main|[0-9a-f]{40}", revision):
             self._send(404, b"{}", {"X-Error-Code": "RevisionNotFound"})
         else:
             return False
         return True
 
     def _file(self, *, body: bool) -> None:
-        found = re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", unquote(urlsplit(self.path).path))
+        found = re.fullmatch(r"/([^/]+/[^/]+)/(resolve|store)/([^/]+)/(.+)", unquote(urlsplit(self.path).path))
         if found is None:  # the library asks for things of its own
             self._send(404, b"")
             return
-        repo, revision, path = found.groups()
-        span = self.headers.get("Range") or ""
-        self.hub.asked.append((self.command, path, span))
-        if self._refused(repo, revision):
+        repo, place, revision, path = found.groups()
+        if place == "resolve" and self._refused(repo, revision):
             return
         content = self.hub.repos[repo][path]
         digest = hashlib.sha256(content).hexdigest() if path.endswith(LARGE) else _git(content)
-        head = {"X-Repo-Commit": COMMIT, "ETag": f'"{digest}"', "Accept-Ranges": "bytes"}
+        head = {"X-Repo-Commit": _commit(revision), "ETag": f'"{digest}"', "Accept-Ranges": "bytes"}
+        if place == "resolve" and path.endswith(LARGE):
+            store = f"{self.hub.address.replace('127.0.0.1', 'localhost')}/{repo}/store/{revision}/{path}"
+            linked = {"X-Linked-ETag": f'"{digest}"', "X-Linked-Size": str(len(content)), "Location": store}
+            self._send(302, b"", head | linked, body=body)
+            return
+        span = self.headers.get("Range") or ""
+        self.hub.asked.append((self.command, path, span))
+        if place == "store":
+            self.hub.store_tokens.add(self.headers.get("authorization") or "")
         if path in self.hub.spoiled:
             content = content[:-1] + bytes([content[-1] ^ 1])
         start = int(span.removeprefix("bytes=").partition("-")[0]) if span else 0
@@ -157,6 +168,11 @@ class _Answers(BaseHTTPRequestHandler):
             self.close_connection = True
         elif body:
             self.wfile.write(content)
+
+
+def _commit(revision: str) -> str:
+    """What the branch stands for; every commit that is asked for is there."""
+    return COMMIT if revision == "main" else revision
 
 
 def _git(content: bytes) -> str:
