@@ -186,7 +186,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_a_single_picture_is_told(speaki
 def test_a_name_without_its_publisher_is_qwens() -> None:
     assert hub_name("Qwen2.5-VL-7B-Instruct") == "Qwen/Qwen2.5-VL-7B-Instruct"
     asked = backends.names_of_weights("caption", "qwen_vl", settings("Qwen3-VL-4B-Instruct"))
-    assert asked == {"caption.qwen_vl": "Qwen/Qwen3-VL-4B-Instruct"}
+    assert dict(asked) == {"caption.qwen_vl": "Qwen/Qwen3-VL-4B-Instruct"}
     assert hub_name("me/Qwen2-VL-tuned") == "me/Qwen2-VL-tuned" and hub_name("/data/Qwen") == "/data/Qwen"
 
 
