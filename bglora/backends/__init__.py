@@ -52,6 +52,7 @@ class Backend:
         memory_gb: memory that it takes, about.
         gpu_gb: memory on the graphics card, 0 if it needs none.
         reads: settings of its stage's table that are there for it; where it isn't used, they don't count.
+        words: whether an `embed` backend can compare pictures with words, and so title scenes.
     """
 
     module: str
@@ -64,6 +65,7 @@ class Backend:
     memory_gb: float = 0.5
     gpu_gb: float = 0.0
     reads: tuple[str, ...] = ()
+    words: bool = False
 
     def missing(self) -> list[str]:
         """Import names that are not there. Nothing is imported to find out."""
@@ -162,12 +164,27 @@ REGISTRY: Mapping[str, Mapping[str, Backend]] = {
             packages=("numpy", "cv2", "hdbscan", "sklearn"),
             weights=("places",),
         ),
+        "openclip": Backend(
+            "bglora.backends.embed.openclip",
+            "Tells places apart by what they show, and names scenes by words, with any OpenCLIP model.",
+            packages=("torch", "transformers", "tokenizers", "safetensors", "PIL"),
+            memory_gb=3.0,
+            gpu_gb=1.5,
+            words=True,
+        ),
     },
     "caption": {
         "template": Backend(
             "bglora.backends.caption.template",
             "Writes captions from what can be measured: light, color, view.",
             packages=("numpy", "cv2"),
+        ),
+        "qwen_vl": Backend(
+            "bglora.backends.caption.qwen_vl",
+            "Writes captions with Qwen2-VL, 2.5 or 3; the template takes over where an answer can't be used.",
+            packages=("torch", "transformers", "tokenizers", "safetensors", "PIL", "jinja2"),
+            memory_gb=18.0,
+            gpu_gb=18.0,
         ),
     },
     "train": {

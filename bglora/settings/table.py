@@ -27,8 +27,8 @@ class Table(BaseModel):
 BUILT_IN = {
     "masks": ("motion", "layers"),
     "fill": ("patch", "lama", "simple_lama", "brushnet", "sdxl", "hybrid"),
-    "embed": ("descriptor",),
-    "caption": ("template",),
+    "embed": ("descriptor", "openclip"),
+    "caption": ("template", "qwen_vl"),
     "train": ("native", "kohya"),
 }
 """Backends of this package by role. Those of other packages are entry points in the group `bglora.<role>`."""

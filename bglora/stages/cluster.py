@@ -39,13 +39,16 @@ class Cluster(Stage):
                 cure="bglora run --to inpaint; if plates were dropped, `bglora status` says why.",
             )
         settings = view.settings.cluster
+        values = {f"cluster.{key}": getattr(settings, key) for key in READ}
+        if backends.find("embed", settings.backend).words:
+            values["cluster.titles"] = settings.titles
         pictures = tuple(row.picture for row in rows)
         sources = sorted({naming.source_of(picture) for picture in pictures})
         yield Item(
             name="all",
             pictures=pictures,
             files=tuple(_plate(row) for row in rows),
-            settings={f"cluster.{key}": getattr(settings, key) for key in READ},
+            settings=values,
             decisions=_decisions(view.decisions, pictures),
             payload={
                 "guessed": _guessed(rows, settings.max_guessed),
@@ -67,6 +70,8 @@ class Cluster(Stage):
         left = {plate: reason for plate, reason in sheet.reasons.items() if plate not in kept}
         noise = [plate for plate, reason in left.items() if reason.startswith("noise: ")]
         summary = naming.summary(content, noise, before, item.decisions["rename"])
+        if sheet.words:
+            summary["words"] = {scene: [word, round(share, 3)] for scene, (word, share) in sorted(sheet.words.items())}
         notice = [*sheet.notices, *content.unused]
         tools.remark({**summary, "notice": "; ".join(notice)} if notice else summary)
         files = dict(zip(item.pictures, item.files, strict=True))

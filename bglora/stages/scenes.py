@@ -7,6 +7,7 @@ What is passed on stands in scenes.json:
      "moved":   {plate: scene that clustering put it in}   where a merge or split put it elsewhere
      "split":   [{"scene", "plates", "id"}]                the id that each split got
      "retired": [{"id", "title", "plates", "into"?}]       scenes that are no more; their ids are never used again
+     "words":   {scene: [word, share]}                     what each shows most likely, where words were compared
      "next":    number of the next new id}
 
 Inheritance goes by what clustering found, before merges and splits: a merged scene's halves are found again as such,
@@ -53,13 +54,19 @@ class Scenes:
         return f"scene-{self.next - 1:02d}"
 
 
-def inherit(groups: Sequence[Sequence[str]], before: Mapping[str, Any], sources: Mapping[str, str]) -> Scenes:
+def inherit(
+    groups: Sequence[Sequence[str]],
+    before: Mapping[str, Any],
+    sources: Mapping[str, str],
+    words: Sequence[str] = (),
+) -> Scenes:
     """Gives each group the id of the old scene with which it shares most plates, else a new one.
 
     Args:
         groups: plates of each place.
         before: content of the scenes.json before; empty the first time.
         sources: source name to title, for titles of new scenes.
+        words: per group what it shows (`beach`), the title of a new scene; empty, or none at all: after its source.
     """
     known = _known(before)
     titles = {one["id"]: one["title"] for one in (*before.get("retired", ()), *before.get("scenes", ()))}
@@ -71,7 +78,8 @@ def inherit(groups: Sequence[Sequence[str]], before: Mapping[str, Any], sources:
         scenes.plates[name] = sorted(group)
         scenes.found.update(dict.fromkeys(group, name))
         if name not in titles:
-            titles[name] = _new_title(group, sources, titles.values())
+            word = words[place] if words else ""
+            titles[name] = _free(word, titles.values()) if word else _new_title(group, sources, titles.values())
     return scenes
 
 
@@ -194,6 +202,15 @@ def _new_title(group: Sequence[str], sources: Mapping[str, str], used: Iterable[
     while f"{stem} {number}" in there:
         number += 1
     return f"{stem} {number}"
+
+
+def _free(word: str, used: Iterable[str]) -> str:
+    """`beach`, or `beach 2` where that is taken."""
+    there, number, title = set(used), 1, word
+    while title in there:
+        number += 1
+        title = f"{word} {number}"
+    return title
 
 
 def source_of(plate: str) -> str:
