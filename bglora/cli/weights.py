@@ -24,7 +24,7 @@ def models(
     what: Annotated[
         str | None,
         typer.Argument(
-            metavar="[pull|verify|remove]",
+            metavar="pull|verify|remove",
             help="Fetch, check or delete weights; without it they are listed.",
             autocompletion=lambda: list(ACTIONS),
         ),
@@ -32,7 +32,7 @@ def models(
     names: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[NAME]...",
+            metavar="NAME",
             help="Names from the list, or owner/name of the hub. None: what this project needs (pull), all (verify).",
             autocompletion=lambda: _names(),
         ),
