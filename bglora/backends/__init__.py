@@ -4,14 +4,14 @@ A role is one folder here; a backend is one module in it with
 
     IDENTITY: str   or   identity(settings) -> str     what it is and which revision: part of every fingerprint
     create(settings) -> object                         the backend, loaded, with the role's method
-    names_of_weights(settings) -> {key: name}          optional: the weights that it reads with these settings
+    names_of_weights(settings) -> {key: name or names} optional: the weights that it reads with these settings
 
 Another package adds one by an entry point in the group `bglora.<role>` that names such a module.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module, util
@@ -153,7 +153,6 @@ REGISTRY: Mapping[str, Mapping[str, Backend]] = {
             "Trains the LoRA in this program.",
             packages=(*TORCH, "peft"),
             weights=("mini",),
-            models=("base",),
             memory_gb=2.0,
         ),
         "kohya": Backend(
@@ -167,7 +166,6 @@ REGISTRY: Mapping[str, Mapping[str, Backend]] = {
             "Paints pictures with the base model and LoRAs, through diffusers.",
             packages=(*TORCH, "peft"),
             weights=("mini",),
-            models=("base",),
             memory_gb=2.0,
         ),
     },
@@ -210,8 +208,10 @@ def module(role: str, name: str) -> ModuleType:
     return import_module(backend.module)
 
 
-def names_of_weights(role: str, name: str, settings: Any) -> dict[str, str]:
-    """The weights that a backend reads: `{"inpaint.lama": "big-lama"}`. `settings` is the table of its role.
+def names_of_weights(role: str, name: str, settings: Any) -> list[tuple[str, str]]:
+    """The weights that a backend reads, with the setting that names them: `[("inpaint.lama", "big-lama")]`.
+
+    `settings` is the table of its role. Empty values name nothing.
 
     Raises:
         UserError: a setting names what the backend doesn't know.
@@ -219,10 +219,11 @@ def names_of_weights(role: str, name: str, settings: Any) -> dict[str, str]:
     backend = find(role, name)
     found = import_module(backend.module)
     if hasattr(found, "names_of_weights"):
-        named = dict(found.names_of_weights(settings))
+        named: Mapping[str, str | Sequence[str]] = found.names_of_weights(settings)
     else:
-        named = {key: str(getattr(settings, key)) for key in backend.models}
-    return {f"{TABLES[role]}.{key}": value for key, value in named.items() if value}
+        named = {key: getattr(settings, key) for key in backend.models}
+    each = ((key, (value,) if isinstance(value, str) else value) for key, value in named.items())
+    return [(f"{TABLES[role]}.{key}", one) for key, values in each for one in values if one]
 
 
 def load(role: str, name: str, settings: Any) -> Any:

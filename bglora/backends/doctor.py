@@ -185,7 +185,7 @@ def _weights(role: str, name: str, backend: Backend, table: Any) -> tuple[list[s
         except FileNotFoundError:
             return [f"the model {shipped}"], ["pip install --force-reinstall bglora"]
     absent = {}
-    for setting, wanted in names_of_weights(role, name, table).items():
+    for setting, wanted in names_of_weights(role, name, table):
         try:
             weights.find(wanted, setting=setting)
         except MachineError:

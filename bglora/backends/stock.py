@@ -147,7 +147,7 @@ def is_right(path: Path, file: HubFile) -> bool:
 def remove(name: str, *, dry: bool = False) -> int:
     """Deletes pulled weights with what was made of them. Returns the bytes that this frees.
 
-    Files that other programs keep in the same repository of the hub's cache stay.
+    Files that other programs or other weights keep in the same repository of the hub's cache stay.
 
     Raises:
         UserError: nothing of it is here, or it is a copy that was not pulled.
@@ -157,11 +157,14 @@ def remove(name: str, *, dry: bool = False) -> int:
     if not one.repo:
         raise UserError(f"{one.name} belongs to the package.", where=str(weights.present(one)), cure="Leave it there.")
     snapshots = [path for path in (repo / "snapshots").glob("*") if path.is_dir()]
+    others = [each for each in weights.known().values() if each.repo == one.repo != "" and weights.pulled(each)]
+    others = [each for each in others if each.name != one.name]
     pointers = [
         path
         for folder in snapshots
         for path in folder.rglob("*")
         if (path.is_symlink() or path.is_file()) and one.wants(path.relative_to(folder).as_posix())
+        if not any(each.wants(path.relative_to(folder).as_posix()) for each in others)
     ]
     begun = list((repo / "blobs").glob(f"*{PARTIAL}"))
     if not pointers and not begun and not shelf.is_dir():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from bglora.backends.doctor import Check, examine
 from bglora.errors import BgloraError, MachineError
-from bglora.stages.foresight import backends_of, check_weights, demands, source_names
+from bglora.stages.foresight import backends_of, check_weights, demands, located, source_names
 
 if TYPE_CHECKING:
     from bglora.settings import Settings
@@ -29,7 +29,7 @@ def examine_all(folder: Path, root: Path | None, given: Sequence[str]) -> list[C
     if root is not None:
         read, project = _read(root, given)
         if read is not None:
-            settings = read
+            settings = located(root, read)
             project += [
                 _looked("project: sources", lambda: _sources(root, settings)),
                 _looked("project: weights", lambda: _weights(root, settings)),

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 ALSO_EMBED = ("caption", "test")
 """Stages that compare pictures with the backend of `cluster` beside their own."""
 BASE = "train.base"
-BASE_CONFIGS = "sdxl-config"
-"""What a base in a single file does not carry."""
 
 
 @dataclass(frozen=True)
@@ -80,14 +78,18 @@ def demands(root: Path, settings: Settings, stages: Sequence[str] = ()) -> list[
 
 def _demanded(root: Path, settings: Settings, stage: str, role: str, name: str) -> Iterator[Demand]:
     from bglora import backends
+
+    table = getattr(located(root, settings), backends.TABLES[role])
+    for setting, weights in backends.names_of_weights(role, name, table):
+        yield Demand(stage, f"{role} {name}", setting, weights)
+
+
+def located(root: Path, settings: Settings) -> Settings:
+    """The settings with a base that is written as a path relative to the project made absolute."""
     from bglora.stages.train import located_base
 
-    table = getattr(settings, backends.TABLES[role])
-    for setting, weights in backends.names_of_weights(role, name, table).items():
-        located = located_base(root, weights) if setting == BASE else weights
-        yield Demand(stage, f"{role} {name}", setting, located)
-        if setting == BASE and Path(located).is_file():
-            yield Demand(stage, f"{role} {name}", setting, BASE_CONFIGS)
+    train = settings.train.model_copy(update={"base": located_base(root, settings.train.base)})
+    return settings.model_copy(update={"train": train})
 
 
 def missing(wanted: Sequence[Demand]) -> list[Demand]:

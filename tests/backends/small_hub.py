@@ -109,7 +109,9 @@ class _Answers(BaseHTTPRequestHandler):
                 digest = hashlib.sha256(content).hexdigest()
                 one["lfs"] = {"sha256": digest, "size": len(content), "pointerSize": 134}
             siblings.append(one)
-        self._send(200, json.dumps({"id": repo, "modelId": repo, "sha": COMMIT, "siblings": siblings}).encode())
+        self._send(
+            200, json.dumps({"id": repo, "modelId": repo, "sha": _commit(revision), "siblings": siblings}).encode()
+        )
 
     def _refused(self, repo: str, revision: str) -> bool:
         self.hub.tokens.add(self.headers.get("authorization") or "")
@@ -117,7 +119,7 @@ class _Answers(BaseHTTPRequestHandler):
             self._send(401, b"{}", {"X-Error-Code": "RepoNotFound"})
         elif repo in self.hub.gated:
             self._send(403, b"{}", {"X-Error-Code": "GatedRepo"})
-        elif revision not in ("main", COMMIT):
+        elif not re.fullmatch(r"main|[0-9a-f]{40}", revision):
             self._send(404, b"{}", {"X-Error-Code": "RevisionNotFound"})
         else:
             return False
@@ -133,7 +135,7 @@ class _Answers(BaseHTTPRequestHandler):
             return
         content = self.hub.repos[repo][path]
         digest = hashlib.sha256(content).hexdigest() if path.endswith(LARGE) else _git(content)
-        head = {"X-Repo-Commit": COMMIT, "ETag": f'"{digest}"', "Accept-Ranges": "bytes"}
+        head = {"X-Repo-Commit": _commit(revision), "ETag": f'"{digest}"', "Accept-Ranges": "bytes"}
         if place == "resolve" and path.endswith(LARGE):
             store = f"{self.hub.address.replace('127.0.0.1', 'localhost')}/{repo}/store/{revision}/{path}"
             linked = {"X-Linked-ETag": f'"{digest}"', "X-Linked-Size": str(len(content)), "Location": store}
@@ -166,6 +168,11 @@ class _Answers(BaseHTTPRequestHandler):
             self.close_connection = True
         elif body:
             self.wfile.write(content)
+
+
+def _commit(revision: str) -> str:
+    """What the branch stands for; every commit that is asked for is there."""
+    return COMMIT if revision == "main" else revision
 
 
 def _git(content: bytes) -> str:

@@ -22,11 +22,25 @@ from tests.backends.small_hub import COMMIT, NOWHERE, SmallHub, point_at, small_
 TENSORS = bytes(range(256)) * 49152
 """12.6 MB: the hub's library writes 10 MB at a time."""
 MODEL = {"config.json": b'{"a": 1}', "model.safetensors": TENSORS, "README.md": b"# read me", "model.bin": b"pickle"}
+SDXL = "stabilityai/stable-diffusion-xl-base-1.0"
 REPOS = {
     "tiny/model": MODEL,
     "facebook/sam3": MODEL,
     "signature-ai/big-lama": {"big-lama.pt": b"other weights" * 9},
     "owner/other": {"config.json": b"{}"},
+    SDXL: {
+        "model_index.json": b"{}",
+        "unet/config.json": b'{"unet": 1}',
+        **{
+            f"{part}/{kind}.safetensors": f"{part}".encode() * 1000
+            for part, kind in (
+                ("unet", "diffusion_pytorch_model"),
+                ("vae", "diffusion_pytorch_model"),
+                ("text_encoder", "model"),
+                ("text_encoder_2", "model"),
+            )
+        },
+    },
 }
 
 
@@ -298,3 +312,15 @@ def test_removing_frees_what_was_pulled_and_leaves_what_others_fetched(hub: Smal
     assert len(list((cache / "models--tiny--model" / "blobs").iterdir())) == 1
     assert "not on this machine" in told(lambda: stock.remove("tiny/model"), UserError).what
     assert "belongs to the package" in told(lambda: stock.remove("mini"), UserError).what
+
+
+def test_weights_of_one_repository_do_not_take_each_others_files(hub: SmallHub) -> None:
+    configs = pulling.pull("sdxl-config")
+    assert weights.present(weights.known()["sdxl-base"]) is None
+    base = pulling.pull("sdxl-base")
+    assert base == configs and (base / "unet" / "diffusion_pytorch_model.safetensors").is_file()
+    stock.remove("sdxl-base")
+    assert weights.find("sdxl-config", setting="train.base") == configs
+    assert not (base / "vae").exists() or not list((base / "vae").iterdir())
+    stock.remove("sdxl-config")
+    assert not configs.exists()

@@ -179,3 +179,28 @@ def test_doctor_tells_weights_and_the_command_that_brings_them(command: Command,
     }
     assert unused["train: native"]["state"] == "unused"
     assert "GB of memory" in unused["train: kohya"]["found"]
+
+
+def test_doctor_tells_a_missing_package_and_too_little_memory(
+    command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from bglora import backends
+
+    patch = "bglora.backends.fill.patch"
+    lacking = backends.Backend(patch, "Fills.", packages=("no_such_package",), extra="studio")
+    monkeypatch.setitem(backends.known("fill"), "lacking", lacking)
+    monkeypatch.setitem(backends.known("fill"), "vast", backends.Backend(patch, "Fills.", memory_gb=1e6, gpu_gb=1e6))
+    checks = {one["name"]: one for one in command("doctor", "--json").lines}
+    assert checks["fill: lacking"]["state"] == "unused"
+    assert checks["fill: lacking"]["found"] == "lacks the package no_such_package"
+    assert checks["fill: lacking"]["mend"] == 'pip install "bglora[studio]"'
+    assert checks["fill: vast"]["state"] == "unused" and checks["fill: vast"]["mend"]
+    assert "Takes 1e+06 of" in checks["fill: vast"]["found"]
+    with pytest.raises(bglora.MachineError) as caught:
+        backends.load("fill", "lacking", None)
+    error = caught.value
+    assert (error.what, error.where, error.cure) == (
+        "The fill backend lacking needs packages that are not here: no_such_package.",
+        "fill backend lacking",
+        'pip install "bglora[studio]"',
+    )

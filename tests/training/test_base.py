@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 from bglora.errors import MachineError, UserError
 from bglora.training.base import load_base
+from tests.training.one_file import write_one_file
 from tests.training.tiny_base import write_tiny_base
 
 
@@ -44,6 +45,20 @@ def test_a_single_file_without_the_configs_that_it_does_not_carry_is_told(tmp_pa
     with pytest.raises(MachineError) as caught:
         load_base(str(tmp_path / "xl.safetensors"))
     assert caught.value.cure == "bglora models pull sdxl-config"
+
+
+def test_a_single_file_is_the_same_base_as_its_folder(tmp_path: Path) -> None:
+    folder = write_tiny_base(tmp_path / "folder", second=32)
+    file = write_one_file(folder, tmp_path / "one.safetensors")
+    parts = ("unet", "vae", "text_encoder", "text_encoder_2")
+    asked = load_base(str(folder))
+    wanted = {part: getattr(asked.pipeline, part).state_dict() for part in parts}
+    found = load_base(str(file), configs=folder)
+    for part, state in wanted.items():
+        own = getattr(found.pipeline, part).state_dict()
+        assert own.keys() == state.keys()
+        assert all(torch.equal(own[key], value) for key, value in state.items()), part
+    assert found.noise.config.prediction_type == asked.noise.config.prediction_type
 
 
 def test_noise_and_prediction_come_from_the_base(tmp_path: Path) -> None:

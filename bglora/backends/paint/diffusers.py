@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bglora.backends import weights
-from bglora.backends.train.base import load
+from bglora.backends.train import base as bases
 from bglora.errors import UserError
 
 if TYPE_CHECKING:
@@ -23,9 +23,14 @@ def identity(settings: Any) -> str:
     return f"{ALGORITHM} {weights.identity(settings.base)}"
 
 
+def names_of_weights(settings: Any) -> dict[str, tuple[str, ...]]:
+    """See `bglora.backends`."""
+    return bases.names_of_weights(settings.base)
+
+
 def create(settings: Any, base: Any = None) -> Painter:
     """`base` is a loaded `training.base.Base` to share with the trainer; without one it is loaded here."""
-    return Painter(base if base is not None else load(settings.base))
+    return Painter(base if base is not None else bases.load(settings.base))
 
 
 class Painter:

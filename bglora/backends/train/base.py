@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bglora.backends import weights
@@ -11,6 +12,12 @@ if TYPE_CHECKING:
 
 SETTING = "train.base"
 CONFIGS = "sdxl-config"
+"""What a base in a single file does not carry."""
+
+
+def names_of_weights(base: str) -> dict[str, tuple[str, ...]]:
+    """The weights that a base needs: itself, and SDXL's configs where it is a single file."""
+    return {"base": (base, CONFIGS) if Path(base).is_file() else (base,)}
 
 
 def load(name: str) -> Base:

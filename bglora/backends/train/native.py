@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bglora.backends import weights
-from bglora.backends.train.base import load
+from bglora.backends.train import base as bases
 from bglora.training.job import TrainJob, TrainResult
 
 ALGORITHM = "native/1"
@@ -16,6 +16,11 @@ ALGORITHM = "native/1"
 def identity(settings: Any) -> str:
     """`native/1 mini@…`: changes with the algorithm and with the base's files."""
     return f"{ALGORITHM} {weights.identity(settings.base)}"
+
+
+def names_of_weights(settings: Any) -> dict[str, tuple[str, ...]]:
+    """See `bglora.backends`."""
+    return bases.names_of_weights(settings.base)
 
 
 def create(settings: Any) -> Native:
@@ -35,7 +40,7 @@ class Native:
         """
         from bglora.training.base import exact
 
-        base = load(job.base)
+        base = bases.load(job.base)
         with exact(job.recipe.threads):
             return _train(job, tools, base)
 
