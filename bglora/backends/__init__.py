@@ -20,7 +20,7 @@ from typing import Any
 
 from bglora.errors import MachineError, UserError
 
-ROLES = ("masks", "fill", "embed", "caption", "train", "paint")
+ROLES = ("masks", "detect", "fill", "embed", "caption", "train", "paint")
 
 DISTRIBUTIONS = {"cv2": "opencv-contrib-python-headless", "av": "av", "sklearn": "scikit-learn", "PIL": "pillow"}
 """Import name to the name that pip knows, where they differ."""
@@ -61,6 +61,7 @@ class Backend:
 
 
 TORCH = ("torch", "diffusers", "transformers", "safetensors")
+TRANSFORMERS = ("torch", "transformers", "safetensors", "numpy", "cv2", "scipy")
 
 REGISTRY: Mapping[str, Mapping[str, Backend]] = {
     "masks": {
@@ -74,6 +75,36 @@ REGISTRY: Mapping[str, Mapping[str, Backend]] = {
             "bglora.backends.masks.layers",
             "Takes masks and cut-outs of an earlier segmentation.",
             packages=("numpy", "cv2"),
+        ),
+        "sam2": Backend(
+            "bglora.backends.masks.sam2",
+            "Finds what words name and follows it through the shot: SAM 2.1.",
+            packages=TRANSFORMERS,
+            memory_gb=4.0,
+            gpu_gb=4.0,
+        ),
+        "sam3": Backend(
+            "bglora.backends.masks.sam3",
+            "Finds what words name and follows it, in one model: SAM 3.",
+            packages=TRANSFORMERS,
+            memory_gb=6.0,
+            gpu_gb=6.0,
+        ),
+    },
+    "detect": {
+        "grounding_dino": Backend(
+            "bglora.backends.detect.grounding_dino",
+            "Finds characters by words: Grounding DINO.",
+            packages=(*TRANSFORMERS, "PIL"),
+            memory_gb=2.0,
+            gpu_gb=2.0,
+        ),
+        "owlv2": Backend(
+            "bglora.backends.detect.owlv2",
+            "Finds characters by words: OWLv2.",
+            packages=(*TRANSFORMERS, "PIL"),
+            memory_gb=2.0,
+            gpu_gb=2.0,
         ),
     },
     "fill": {

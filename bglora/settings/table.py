@@ -25,11 +25,12 @@ class Table(BaseModel):
 
 
 BUILT_IN = {
-    "masks": ("motion", "layers"),
+    "masks": ("motion", "layers", "sam2", "sam3"),
     "fill": ("patch",),
     "embed": ("descriptor",),
     "caption": ("template",),
     "train": ("native", "kohya"),
+    "detect": ("grounding_dino", "owlv2"),
 }
 """Backends of this package by role. Those of other packages are entry points in the group `bglora.<role>`."""
 
