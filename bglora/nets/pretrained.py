@@ -7,7 +7,7 @@ with a damaged file is refused in three lines.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +32,35 @@ def load(name: str, folder: Path, kinds: Sequence[str], device: torch.device, dt
         MachineError: this transformers has no such class.
     """
     config = read_config(folder, kinds)
-    model, told = _read(class_of(name), folder, dtype)
-    lacking = sorted(told["missing_keys"])
-    if lacking or told["mismatched_keys"]:
-        first = lacking[0] if lacking else told["mismatched_keys"][0][0]
+    given = {"local_files_only": True, "use_safetensors": True}
+    return _ready(name, folder, (folder,), given, str(config["model_type"]), device, dtype)
+
+
+def from_tensors(
+    name: str, where: Path, config: Any, tensors: Mapping[str, torch.Tensor], device: torch.device, dtype: torch.dtype
+) -> Any:
+    """A model of tensors that were read from `where` and named as this class names them. Raises as `load`."""
+    given = {"config": config, "state_dict": dict(tensors)}
+    return _ready(name, where, (None,), given, str(config.model_type), device, dtype)
+
+
+def _ready(
+    name: str,
+    where: Path,
+    source: tuple[Any, ...],
+    given: Mapping[str, Any],
+    kind: str,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> Any:
+    model, told = _read(class_of(name), where, source, given, dtype)
+    lacking, strange = sorted(told["missing_keys"]), sorted(told["mismatched_keys"])
+    if lacking or strange:
+        first = lacking[0] if lacking else strange[0][0]
         raise UserError(
-            f"The weights don't fit the model {config['model_type']}: {len(lacking)} tensors are missing, "
-            f"{len(told['mismatched_keys'])} have another shape, {first} first.",
-            where=str(folder),
+            f"The weights don't fit the model {kind}: {len(lacking)} tensors are missing, "
+            f"{len(strange)} have another shape, {first} first.",
+            where=str(where),
             cure=CURE,
         )
     return model.to(device).eval().requires_grad_(False)
@@ -84,22 +105,19 @@ def tokenizer(folder: Path) -> Any:
         raise UserError(f"The tokenizer can't be read: {_line(error)}", where=str(folder), cure=CURE) from error
 
 
-def _read(kind: Any, folder: Path, dtype: torch.dtype) -> tuple[Any, dict[str, Any]]:
+def _read(
+    kind: Any, where: Path, source: tuple[Any, ...], given: Mapping[str, Any], dtype: torch.dtype
+) -> tuple[Any, dict[str, Any]]:
     from transformers.utils import logging
 
     before = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
         model, told = kind.from_pretrained(
-            folder,
-            local_files_only=True,
-            use_safetensors=True,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,
-            dtype=dtype,
+            *source, output_loading_info=True, ignore_mismatched_sizes=True, dtype=dtype, **given
         )
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
-        raise UserError(f"The model can't be read: {_line(error)}", where=str(folder), cure=CURE) from error
+        raise UserError(f"The model can't be read: {_line(error)}", where=str(where), cure=CURE) from error
     finally:
         logging.set_verbosity(before)
     return model, told

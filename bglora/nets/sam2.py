@@ -48,14 +48,8 @@ def load(path: Path, device: torch.device, dtype: torch.dtype) -> Any:
         config = sam2_checkpoint.config_of(tensors)
     except ValueError as error:
         raise UserError(f"This checkpoint can't be used: {error}.", where=str(path), cure=pretrained.CURE) from error
-    with torch.device("meta"):
-        model = pretrained.class_of("Sam2VideoModel")(config)
-    try:
-        model.load_state_dict(sam2_checkpoint.from_package(tensors), strict=True, assign=True)
-    except RuntimeError as error:
-        first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-        raise UserError(f"The weights don't fit SAM 2.1: {first}", where=str(path), cure=pretrained.CURE) from error
-    return model.to(device=device, dtype=dtype).eval().requires_grad_(False)
+    named = sam2_checkpoint.from_package(tensors)
+    return pretrained.from_tensors("Sam2VideoModel", path, config, named, device, dtype)
 
 
 @dataclass(frozen=True)
