@@ -110,8 +110,9 @@ def _read(
 ) -> tuple[Any, dict[str, Any]]:
     from transformers.utils import logging
 
-    before = logging.get_verbosity()
+    before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
+    logging.disable_progress_bar()
     try:
         model, told = kind.from_pretrained(
             *source, output_loading_info=True, ignore_mismatched_sizes=True, dtype=dtype, **given
@@ -120,6 +121,8 @@ def _read(
         raise UserError(f"The model can't be read: {_line(error)}", where=str(where), cure=CURE) from error
     finally:
         logging.set_verbosity(before)
+        if bars:
+            logging.enable_progress_bar()
     return model, told
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints of SAM 2.1 and SAM 3 in the published formats, tiny and random: what they find is noise."""
+"""Checkpoints of SAM 2.1 in the published formats, tiny and random: what they find is noise."""
 
 from __future__ import annotations
 
