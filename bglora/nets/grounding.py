@@ -1,6 +1,6 @@
-"""Characters found by words: Grounding DINO (Liu et al. 2023) and OWLv2 (Minderer et al. 2023) on transformers' classes.
+"""Characters found by words: Grounding DINO (Liu et al. 2023) and OWLv2 (Minderer et al. 2023), by transformers.
 
-Both give a box and a score for everything that a word may mean; overlapping boxes of one character are thinned out here.
+Both give a box and a score for everything that a word may mean; boxes of one character are thinned out here.
 """
 
 from __future__ import annotations
@@ -64,9 +64,7 @@ class _Detector:
         ]
 
     def _pixels(self, frames: Sequence[U8]) -> dict[str, Tensor]:
-        return {
-            name: value.to(self.device) for name, value in self.pictures(list(frames), return_tensors="pt").items()
-        }
+        return {name: value.to(self.device) for name, value in self.pictures(list(frames), return_tensors="pt").items()}
 
     def _answers(self, frames: Sequence[U8], words: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Scores (N, Q) and boxes (N, Q, 4): center and size, in shares of the picture as the net sees it."""
@@ -85,9 +83,10 @@ class GroundingDino(_Detector):
     def _answers(self, frames: Sequence[U8], words: Sequence[str]) -> tuple[Tensor, Tensor]:
         sentence = ". ".join(words) + "."
         text = self.tokenizer([sentence] * len(frames), return_tensors="pt", return_token_type_ids=True)
-        if text["input_ids"].shape[1] > self.model.config.max_text_len:
+        tokens, most = text["input_ids"].shape[1], self.model.config.max_text_len
+        if tokens > most:
             raise UserError(
-                f"There are too many targets: {text['input_ids'].shape[1]} tokens, {self.model.config.max_text_len} fit.",
+                f"There are too many targets: {tokens} tokens, {most} fit.",
                 where="segment.targets",
                 cure="Name fewer words.",
             )

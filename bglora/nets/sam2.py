@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 from transformers import Sam2VideoInferenceSession
+from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoInferenceCache
 
 from bglora.errors import UserError
 from bglora.nets import checkpoints, pretrained, sam2_checkpoint
@@ -123,7 +124,7 @@ class Sam2Follower:
         return self._run(memory, view, place, back=back)
 
     def _run(self, memory: _Memory, view: View, place: int, *, back: bool) -> F32:
-        memory.cache.view = view
+        memory.shown.view = view
         seen = self.model(memory, frame_idx=place, reverse=back)
         memory.forget(place, self.model.config)
         return np.asarray(seen.pred_masks[0, 0].float().cpu().numpy(), np.float32)
@@ -152,8 +153,8 @@ def views(features: Sequence[Tensor], positions: Sequence[Tensor], frames: Seque
     return [View([level[:, k : k + 1] for level in features], shared, size) for k in range(len(frames))]
 
 
-class _Shown:
-    """Stands for a session's cache of features: the frame that is looked at now."""
+class _Shown(Sam2VideoInferenceCache):  # type: ignore[misc]
+    """A session's cache of features that holds the frame that is looked at now."""
 
     view: View
 
@@ -171,7 +172,8 @@ class _Memory(Sam2VideoInferenceSession):  # type: ignore[misc]
             video_storage_device=model.device,
             dtype=model.dtype,
         )
-        self.count, self.cache = count, _Shown()
+        self.count, self.shown = count, _Shown()
+        self.cache = self.shown
 
     @property
     def num_frames(self) -> int:

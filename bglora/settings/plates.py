@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from bglora.settings.table import FillName, MasksName, Table
+from bglora.settings.table import DetectName, FillName, MasksName, Table
 
 
 class SegmentSettings(Table):
@@ -22,20 +22,25 @@ class SegmentSettings(Table):
     )
     sam2: str = Field("sam2.1-hiera-large", description="Weights of sam2: a name of `bglora models`, or a path.")
     sam3: str = Field("sam3", description="Weights of sam3: a name of `bglora models`, or a path.")
-    detector: Literal["grounding_dino", "owlv2"] = Field(
+    detector: DetectName = Field(
         "grounding_dino", description="Who finds `targets` for sam2, and looks over plates if inpaint.detector says so."
     )
     grounding: str = Field(
         "", description="Weights of the detector. Empty: grounding-dino-base or owlv2-base, by `detector`."
     )
     min_score: float = Field(
-        0.0, ge=0, lt=1, description="Score from which a find counts. 0: 0.3 of grounding_dino, 0.2 of owlv2, 0.5 of sam3."
+        0.0,
+        ge=0,
+        lt=1,
+        description="Score from which a find counts. 0: 0.3 by grounding_dino, 0.2 by owlv2, 0.5 by sam3.",
     )
     window: int = Field(
         16, ge=2, le=256, description="Frames that sam2 and sam3 hold at once; memory grows with it (frames)."
     )
     redetect: int = Field(
-        8, ge=1, description="Frames looked at from one search for `targets` to the next: who comes in late is found then."
+        8,
+        ge=1,
+        description="Frames looked at from one search for `targets` to the next, which finds who came in.",
     )
     samples: int = Field(
         32, ge=4, le=64, description="Frames of a shot that are looked at together; memory grows with it (frames)."

@@ -50,7 +50,7 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Found:
-    """Somebody whom a detector found: box (left, top, right, bottom) and score (0 to 1), the mask where it gives one."""
+    """Somebody whom a detector found: box (left, top, right, bottom), score (0 to 1), the mask where it gives one."""
 
     box: Box
     score: float
@@ -227,9 +227,7 @@ class Following:
         labels[won], best[won] = number, logits[won]
         return mask
 
-    def _pointed_out(
-        self, place: int, picture: U8, view: Any, prompt: Prompt, labels: np.ndarray, best: F32
-    ) -> None:
+    def _pointed_out(self, place: int, picture: U8, view: Any, prompt: Prompt, labels: np.ndarray, best: F32) -> None:
         """Somebody whom a person pointed out: new, or better known from here on."""
         memory, logits = self.follower.begin(view, place, self.count, prompt)
         logits = _grown(logits, labels.shape)

@@ -52,9 +52,7 @@ def objects(masks: ShotMasks) -> list[np.ndarray]:
 
 @pytest.mark.parametrize("given", [True, False], ids=["given", "none given"])
 @pytest.mark.parametrize("name", ["motion", "layers", "sam2", "sam3"])
-def test_masks_have_the_promised_form_and_say_how_far_they_are(
-    name: str, given: bool, studio: SegmentSettings
-) -> None:
+def test_masks_have_the_promised_form_and_say_how_far_they_are(name: str, given: bool, studio: SegmentSettings) -> None:
     shot = drawn.shot(1, 6)
     imported = [np.where(o, 255, 0).astype(np.uint8) if given else None for o in shot.objects]
     told: list[float] = []
