@@ -4,6 +4,7 @@ A role is one folder here; a backend is one module in it with
 
     IDENTITY: str   or   identity(settings) -> str     what it is and which revision: part of every fingerprint
     create(settings) -> object                         the backend, loaded, with the role's method
+    names_of_weights(settings) -> {key: name}          optional: the weights that it reads with these settings
 
 Another package adds one by an entry point in the group `bglora.<role>` that names such a module.
 """
@@ -20,7 +21,17 @@ from typing import Any
 
 from bglora.errors import MachineError, UserError
 
-ROLES = ("masks", "detect", "fill", "embed", "caption", "train", "paint")
+TABLES = {
+    "masks": "segment",
+    "detect": "segment",
+    "fill": "inpaint",
+    "embed": "cluster",
+    "caption": "caption",
+    "train": "train",
+    "paint": "train",
+}
+"""Role to the table of the settings that its backends read."""
+ROLES = tuple(TABLES)
 
 DISTRIBUTIONS = {"cv2": "opencv-contrib-python-headless", "av": "av", "sklearn": "scikit-learn", "PIL": "pillow"}
 """Import name to the name that pip knows, where they differ."""
@@ -35,7 +46,10 @@ class Backend:
         sentence: what it does, for people.
         packages: import names that must be there.
         extra: the extra of `pip install "bglora[extra]"` that brings them; empty: the package itself.
+        install: the command that brings them where an extra can't.
         weights: asset folders inside the package that must be there.
+        models: keys of its table in the settings that name its weights (see `bglora.backends.weights`), where the
+            module has no `names_of_weights` that knows better.
         memory_gb: memory that it takes, about.
         gpu_gb: memory on the graphics card, 0 if it needs none.
     """
@@ -44,7 +58,9 @@ class Backend:
     sentence: str
     packages: tuple[str, ...] = ()
     extra: str = ""
+    install: str = ""
     weights: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
     memory_gb: float = 0.5
     gpu_gb: float = 0.0
 
@@ -54,6 +70,8 @@ class Backend:
 
     def mend(self) -> str:
         """The command that brings what is missing."""
+        if self.install:
+            return self.install
         if self.extra:
             return f'pip install "bglora[{self.extra}]"'
         names = " ".join(DISTRIBUTIONS.get(name, name) for name in self.missing())
@@ -136,6 +154,7 @@ REGISTRY: Mapping[str, Mapping[str, Backend]] = {
             "Trains the LoRA in this program.",
             packages=(*TORCH, "peft"),
             weights=("mini",),
+            models=("base",),
             memory_gb=2.0,
         ),
         "kohya": Backend(
@@ -149,6 +168,7 @@ REGISTRY: Mapping[str, Mapping[str, Backend]] = {
             "Paints pictures with the base model and LoRAs, through diffusers.",
             packages=(*TORCH, "peft"),
             weights=("mini",),
+            models=("base",),
             memory_gb=2.0,
         ),
     },
@@ -189,6 +209,21 @@ def module(role: str, name: str) -> ModuleType:
             cure=backend.mend(),
         )
     return import_module(backend.module)
+
+
+def names_of_weights(role: str, name: str, settings: Any) -> dict[str, str]:
+    """The weights that a backend reads: `{"inpaint.lama": "big-lama"}`. `settings` is the table of its role.
+
+    Raises:
+        UserError: a setting names what the backend doesn't know.
+    """
+    backend = find(role, name)
+    found = import_module(backend.module)
+    if hasattr(found, "names_of_weights"):
+        named = dict(found.names_of_weights(settings))
+    else:
+        named = {key: str(getattr(settings, key)) for key in backend.models}
+    return {f"{TABLES[role]}.{key}": value for key, value in named.items() if value}
 
 
 def load(role: str, name: str, settings: Any) -> Any:

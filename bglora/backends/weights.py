@@ -11,7 +11,7 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from fnmatch import fnmatch
@@ -221,11 +221,15 @@ def lacking(one: Weights, snapshot: Path) -> list[str]:
     recorded = pulled(one).get("files")
     if recorded:
         return [path for path in recorded if not (snapshot / path).is_file()]
-    missing = [path for path in one.files if "*" not in path and not (snapshot / path).is_file()]
     there = [path.relative_to(snapshot).as_posix() for path in snapshot.rglob("*") if path.is_file()]
-    parts = set(_parts(one, snapshot, there))
-    missing += sorted(parts - set(there))
-    if not any(one.wants(path) and path.endswith(TENSOR_FILES) for path in there):
+    return [*unmet(one, there), *sorted(set(_parts(one, snapshot, there)) - set(there))]
+
+
+def unmet(one: Weights, there: Collection[str]) -> list[str]:
+    """What of a model's files these paths in its repository lack."""
+    missing = [path for path in one.files if "*" not in path and path not in there]
+    has_tensors = any(one.wants(path) and path.endswith(TENSOR_FILES) for path in there)
+    if not has_tensors and any(pattern.endswith(TENSOR_FILES) for pattern in one.files):
         missing.append("the tensors")
     return missing
 
@@ -258,15 +262,16 @@ def _given(name: str, where: str) -> Path:
 
 
 def _digest(where: Path, block: int = 1 << 16) -> str:
-    """Of a file, or of a folder's tensors, JSON and text: names, sizes and some blocks; 12 hexadecimal digits."""
+    """Of a file, or of a folder's tensors, JSON and text: names, sizes and some blocks; 16 hexadecimal digits."""
     digest = hashlib.sha256()
     files = [where] if where.is_file() else sorted(where.rglob("*"))
     for file in files:
         if file.is_file() and file.suffix in (*TENSOR_FILES, ".json", ".txt"):
             size = file.stat().st_size
-            digest.update(f"{file.relative_to(where).as_posix()} {size}".encode())
+            digest.update(file.name.encode())
+            digest.update(str(size).encode())
             with file.open("rb") as stream:
                 for start in sorted({0, max(0, size // 2 - block // 2), max(0, size - block)}):
                     stream.seek(start)
                     digest.update(stream.read(block))
-    return digest.hexdigest()[:12]
+    return digest.hexdigest()[:16]
