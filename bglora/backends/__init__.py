@@ -11,7 +11,7 @@ Another package adds one by an entry point in the group `bglora.<role>` that nam
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module, util
@@ -52,6 +52,7 @@ class Backend:
             module has no `names_of_weights` that knows better.
         memory_gb: memory that it takes, about.
         gpu_gb: memory on the graphics card, 0 if it needs none.
+        reads: settings of its stage's table that are there for it; where it isn't used, they don't count.
     """
 
     module: str
@@ -63,6 +64,7 @@ class Backend:
     models: tuple[str, ...] = ()
     memory_gb: float = 0.5
     gpu_gb: float = 0.0
+    reads: tuple[str, ...] = ()
 
     def missing(self) -> list[str]:
         """Import names that are not there. Nothing is imported to find out."""
@@ -80,6 +82,12 @@ class Backend:
 
 TORCH = ("torch", "diffusers", "transformers", "safetensors")
 TRANSFORMERS = ("torch", "transformers", "safetensors", "numpy", "cv2", "scipy")
+
+LAMA = ("lama",)
+WORDS = ("prompt", "prompts", "negative_prompt")
+DIFFUSION = (*WORDS, "steps", "guidance_scale", "scheduler", "few_steps", "strength", "batch", "low_memory")
+BRUSHNET = ("brushnet", "brushnet_base", "lama_first", *DIFFUSION, *LAMA)
+"""Settings of the table [inpaint] by what reads them."""
 
 REGISTRY: Mapping[str, Mapping[str, Backend]] = {
     "masks": {
@@ -131,6 +139,30 @@ REGISTRY: Mapping[str, Mapping[str, Backend]] = {
             "Fills a hole with patches of the same frame, without a model.",
             packages=("numpy", "cv2"),
             memory_gb=1.0,
+        ),
+        "brushnet": Backend(
+            "bglora.backends.fill.brushnet",
+            "Paints a hole by words and by what stands around it: BrushNet on a Stable Diffusion 1.5 or SDXL base.",
+            packages=(*TORCH, "peft", "cv2"),
+            memory_gb=8.0,
+            gpu_gb=4.5,
+            reads=BRUSHNET,
+        ),
+        "sdxl": Backend(
+            "bglora.backends.fill.sdxl",
+            "Paints a hole by words with an SDXL model, through diffusers' inpainting pipeline.",
+            packages=(*TORCH, "peft", "accelerate", "cv2"),
+            memory_gb=16.0,
+            gpu_gb=9.0,
+            reads=("sdxl", "lama_first", *DIFFUSION, *LAMA),
+        ),
+        "hybrid": Backend(
+            "bglora.backends.fill.hybrid",
+            "Fills small holes with lama, large ones with brushnet.",
+            packages=(*TORCH, "peft", "cv2"),
+            memory_gb=8.0,
+            gpu_gb=4.5,
+            reads=("simple_below", *BRUSHNET),
         ),
     },
     "embed": {
@@ -184,6 +216,13 @@ def known(role: str) -> dict[str, Backend]:
             package = point.dist.name if point.dist else point.value
             found[point.name] = Backend(point.value, f"From the package {package}.")
     return found
+
+
+def unread(role: str, names: Iterable[str]) -> set[str]:
+    """Settings of the role's table that are there for other backends than these."""
+    backends = known(role)
+    read = {key for name in names if name in backends for key in backends[name].reads}
+    return {key for backend in backends.values() for key in backend.reads} - read
 
 
 def find(role: str, name: str) -> Backend:

@@ -101,7 +101,7 @@ def comparison_lines(found: Comparison) -> Iterator[RenderableType]:
     elif found.routes:
         way = ", ".join(f'"{share}" = "{name}"' for share, name in found.routes.items())
         yield Text(f"Best first by share missing: bglora set inpaint.routes '{{ {way} }}'")
-    yield Text(f"The sheet is {found.path}")
+    yield f"Look at it: {found.path}"
 
 
 def plan_lines(plan: Plan, needs: Mapping[str, Need], *, verbose: bool = False) -> Iterator[RenderableType]:

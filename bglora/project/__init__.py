@@ -231,7 +231,7 @@ class Project:
         runner = self._runner("inpaint")
         readiness.check_first(runner, ("inpaint",))
         with closing(runner.view()) as view:
-            return compare(view, engines, limit, only)
+            return compare(view, engines, limit, only, self.listener)
 
     def needs(self) -> dict[str, Need]:
         """How much memory each stage takes with the backends that the settings name."""

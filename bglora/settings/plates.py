@@ -80,10 +80,70 @@ class InpaintSettings(Table):
         description="Another first engine by the share of the frame that is missing, for instance "
         '{ "0.05" = "patch", "1" = "lama" }: patch below 0.05, lama above. Empty: always `engine`.',
     )
+    simple_below: float = Field(
+        0.15,
+        ge=0,
+        le=1,
+        description="Share of the frame (0 to 1) below which `hybrid` fills with lama, else with brushnet; the other "
+        "one comes next.",
+    )
     rate_all: bool = Field(
         False,
         description="Rate `engine` and all of `fallback` on every hole and take the best one (slower). The table of "
         "plates/engines.json then tells which is best by share missing.",
+    )
+    brushnet: str = Field(
+        "brushnet-sd15-random",
+        description="BrushNet's weights: a name of `bglora models`, hub name, or path. Take those for random masks; "
+        "those for segmentation masks fill a hole with a thing of its outline.",
+    )
+    brushnet_base: str = Field(
+        "realistic-vision",
+        description="The model that BrushNet steers, of the same family (Stable Diffusion 1.5 or SDXL): a name of "
+        "`bglora models`, a hub name, a diffusers folder, or one .safetensors file.",
+    )
+    sdxl: str = Field(
+        "sdxl-inpainting",
+        description="The model of the engine sdxl: one tuned to fill holes, or any SDXL model.",
+    )
+    prompt: str = Field(
+        "empty background of a 3D animated film, detailed scenery, sharp focus",
+        description="The empty place in words, for brushnet and sdxl. {title}: that of the scene, once it is known.",
+    )
+    negative_prompt: str = Field(
+        "person, people, character, face, animal, creature, silhouette, statue, shadow of a person, text, blurry, ugly",
+        description="What is not to be painted; caption.character_names are added to it.",
+    )
+    prompts: dict[str, str] = Field(
+        {},
+        description="Other prompts by pattern of shot, scene or its title, the first that fits: "
+        '{ "harbor-s00*" = "a quay at dusk, {title}" }.',
+    )
+    steps: int = Field(50, ge=1, le=1000, description="Denoising steps of brushnet and sdxl.")
+    guidance_scale: float = Field(
+        7.5,
+        ge=0,
+        le=30,
+        description="How strongly words count; up to 1 the negative prompt is not read.",
+    )
+    scheduler: Literal["auto", "unipc", "dpm++", "ddim"] = Field(
+        "auto", description="Sampler; auto: unipc with Stable Diffusion 1.5, dpm++ with SDXL, as BrushNet's authors do."
+    )
+    few_steps: str = Field(
+        "",
+        description="An LCM, Lightning or Hyper adapter, by name, hub name or path (lcm-lora-sd15): at most 8 steps, "
+        "guidance lowered to what it bears. Empty: none.",
+    )
+    lama_first: bool = Field(False, description="Let brushnet and sdxl start from LaMa's fill instead of pure noise.")
+    strength: float = Field(
+        0.8,
+        gt=0,
+        le=1,
+        description="Share of the noise that LaMa's fill is covered with; 1: nothing is seen of it.",
+    )
+    batch: int = Field(4, ge=1, le=64, description="Parts of frames painted at once; halved where memory is short.")
+    low_memory: Literal["auto", "yes", "no"] = Field(
+        "auto", description="Save memory of the card at the cost of time; auto: on cards below 16 GB."
     )
     recover: bool = Field(True, description="Take what another frame of the shot shows from there.")
     revisit: bool = Field(

@@ -26,7 +26,7 @@ class Table(BaseModel):
 
 BUILT_IN = {
     "masks": ("motion", "layers", "sam2", "sam3"),
-    "fill": ("patch",),
+    "fill": ("patch", "brushnet", "sdxl", "hybrid"),
     "embed": ("descriptor",),
     "caption": ("template",),
     "train": ("native", "kohya"),

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from bglora import backends
@@ -114,24 +113,7 @@ def _before(view: View) -> Mapping[str, Any]:
     remark = view.item_record("cluster", "all")
     if remark:
         return remark
-    return _read(view.root / FILE)
-
-
-def _read(path: Path) -> Mapping[str, Any]:
-    if not path.exists():
-        return {}
-    try:
-        content: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        for scene in (*content["scenes"], *content.get("retired", ())):
-            if not isinstance(scene["plates"], list) or not isinstance(scene["id"] + scene["title"], str):
-                raise TypeError
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(
-            "The scenes of the clustering before can't be read, so their ids and titles can't be passed on.",
-            where=str(path),
-            cure="Mend the file, or delete it: scenes are then numbered anew.",
-        ) from None
-    return content
+    return naming.read_scenes(view.root / FILE)
 
 
 def _give_back(sheet: Any, decided: Mapping[str, str]) -> set[str]:

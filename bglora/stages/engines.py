@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from bglora.engine.stage import Row, Tools
+    from bglora.settings import Settings
     from bglora.settings.plates import InpaintSettings
     from bglora.vision.rating import FillScores
 
@@ -41,7 +42,28 @@ def chain(settings: InpaintSettings | Mapping[str, Any], share: float | None = N
         first = [*(name for _, name in ways), rule["engine"]]
     else:
         first = [next((name for below, name in ways if share < below), rule["engine"])]
-    return list(dict.fromkeys([*first, *rule["fallback"]]))
+    named = [*first, *rule["fallback"]]
+    return list(dict.fromkeys(one for name in named for one in _members(name, rule, share)))
+
+
+def _members(name: str, rule: Mapping[str, Any], share: float | None) -> list[str]:
+    """`hybrid` is two engines, each tried and rated under its own name; every other engine is itself."""
+    from bglora.backends.fill import hybrid
+
+    return hybrid.order(rule["simple_below"], share) if name == "hybrid" else [name]
+
+
+def used_settings(settings: Settings) -> dict[str, Any]:
+    """Settings of [inpaint], `inpaint.` before each, that change what is made: not those of engines that aren't used,
+    and not the prompts, of which every shot has its own. The film's names are among what is not to be painted.
+    """
+    table = settings.inpaint.model_dump(mode="json")
+    named = {table["engine"], *table["routes"].values(), *table["fallback"]}
+    left_out = backends.unread("fill", {*named, *chain(table)}) | {"prompt", "prompts"}
+    used = {f"inpaint.{key}": value for key, value in table.items() if key not in left_out}
+    if "inpaint.negative_prompt" in used:
+        used["inpaint.negative_prompt"] = ", ".join([table["negative_prompt"], *settings.caption.character_names])
+    return used
 
 
 def identity(settings: InpaintSettings) -> str:
@@ -50,10 +72,12 @@ def identity(settings: InpaintSettings) -> str:
 
 
 def load(name: str, rule: Mapping[str, Any], tools: Tools) -> Any:
-    """The engine itself, loaded once per process when it is first tried. `rule`: the table [inpaint]."""
+    """The engine itself, loaded when it is first tried; it stays while memory lasts. `rule`: the table [inpaint]."""
+    from bglora.backends.resident import Resident
     from bglora.settings.plates import InpaintSettings
 
-    return tools.once(f"fill {name}", lambda: backends.load("fill", name, InpaintSettings(**rule)))
+    resident: Resident = tools.once("fill engines", Resident)
+    return resident.get("fill", name, InpaintSettings(**rule))
 
 
 @dataclass(frozen=True)
@@ -101,11 +125,13 @@ class Chooser:
 
     Attributes:
         rule: the table [inpaint] as JSON values.
+        prompt: words for the empty place; engines that don't read words ignore them.
         choice: who filled the last hole that `fill` was asked for; None before the first.
     """
 
     rule: Mapping[str, Any]
     tools: Tools
+    prompt: str = ""
     likely: np.ndarray | None = None
     choice: Choice | None = None
     made: list[Choice] = field(default_factory=list)
@@ -126,7 +152,7 @@ class Chooser:
         from bglora.vision.rating import HIDDEN
 
         hidden = np.where(hole[..., None], HIDDEN, picture).astype(np.uint8)
-        filled = load(engine, self.rule, self.tools).fill(hidden, hole, seed=seed)
+        filled = load(engine, self.rule, self.tools).fill(hidden, hole, seed=seed, prompt=self.prompt)
         return np.where(hole[..., None], filled, picture).astype(np.uint8)
 
     def main_choice(self) -> Choice | None:

@@ -27,7 +27,7 @@ def settings_of(backend: str, settings: Any) -> dict[str, Any]:
     return {f"segment.{name}": getattr(settings, name) for name in names}
 
 
-def prompts_of(item: Item) -> dict[int, list[Prompt]]:
+def pointed_out(item: Item) -> dict[int, list[Prompt]]:
     """By frame number whom a person pointed out in a shot."""
     from bglora.vision.following import Prompt
 
@@ -88,7 +88,7 @@ def followed(
     Raises:
         UserError: a person pointed somebody out, and the backend can't be told.
     """
-    prompts = prompts_of(item)
+    prompts = pointed_out(item)
     if not hasattr(backend, "follow"):
         if prompts:
             first = f"{item.name}/{min(prompts):06d}"

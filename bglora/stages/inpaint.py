@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bglora.engine.stage import Item, Outcome, Row, Stage, Tools, View
 from bglora.stages import engines, leaks
+from bglora.stages.prompts import prompts_of
 from bglora.stages.revisits import Revisits, candidates, files_of
 from bglora.stages.shelf import Shelf
 
@@ -42,11 +43,12 @@ class Inpaint(Stage):
         """One item a shot that has masks."""
         settings = view.settings.inpaint
         identity = engines.identity(settings) + leaks.identity(view.settings)
-        used = {f"inpaint.{key}": value for key, value in settings.model_dump(mode="json").items()}
+        used, prompts = engines.used_settings(view.settings), prompts_of(view)
         shots: dict[str, list[Row]] = {}
         for row in view.rows("segment"):
             if row.status == "made":
                 shots.setdefault(row.item, []).append(row)
+        wordless = "inpaint.negative_prompt" not in used
         elsewhere = candidates(view, view.rows("segment")) if settings.revisit and settings.recover else {}
         source_of = {row.picture: row.item for row in view.rows("ingest")}
         for shot, rows in shots.items():
@@ -55,8 +57,12 @@ class Inpaint(Stage):
             masks = [path for row in rows for path in row.outputs if path.startswith(MASK_HOMES)]
             keeps = sorted(picture for picture in pictures if view.decisions.keeps(picture))
             views = elsewhere.get(shot, {})
-            payload = {"digest": view.item_record("ingest", source).get("digest", "")}
-            payload |= {**_buckets(view.settings), **leaks.settings_of(view.settings)}
+            payload = {
+                "digest": view.item_record("ingest", source).get("digest", ""),
+                "prompt": "" if wordless else prompts.of(shot),
+                **_buckets(view.settings),
+                **leaks.settings_of(view.settings),
+            }
             yield Item(
                 name=shot,
                 pictures=pictures,
@@ -193,7 +199,7 @@ class _Shot:
         from bglora.vision.rating import removal_score
 
         shared = ShotFill(group.camera, group.gains)
-        chooser = Chooser(self.rule, self.tools)
+        chooser = Chooser(self.rule, self.tools, self.item.payload["prompt"])
         holes = [int(one.hole.sum()) if self._worth_filling(one, group) else 0 for one in made]
         largest = max(range(len(made)), key=holes.__getitem__)
         for number in sorted(range(len(made)), key=lambda number: abs(number - largest)):
@@ -270,7 +276,7 @@ class _Shot:
         natural = not (provenance > 0).any()
         return {
             "engine": choice.engine if choice else "none" if natural else "recover",
-            "prompt": "",
+            "prompt": self.item.payload["prompt"] if choice else "",
             "seed": choice.seed if choice else 0,
             **{key: round(float(where.mean()), 5) for key, where in shares.items()},
             "scores": scores,

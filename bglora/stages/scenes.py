@@ -15,11 +15,15 @@ and undoing the decision gives back both ids.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any
+
+from bglora.errors import UserError
 
 
 @dataclass
@@ -200,3 +204,25 @@ def source_of(plate: str) -> str:
 def _number(name: str) -> int:
     digits = name.rpartition("-")[2]
     return int(digits) if digits.isdigit() else 0
+
+
+def read_scenes(path: Path) -> Mapping[str, Any]:
+    """What scenes.json says; empty where there is none.
+
+    Raises:
+        UserError: a person edited it and it can't be read any more.
+    """
+    if not path.exists():
+        return {}
+    try:
+        content: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        for scene in (*content["scenes"], *content.get("retired", ())):
+            if not isinstance(scene["plates"], list) or not isinstance(scene["id"] + scene["title"], str):
+                raise TypeError
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(
+            "The scenes of the clustering before can't be read, so their ids and titles can't be passed on.",
+            where=str(path),
+            cure="Mend the file, or delete it: scenes are then numbered anew.",
+        ) from None
+    return content

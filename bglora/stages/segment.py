@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from bglora import backends
 from bglora.engine.stage import Item, Outcome, Row, Stage, Tools, View
-from bglora.stages.followed import Who, followed, prompts_of, settings_of
+from bglora.stages.followed import Who, followed, pointed_out, settings_of
 from bglora.stages.layermasks import LayerHoles
 from bglora.stages.revisits import Sketchbook
 
@@ -82,7 +82,7 @@ class Segment(Stage):
         from bglora.stages.shotframes import groups
 
         job = _Shot(item, tools)
-        pointed = set(prompts_of(item)) & set(job.others)
+        pointed = set(pointed_out(item)) & set(job.others)
         plan = groups(sorted({*item.payload["kept"], *pointed}), job.others, int(item.settings["segment.samples"]))
         job.follow(sorted(number for numbers in plan for number in numbers), len(plan))
         for k, numbers in enumerate(plan):
