@@ -83,6 +83,8 @@ class Backend:
 TORCH = ("torch", "diffusers", "transformers", "safetensors")
 TRANSFORMERS = ("torch", "transformers", "safetensors", "numpy", "cv2", "scipy")
 
+FOLLOWING = ("targets", "min_score", "window", "redetect")
+"""Settings of the table [segment] that who follows characters reads."""
 LAMA = ("lama",)
 WORDS = ("prompt", "prompts", "negative_prompt")
 DIFFUSION = (*WORDS, "steps", "guidance_scale", "scheduler", "few_steps", "strength", "batch", "low_memory")
@@ -106,15 +108,19 @@ REGISTRY: Mapping[str, Mapping[str, Backend]] = {
             "bglora.backends.masks.sam2",
             "Finds what words name and follows it through the shot: SAM 2.1.",
             packages=TRANSFORMERS,
+            models=("sam2",),
             memory_gb=4.0,
             gpu_gb=4.0,
+            reads=("sam2", "detector", "grounding", *FOLLOWING),
         ),
         "sam3": Backend(
             "bglora.backends.masks.sam3",
             "Finds what words name and follows it, in one model: SAM 3.",
             packages=TRANSFORMERS,
+            models=("sam3",),
             memory_gb=6.0,
             gpu_gb=6.0,
+            reads=("sam3", *FOLLOWING),
         ),
     },
     "detect": {

@@ -6,25 +6,29 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from bglora import backends
 from bglora.engine.stage import Item
 from bglora.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from bglora.settings.plates import SegmentSettings
     from bglora.vision.following import Prompt
     from bglora.vision.tracks import Thing
 
-FOLLOWING = ("sam2", "sam3")
-OWN_KEYS = ("targets", "sam2", "sam3", "detector", "grounding", "min_score", "window", "redetect")
-"""Settings that only these backends look at: a change of them makes nothing again that others made."""
 
-
-def settings_of(backend: str, settings: Any) -> dict[str, Any]:
-    """The settings of `segment` that a backend's masks depend on, as an item's."""
-    foreign = OWN_KEYS if backend in ("motion", "layers") else ()
+def settings_of(backend: str, settings: SegmentSettings) -> dict[str, Any]:
+    """The settings of `segment` that a backend's masks depend on, as an item's: not those of other backends."""
+    own = backend in backends.REGISTRY["masks"]
+    foreign = backends.unread("masks", [backend]) if own else set()
     names = [name for name in type(settings).model_fields if name not in foreign]
     return {f"segment.{name}": getattr(settings, name) for name in names}
+
+
+def detectors_of(settings: SegmentSettings) -> list[tuple[str, str]]:
+    """Role and name of the detector that the masks backend works with; empty if it needs none."""
+    return [("detect", settings.detector)] if settings.backend == "sam2" and settings.targets else []
 
 
 def pointed_out(item: Item) -> dict[int, list[Prompt]]:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from bglora import backends
 from bglora.errors import UserError
-from bglora.stages.followed import OWN_KEYS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,7 +27,8 @@ ROOM = 0.1
 MARGIN = 2
 """Pixels by which a mask grows: a detector's finds have soft edges."""
 
-KEYS = (*OWN_KEYS, "backend")
+KEYS = ("backend", "targets", "detector", "grounding", "min_score", "sam2", "sam3")
+"""Settings of [segment] that the looking depends on."""
 
 
 def settings_of(settings: Settings) -> dict[str, Any]:
@@ -42,9 +42,15 @@ def identity(settings: Settings) -> str:
     """Detector and masks backend with their weights, as a part of an item's backend; empty if none looks."""
     if not settings.inpaint.detector:
         return ""
-    table = settings.segment
-    who, masks = backends.identity("detect", table.detector, table), backends.identity("masks", _masks(table), table)
-    return f"+{who}+{masks}"
+    named = (backends.identity(role, name, settings.segment) for role, name in watchers_of(settings))
+    return "".join(f"+{one}" for one in named)
+
+
+def watchers_of(settings: Settings) -> list[tuple[str, str]]:
+    """Role and name of the backends that look over plates and mask what is found; empty if none does."""
+    if not settings.inpaint.detector:
+        return []
+    return [("detect", settings.segment.detector), ("masks", _masks(settings.segment))]
 
 
 def _masks(table: Any) -> str:

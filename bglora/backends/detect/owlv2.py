@@ -15,6 +15,11 @@ LEAST = 0.2
 """Score from which something counts, unless `segment.min_score` says another one."""
 
 
+def names_of_weights(settings: Any) -> dict[str, str]:
+    """The key that names its weights, and their name."""
+    return {"grounding": settings.grounding or DEFAULT}
+
+
 def identity(settings: Any) -> str:
     """Revision and weights."""
     return f"{REVISION} {weights.identity(settings.grounding or DEFAULT)}"
