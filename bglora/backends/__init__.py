@@ -23,6 +23,7 @@ from bglora.errors import MachineError, UserError
 
 TABLES = {
     "masks": "segment",
+    "detect": "segment",
     "fill": "inpaint",
     "embed": "cluster",
     "caption": "caption",
@@ -82,7 +83,10 @@ class Backend:
 
 
 TORCH = ("torch", "diffusers", "transformers", "safetensors")
+TRANSFORMERS = ("torch", "transformers", "safetensors", "numpy", "cv2", "scipy")
 
+FOLLOWING = ("targets", "min_score", "window", "redetect")
+"""Settings of the table [segment] that who follows characters reads."""
 LAMA = ("lama", "lama_side", "lama_tile")
 WORDS = ("prompt", "prompts", "negative_prompt")
 DIFFUSION = (*WORDS, "steps", "guidance_scale", "scheduler", "few_steps", "strength", "batch", "low_memory")
@@ -101,6 +105,40 @@ REGISTRY: Mapping[str, Mapping[str, Backend]] = {
             "bglora.backends.masks.layers",
             "Takes masks and cut-outs of an earlier segmentation.",
             packages=("numpy", "cv2"),
+        ),
+        "sam2": Backend(
+            "bglora.backends.masks.sam2",
+            "Finds what words name and follows it through the shot: SAM 2.1.",
+            packages=TRANSFORMERS,
+            models=("sam2",),
+            memory_gb=4.0,
+            gpu_gb=4.0,
+            reads=("sam2", "detector", "grounding", *FOLLOWING),
+        ),
+        "sam3": Backend(
+            "bglora.backends.masks.sam3",
+            "Finds what words name and follows it, in one model: SAM 3.",
+            packages=TRANSFORMERS,
+            models=("sam3",),
+            memory_gb=6.0,
+            gpu_gb=6.0,
+            reads=("sam3", *FOLLOWING),
+        ),
+    },
+    "detect": {
+        "grounding_dino": Backend(
+            "bglora.backends.detect.grounding_dino",
+            "Finds characters by words: Grounding DINO.",
+            packages=(*TRANSFORMERS, "PIL"),
+            memory_gb=2.0,
+            gpu_gb=2.0,
+        ),
+        "owlv2": Backend(
+            "bglora.backends.detect.owlv2",
+            "Finds characters by words: OWLv2.",
+            packages=(*TRANSFORMERS, "PIL"),
+            memory_gb=2.0,
+            gpu_gb=2.0,
         ),
     },
     "fill": {

@@ -34,7 +34,7 @@ def examine_all(folder: Path, root: Path | None, given: Sequence[str]) -> list[C
                 _looked("project: sources", lambda: _sources(root, settings)),
                 _looked("project: weights", lambda: _weights(root, settings)),
             ]
-    used = {(role, name) for role, names in backends_of(settings).values() for name in names}
+    used = {one for chosen in backends_of(settings).values() for one in chosen}
     return [*examine(folder, settings, used), *project]
 
 

@@ -47,8 +47,7 @@ def needs(stages: Sequence[Stage], settings: Settings, jobs: int) -> dict[str, N
     chosen = backends_of(settings)
     found = {}
     for stage in stages:
-        role, names = chosen.get(stage.name, ("", []))
-        used = [find(role, name) for name in names]
+        used = [find(role, name) for role, name in chosen.get(stage.name, [])]
         processes = (jobs or cores()) if stage.parallel else 1
         memory = sum(one.memory_gb for one in used) if used else INGEST_GB
         found[stage.name] = Need(memory * processes, sum((one.gpu_gb for one in used), 0.0), processes)

@@ -6,14 +6,41 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from bglora.settings.table import FillName, MasksName, Table
+from bglora.settings.table import DetectName, FillName, MasksName, Table
 
 
 class SegmentSettings(Table):
     backend: MasksName = Field(
         "motion",
-        description="Who finds the characters: motion (what moves in front of the background), or layers (masks of an "
-        "earlier segmentation, taken by themselves wherever a source has them).",
+        description="Who finds the characters: motion (what moves in front of the background), sam2 (what `targets` "
+        "names, followed through the shot), sam3 (the same by one model), or layers (masks of an earlier segmentation, "
+        "taken by themselves wherever a source has them).",
+    )
+    targets: list[str] = Field(
+        ["person", "animal", "creature"],
+        description="Whom sam2 and sam3 look for, in words. Empty: only those whom you point out.",
+    )
+    sam2: str = Field("sam2.1-hiera-large", description="Weights of sam2: a name of `bglora models`, or a path.")
+    sam3: str = Field("sam3", description="Weights of sam3: a name of `bglora models`, or a path.")
+    detector: DetectName = Field(
+        "grounding_dino", description="Who finds `targets` for sam2, and looks over plates if inpaint.detector says so."
+    )
+    grounding: str = Field(
+        "", description="Weights of the detector. Empty: grounding-dino-base or owlv2-base, by `detector`."
+    )
+    min_score: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Score from which a find counts. 0: 0.3 by grounding_dino, 0.2 by owlv2, 0.5 by sam3.",
+    )
+    window: int = Field(
+        16, ge=2, le=256, description="Frames that sam2 and sam3 hold at once; memory grows with it (frames)."
+    )
+    redetect: int = Field(
+        8,
+        ge=1,
+        description="Frames looked at from one search for `targets` to the next, which finds who came in.",
     )
     samples: int = Field(
         32, ge=4, le=64, description="Frames of a shot that are looked at together; memory grows with it (frames)."
@@ -182,6 +209,11 @@ class InpaintSettings(Table):
         description="PSNR (dB) that recovery must reach on withheld pixels of a frame, else the plate is dropped.",
     )
     audit: bool = Field(True, description="Drop plates in which something of a character may be left.")
+    detector: bool = Field(
+        False,
+        description="Let segment's detector look for characters on every plate. Where it finds one, sam2 or sam3 masks "
+        "it and the plate is made again, twice at most; then the plate is dropped.",
+    )
     grain: Literal["none", "match"] = Field(
         "none",
         description="Grain of recovered and guessed pixels: none, or match (as much as the frame has).",

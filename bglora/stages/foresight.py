@@ -42,18 +42,20 @@ class Demand:
         return weights.entry(self.name)
 
 
-def backends_of(settings: Settings) -> dict[str, tuple[str, list[str]]]:
-    """Stage to the role and names of the backends that it may work with; all stay loaded, so they add up."""
+def backends_of(settings: Settings) -> dict[str, list[tuple[str, str]]]:
+    """Stage to role and name of the backends that it may work with; all stay loaded, so they add up."""
     from bglora.stages.engines import chain
+    from bglora.stages.followed import detectors_of
+    from bglora.stages.leaks import watchers_of
 
     return {
-        "segment": ("masks", [settings.segment.backend]),
-        "inpaint": ("fill", chain(settings.inpaint)),
-        "cluster": ("embed", [settings.cluster.backend]),
-        "caption": ("caption", [settings.caption.backend]),
-        "train": ("train", [settings.train.backend]),
-        "test": ("paint", ["diffusers"]),
-        "compose": ("paint", ["diffusers"]),
+        "segment": [("masks", settings.segment.backend), *detectors_of(settings.segment)],
+        "inpaint": [*(("fill", name) for name in chain(settings.inpaint)), *watchers_of(settings)],
+        "cluster": [("embed", settings.cluster.backend)],
+        "caption": [("caption", settings.caption.backend)],
+        "train": [("train", settings.train.backend)],
+        "test": [("paint", "diffusers")],
+        "compose": [("paint", "diffusers")],
     }
 
 
@@ -66,13 +68,10 @@ def demands(root: Path, settings: Settings, stages: Sequence[str] = ()) -> list[
     found: dict[tuple[str, str], Demand] = {}
     chosen = backends_of(settings)
     for stage in stages or chosen:
-        roles = [chosen[stage]] if stage in chosen else []
-        if stage in ALSO_EMBED:
-            roles.append(chosen["cluster"])
-        for role, names in roles:
-            for name in names:
-                for one in _demanded(root, settings, stage, role, name):
-                    found.setdefault((one.setting, one.name), one)
+        also = chosen["cluster"] if stage in ALSO_EMBED else []
+        for role, name in [*chosen.get(stage, []), *also]:
+            for one in _demanded(root, settings, stage, role, name):
+                found.setdefault((one.setting, one.name), one)
     return list(found.values())
 
 

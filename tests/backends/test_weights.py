@@ -76,7 +76,7 @@ def test_every_entry_says_what_where_and_on_which_terms() -> None:
     for one in weights.known().values():
         assert one.about.endswith(".") and one.license
         assert one.commercial or one.term, one.name
-        assert one.role in ("masks", "fill", "embed", "caption", "train")
+        assert one.role in ("masks", "detect", "fill", "embed", "caption", "train")
         if one.repo:
             assert one.bytes and one.files and "/" in one.repo
             assert one.pinned or one.revision == "main"
