@@ -119,7 +119,7 @@ class DiffusionFill(ABC):
             for k, crop in enumerate(crops(hole, self.side, 8 * grain if self.side >= 512 else grain)):
                 start = crop.cut(starts[number]) if starts else None
                 own = (seed + 7919 * k) % 2**31
-                found.append(Part(number, crop, crop.cut(blind), crop.shown(), start, own, words))
+                found.append(Part(number, crop, crop.cut(blind), crop.shown(grain), start, own, words))
         return found
 
     def _starts(
