@@ -168,8 +168,8 @@ class Denoiser:
 
         Args:
             condition: (n, 5, h, w), or (2 n, 5, h, w) where both halves differ. With n rows what no text touches is
-                computed once: all of BrushNet for Stable Diffusion 1.5, for SDXL what comes before the time embedding,
-                which holds the text there.
+                computed once: all of BrushNet for Stable Diffusion 1.5; for SDXL what comes before the first residual
+                block, into which the time embedding brings the text.
         """
         rows = torch.cat([latents, latents]) if self.guided else latents
         if active:

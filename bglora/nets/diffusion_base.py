@@ -18,11 +18,8 @@ PIPELINES = {
     ("SDXL", False): "StableDiffusionXLPipeline",
     ("SDXL", True): "StableDiffusionXLInpaintPipeline",
 }
-CONFIGS = {
-    "Stable Diffusion 1.5": "stable-diffusion-v1-5/stable-diffusion-v1-5",
-    "SDXL": "stabilityai/stable-diffusion-xl-base-1.0",
-}
-"""Repositories whose configs a single file goes with."""
+CONFIGS = {"Stable Diffusion 1.5": "sd15-config", "SDXL": "sdxl-config"}
+"""Weights with the configs and tokenizers that a base in a single file does not carry."""
 WITHOUT: dict[str, dict[str, Any]] = {
     "Stable Diffusion 1.5": {"safety_checker": None, "requires_safety_checker": False},
     "SDXL": {"add_watermarker": False},
@@ -31,7 +28,7 @@ WITHOUT: dict[str, dict[str, Any]] = {
 PLAIN, HALF = "diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors"
 
 
-def load(path: Path, *, setting: str, dtype: torch.dtype, inpainting: bool = False) -> Any:
+def load(path: Path, *, setting: str, dtype: torch.dtype, inpainting: bool = False, configs: Path | None = None) -> Any:
     """A stock pipeline of diffusers on the CPU, weights frozen, without a safety checker (it blanks pictures).
 
     The VAE of SDXL stays in float32 unless its config says that it bears half precision.
@@ -40,13 +37,14 @@ def load(path: Path, *, setting: str, dtype: torch.dtype, inpainting: bool = Fal
         path: a diffusers folder, or a .safetensors file with the whole model.
         setting: the key that names it, for errors.
         inpainting: diffusers' inpainting pipeline instead of the ordinary one; SDXL only.
+        configs: a folder with the configs and tokenizers that a single file does not carry.
 
     Raises:
         UserError: nothing is there, it is damaged, or it is no model of these kinds.
-        MachineError: a single file, and the configs that go with it are not on this machine.
+        MachineError: a single file, and `configs` is not given.
     """
     _silence_libraries()
-    family = _family_of_file(path, setting) if path.is_file() else _family_of_folder(path, setting)
+    family = family_of(path, setting)
     if (family, inpainting) not in PIPELINES:
         raise UserError(
             f"This is a {family} model; one of SDXL's kind is needed.",
@@ -55,7 +53,11 @@ def load(path: Path, *, setting: str, dtype: torch.dtype, inpainting: bool = Fal
         )
     kind: Any = getattr(import_module("diffusers"), PIPELINES[family, inpainting])
     try:
-        pipeline = _from_file(kind, path, dtype, family) if path.is_file() else _from_folder(kind, path, dtype, family)
+        pipeline = (
+            _from_file(kind, path, dtype, family, configs)
+            if path.is_file()
+            else _from_folder(kind, path, dtype, family)
+        )
     except (SafetensorError, ValueError, OSError, KeyError, RuntimeError) as error:
         line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
@@ -68,6 +70,15 @@ def load(path: Path, *, setting: str, dtype: torch.dtype, inpainting: bool = Fal
     if family != "SDXL" or not pipeline.vae.config.force_upcast:
         pipeline.vae.to(dtype)
     return pipeline
+
+
+def family_of(path: Path, setting: str) -> str:
+    """ "Stable Diffusion 1.5" or "SDXL", told without loading anything.
+
+    Raises:
+        UserError: it is damaged, or no model of these kinds.
+    """
+    return _family_of_file(path, setting) if path.is_file() else _family_of_folder(path, setting)
 
 
 def native_side(pipeline: Any) -> int:
@@ -106,20 +117,19 @@ def _from_folder(kind: Any, folder: Path, dtype: torch.dtype, family: str) -> An
         )
 
 
-def _from_file(kind: Any, file: Path, dtype: torch.dtype, family: str) -> Any:
+def _from_file(kind: Any, file: Path, dtype: torch.dtype, family: str, configs: Path | None) -> Any:
     import diffusers
 
-    vaes: Any = diffusers.AutoencoderKL
-    more = dict(WITHOUT[family])
-    try:
-        vae = vaes.from_single_file(str(file), torch_dtype=torch.float32, local_files_only=True)
-        return kind.from_single_file(str(file), vae=vae, torch_dtype=dtype, local_files_only=True, **more)
-    except OSError as error:
+    if configs is None:
         raise MachineError(
             f"The configs of {family}, which a single file does not carry, are not on this machine.",
             where=str(file),
-            cure=f"hf download {CONFIGS[family]} --include '*.json' '*.txt'",
-        ) from error
+            cure=f"bglora models pull {CONFIGS[family]}",
+        )
+    vaes: Any = diffusers.AutoencoderKL
+    own = {"config": str(configs), "local_files_only": True}
+    vae = vaes.from_single_file(str(file), subfolder="vae", torch_dtype=torch.float32, **own)
+    return kind.from_single_file(str(file), vae=vae, torch_dtype=dtype, **WITHOUT[family], **own)
 
 
 def _family_of_folder(folder: Path, setting: str) -> str:

@@ -50,12 +50,17 @@ class Crop:
     missing: Bool
     unknown: Bool
 
-    def shown(self) -> Bool:
-        """The hole in the model's size: every pixel that touches one; bool (height, width)."""
-        part = cv2.resize(self.unknown.astype(np.float32), self.size[::-1], interpolation=cv2.INTER_AREA)
-        if self.size[0] > self.unknown.shape[0]:
-            part = cv2.resize(self.unknown.astype(np.uint8), self.size[::-1], interpolation=cv2.INTER_NEAREST)
-        return np.asarray(part > 0)
+    def shown(self, cell: int = 1) -> Bool:
+        """The hole in the model's size, bool (height, width): every pixel that touches it, in whole cells of latents.
+
+        A model tells a cell's kind by one of its pixels; a cell that is hole in part would be lost, or show the blank.
+        """
+        smaller = self.size[0] * self.size[1] < self.unknown.size
+        way = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
+        touched = cv2.resize(self.unknown.astype(np.float32), self.size[::-1], interpolation=way) > 0
+        rows, columns = self.size[0] // cell, self.size[1] // cell
+        cells = touched.reshape(rows, cell, columns, cell).any((1, 3))
+        return np.asarray(cells.repeat(cell, 0).repeat(cell, 1))
 
     def cut(self, frame: U8) -> U8:
         """The part of a frame (H, W, 3) in the model's size."""

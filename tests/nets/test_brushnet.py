@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,12 @@ def unet_of(kind: str) -> Any:
     return UNet2DConditionModel.from_pretrained(base / "unet", local_files_only=True).eval().requires_grad_(False)
 
 
+@cache
+def shared(kind: str) -> tuple[Any, BrushNet]:
+    """UNet and branch for tests that hang nothing on them."""
+    return unet_of(kind), load(tiny.tiny_brushnet(kind))
+
+
 def words(kind: str, rows: int) -> painting.Words:
     made = torch.Generator().manual_seed(1)
     text = [torch.randn(rows, 77, 16 if kind == "sd15" else 32, generator=made) for _ in range(2)]
@@ -49,10 +56,10 @@ def given(rows: int, height: int = 8, width: int = 12) -> tuple[Tensor, Tensor]:
 
 def painted(kind: str, condition_rows: int = 1, course: painting.Course | None = None, **more: Any) -> Tensor:
     noise, condition = given(2)
-    unet = more.pop("unet", None) or unet_of(kind)
+    unet = more.pop("unet", None) or shared(kind)[0]
     return painting.denoise(
         unet,
-        more.pop("brushnet", None) or load(tiny.tiny_brushnet(kind)),
+        more.pop("brushnet", None) or shared(kind)[1],
         painting.sampler(more.pop("sampler", "ddim"), _scheduler()),
         noise,
         condition.repeat(condition_rows, 1, 1, 1),
@@ -220,11 +227,11 @@ def test_guess_mode_runs_on_the_rows_with_the_prompt(kind: str) -> None:
 
 @pytest.mark.parametrize("sampler", painting.SAMPLERS)
 def test_a_start_picture_shows_the_more_the_less_noise_covers_it(sampler: str) -> None:
-    start, unet, net = torch.full((2, 4, 8, 12), 3.0), unet_of("sd15"), load(tiny.tiny_brushnet("sd15"))
+    start = torch.full((2, 4, 8, 12), 3.0)
 
     def away(strength: float) -> float:
         course = painting.Course(steps=4, guidance_scale=1, strength=strength)
-        found = painted("sd15", sampler=sampler, start=start, course=course, unet=unet, brushnet=net)
+        found = painted("sd15", sampler=sampler, start=start, course=course)
         return float((found - start).abs().mean())
 
     assert away(0.3) < 0.6 * away(1.0)

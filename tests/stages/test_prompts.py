@@ -5,9 +5,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
+
+import bglora
 from bglora.settings.plates import InpaintSettings
 from bglora.stages.engines import rule_of
 from bglora.stages.prompts import negative_of, prompt_of, scenes_of_shots
+from tests.backends import tiny_diffusion
+from tests.stages.drawn_project import EVERYTHING, records
+from tests.stages.test_engines import never_seen
+from tests.vision import drawn
 
 SCENE = {"id": "scene-01", "title": "Lighthouse (night)"}
 
@@ -57,3 +64,20 @@ def test_plates_depend_on_the_words_only_where_an_engine_reads_them() -> None:
     assert rule["prompt"] == "a quay" and rule["negative_prompt"].endswith(", Mia") and "sdxl" not in rule
     assert rule_of(painting, "harbor-s002", None, [])["prompt"] == "a lighthouse"
     assert not {"prompts", "batch", "low_memory"} & set(rule)
+
+
+def test_a_shot_is_painted_with_its_own_words_and_made_anew_only_when_these_change(tmp_path: Path) -> None:
+    weights = [f"inpaint.{key}={value}" for key, value in tiny_diffusion.brushnet_settings("sd15").items()]
+    lenient = ("inpaint.psnr_db=0", "inpaint.ssim=0", "inpaint.hole_gain_db=-99", "inpaint.hole_gain_ssim=-2")
+    given = ("inpaint.engine=brushnet", "inpaint.steps=2", "inpaint.audit=false", "inpaint.tries=1", *lenient, *weights)
+    words = "inpaint.prompts={'old-s*' = 'a quay at dusk'}"
+    project = never_seen(tmp_path, drawn.texture(71).astype(np.uint8), *given, words)
+    told = records(project, "plates/plates.jsonl")["old-s000/000000"]["record"]
+    assert (told["engine"], told["prompt"]) == ("brushnet", "a quay at dusk")
+
+    def stale(*more: str) -> bool:
+        again = bglora.open(project.root, given=(*EVERYTHING, *given, words, *more), jobs=1)
+        return not again.plan("inpaint").fresh
+
+    assert not stale("inpaint.batch=1", "inpaint.low_memory=yes", "inpaint.prompt=elsewhere")
+    assert stale("inpaint.negative_prompt=zebra")

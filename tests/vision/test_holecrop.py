@@ -112,6 +112,16 @@ def test_known_pixels_stay_and_a_model_that_is_off_in_color_leaves_no_seam(side:
     assert psnr_db(filled, truth, hole) > psnr_db(raw, truth, hole) + 6
 
 
+def test_a_thin_hole_in_a_large_frame_is_shown_in_whole_cells() -> None:
+    hole = np.zeros((2160, 3840), bool)
+    hole[1000:1003, 300:3500] = True
+    (crop,) = crops(hole, 512, 64)
+    shown = crop.shown(8)
+    assert shown[::8, ::8].any() and shown.shape == crop.size
+    assert np.array_equal(shown, np.kron(shown[::8, ::8], np.ones((8, 8), bool)))
+    assert (shown >= crop.shown()).all()
+
+
 def test_a_neighboring_hole_is_left_to_its_own_part() -> None:
     hole = np.zeros((1080, 1920), bool)
     hole[500:560, 300:360] = hole[500:560, 840:900] = True

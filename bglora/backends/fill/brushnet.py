@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bglora.backends import weights
-from bglora.backends.fill.diffusion import DiffusionFill, Part, in_fastest_layout, number_type, placed, with_adapter
+from bglora.backends.fill import diffusion
+from bglora.backends.fill.diffusion import DiffusionFill, Part
 from bglora.backends.fill.sampling import sampling
 
 if TYPE_CHECKING:
@@ -27,11 +28,12 @@ ALGORITHM = "brushnet/1"
 
 def identity(settings: Any) -> str:
     """`brushnet/1 brushnet-sd15-random@… realistic-vision@…`, and the adapter and LaMa where they are used."""
-    from bglora import backends
+    return diffusion.identity(ALGORITHM, settings, "brushnet", "brushnet_base")
 
-    names = [settings.brushnet, settings.brushnet_base, *filter(None, [settings.few_steps])]
-    known = " ".join([ALGORITHM, *map(weights.identity, names)])
-    return f"{known} {backends.identity('fill', 'lama', settings)}" if settings.lama_first else known
+
+def names_of_weights(settings: Any) -> dict[str, str]:
+    """See `bglora.backends`."""
+    return diffusion.names_of_weights(settings, "brushnet", "brushnet_base")
 
 
 def create(settings: Any) -> BrushNetFill:
@@ -47,16 +49,14 @@ def create(settings: Any) -> BrushNetFill:
 
     sampling(settings, "unipc")  # a name that says nothing is told before anything is loaded
     where = device()
-    dtype = number_type(where)
     branch_path = weights.find(settings.brushnet, setting="inpaint.brushnet")
-    base_path = weights.find(settings.brushnet_base, setting="inpaint.brushnet_base")
-    branch = brushnet.load(branch_path, dtype=dtype, device=where)
-    pipeline = diffusion_base.load(base_path, setting="inpaint.brushnet_base", dtype=dtype)
+    branch = brushnet.load(branch_path, dtype=diffusion.number_type(where), device=where)
+    pipeline = diffusion.load_base(settings.brushnet_base, "inpaint.brushnet_base", where)
     check_fit(pipeline.unet, branch, _places(settings))
     if settings.few_steps:
-        with_adapter(pipeline, settings.few_steps)
-    placed(pipeline, where)
-    in_fastest_layout(branch, where)
+        diffusion.with_adapter(pipeline, settings.few_steps)
+    diffusion.placed(pipeline, where)
+    diffusion.in_fastest_layout(branch, where)
     return BrushNetFill(settings, pipeline, where, diffusion_base.native_side(pipeline), branch=branch)
 
 

@@ -119,7 +119,7 @@ class DiffusionFill(ABC):
             for k, crop in enumerate(crops(hole, self.side, 8 * grain if self.side >= 512 else grain)):
                 start = crop.cut(starts[number]) if starts else None
                 own = (seed + 7919 * k) % 2**31
-                found.append(Part(number, crop, crop.cut(blind), crop.shown(), start, own, words))
+                found.append(Part(number, crop, crop.cut(blind), crop.shown(grain), start, own, words))
         return found
 
     def _starts(
@@ -137,6 +137,38 @@ class DiffusionFill(ABC):
             self._lama = backends.load("fill", "lama", self.settings)
         wide = [blunted(hole, LEAST) for hole in holes]
         return list(self._lama.fill_many(frames, wide, seeds))
+
+
+def load_base(name: str, setting: str, device: Any, *, inpainting: bool = False) -> Any:
+    """The stock pipeline of the base model that a setting names, on the CPU.
+
+    Raises:
+        UserError, MachineError: it is not there, damaged, or no model of the kind.
+    """
+    from bglora.backends import weights
+    from bglora.nets import diffusion_base
+
+    path = weights.find(name, setting=setting)
+    configs = None
+    if path.is_file():
+        configs = weights.find(diffusion_base.CONFIGS[diffusion_base.family_of(path, setting)], setting=setting)
+    dtype = number_type(device)
+    return diffusion_base.load(path, setting=setting, dtype=dtype, inpainting=inpainting, configs=configs)
+
+
+def names_of_weights(settings: Any, *keys: str) -> dict[str, str]:
+    """The weights that an engine reads with these settings, by key."""
+    keys = (*keys, "few_steps", *(["lama"] if settings.lama_first else []))
+    return {key: getattr(settings, key) for key in keys if getattr(settings, key)}
+
+
+def identity(algorithm: str, settings: Any, *keys: str) -> str:
+    """An algorithm with its weights, the adapter's, and LaMa where it starts from that."""
+    from bglora.backends import weights
+
+    names = [getattr(settings, key) for key in (*keys, "few_steps") if getattr(settings, key)]
+    known = " ".join([algorithm, *map(weights.identity, names)])
+    return f"{known} {backends.identity('fill', 'lama', settings)}" if settings.lama_first else known
 
 
 def placed(pipeline: Any, device: Any) -> Any:

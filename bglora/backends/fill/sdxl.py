@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bglora.backends import weights
-from bglora.backends.fill.diffusion import DiffusionFill, Part, number_type, placed, with_adapter
+from bglora.backends.fill import diffusion
+from bglora.backends.fill.diffusion import DiffusionFill, Part
 from bglora.backends.fill.sampling import sampling
 
 if TYPE_CHECKING:
@@ -22,11 +22,12 @@ ALGORITHM = "sdxl/1"
 
 def identity(settings: Any) -> str:
     """`sdxl/1 sdxl-inpainting@…`, and the adapter and LaMa where they are used."""
-    from bglora import backends
+    return diffusion.identity(ALGORITHM, settings, "sdxl")
 
-    names = [settings.sdxl, *filter(None, [settings.few_steps])]
-    known = " ".join([ALGORITHM, *map(weights.identity, names)])
-    return f"{known} {backends.identity('fill', 'lama', settings)}" if settings.lama_first else known
+
+def names_of_weights(settings: Any) -> dict[str, str]:
+    """See `bglora.backends`."""
+    return diffusion.names_of_weights(settings, "sdxl")
 
 
 def create(settings: Any) -> SDXLFill:
@@ -41,15 +42,14 @@ def create(settings: Any) -> SDXLFill:
 
     sampling(settings, "dpm++")
     where = device()
-    path = weights.find(settings.sdxl, setting="inpaint.sdxl")
-    pipeline = diffusion_base.load(path, setting="inpaint.sdxl", dtype=number_type(where), inpainting=True)
+    pipeline = diffusion.load_base(settings.sdxl, "inpaint.sdxl", where, inpainting=True)
     if settings.few_steps:
-        with_adapter(pipeline, settings.few_steps)
+        diffusion.with_adapter(pipeline, settings.few_steps)
     engine = SDXLFill(settings, pipeline, where, diffusion_base.native_side(pipeline))
     if engine.low_memory and where.type == "cuda":
         pipeline.enable_model_cpu_offload(device=where)
     else:
-        placed(pipeline, where)
+        diffusion.placed(pipeline, where)
     return engine
 
 
