@@ -154,7 +154,7 @@ REGISTRY: Mapping[str, Mapping[str, Backend]] = {
             packages=("numpy", "cv2", "torch", "safetensors"),
             models=("lama",),
             memory_gb=2.5,
-            gpu_gb=3.0,
+            gpu_gb=2.0,
             reads=LAMA,
         ),
         "simple_lama": Backend(

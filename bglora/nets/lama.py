@@ -170,13 +170,21 @@ class Lama:
     Args:
         generator: as `load` gives it.
         where, numbers: device and precision; chosen by what is here if not given.
+        compiled: see `FoldedGenerator.compile_blocks`; on a graphics card only.
     """
 
     def __init__(
-        self, generator: ffc.Generator, where: torch.device | None = None, numbers: torch.dtype | None = None
+        self,
+        generator: ffc.Generator,
+        where: torch.device | None = None,
+        numbers: torch.dtype | None = None,
+        *,
+        compiled: bool = False,
     ) -> None:
         where = where or device()
         self.network = FoldedGenerator(generator, where, numbers or dtype(where))
+        if compiled and where.type == "cuda":
+            self.network.compile_blocks()
         self.multiple = max(PADDED_TO, generator.architecture.multiple)
         self.smallest = generator.architecture.smallest
 

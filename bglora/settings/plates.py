@@ -164,6 +164,11 @@ class InpaintSettings(Table):
         description="Longest side (pixels) that goes through lama at once; what is larger goes in overlapping tiles. "
         "Less takes less memory.",
     )
+    lama_compile: bool = Field(
+        False,
+        description="Compile lama for the graphics card. Takes about a minute for each size of picture at first; pays "
+        "from some thousand fills of one size.",
+    )
     recover: bool = Field(True, description="Take what another frame of the shot shows from there.")
     revisit: bool = Field(
         True,

@@ -54,13 +54,13 @@ def architecture_told(told: dict[str, Any]) -> ffc.Architecture:
 def generators(folder: Path) -> dict[str, list[tuple[Path, ffc.Generator]]]:
     """Each model of the manifest, as read from every file that holds it."""
     variant = Variant(folder)
-    found: dict[str, list[tuple[Path, ffc.Generator]]] = {name: [] for name in variant.manifest["models"]}
+    found: dict[str, list[tuple[Path, ffc.Generator]]] = {name: [] for name in variant.manifest.get("models", {})}
     for path in files_of(variant):
         if is_hostile(variant, path):
             continue
         generator = lama.load(path)
         told = str(variant.manifest.get("files", {}).get(path.relative_to(folder).as_posix(), ""))
-        for name, options in variant.manifest["models"].items():
+        for name, options in variant.manifest.get("models", {}).items():
             shape = ffc.architecture_of(generator.state_dict())
             others = [other for other in found if other != name and f"the {other} model" in told]
             if shape == architecture_told(options) and not others:

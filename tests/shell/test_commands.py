@@ -237,8 +237,8 @@ def test_a_missing_package_is_told_with_its_command() -> None:
     lacking = backends.Backend("bglora.backends.fill.patch", "Fills.", packages=("no_such_package",), extra="studio")
     assert lacking.missing() == ["no_such_package"]
     assert lacking.mend() == 'pip install "bglora[studio]"'
-    with pytest.raises(bglora.UserError, match="There is no fill backend 'lama'"):
-        backends.find("fill", "lama")
+    with pytest.raises(bglora.UserError, match="There is no fill backend 'crayon'"):
+        backends.find("fill", "crayon")
 
 
 def test_every_registered_backend_is_there_and_says_what_it_is() -> None:
@@ -247,9 +247,13 @@ def test_every_registered_backend_is_there_and_says_what_it_is() -> None:
 
     settings = Settings()
     for role, names in backends.REGISTRY.items():
-        for name in names:
+        for name, backend in names.items():
             table = getattr(settings, backends.TABLES[role])
-            assert backends.identity(role, name, table)
+            if backend.missing():
+                with pytest.raises(bglora.MachineError, match=backend.missing()[0]):
+                    backends.identity(role, name, table)
+            else:
+                assert backends.identity(role, name, table)
 
 
 def test_python_does_what_the_commands_do(frames: Path, tmp_path: Path) -> None:
