@@ -16,16 +16,25 @@ from safetensors import SafetensorError
 
 from bglora.errors import MachineError, UserError
 
+VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt")
 CURE = "Give a whole model of this kind; `bglora models` lists the names that can be pulled."
 
 
-def load(name: str, folder: Path, kinds: Sequence[str], device: torch.device, dtype: torch.dtype) -> Any:
+def load(
+    name: str,
+    folder: Path,
+    kinds: Sequence[str],
+    device: torch.device,
+    dtype: torch.dtype,
+    twins: Sequence[tuple[str, str]] = (),
+) -> Any:
     """A model, ready to use: weights in `dtype` on `device`, no training.
 
     Args:
         name: its class in transformers.
         folder: where config.json and the tensors lie.
         kinds: what config.json may call it (`model_type`).
+        twins: buffers that hold the same numbers; a file may have one of them alone.
 
     Raises:
         UserError: no such model there, another one, or a damaged one.
@@ -33,7 +42,7 @@ def load(name: str, folder: Path, kinds: Sequence[str], device: torch.device, dt
     """
     config = read_config(folder, kinds)
     given = {"local_files_only": True, "use_safetensors": True}
-    return _ready(name, folder, (folder,), given, str(config["model_type"]), device, dtype)
+    return _ready(name, folder, (folder,), given, str(config["model_type"]), device, dtype, twins)
 
 
 def from_tensors(
@@ -52,9 +61,15 @@ def _ready(
     kind: str,
     device: torch.device,
     dtype: torch.dtype,
+    twins: Sequence[tuple[str, str]] = (),
 ) -> Any:
     model, told = _read(class_of(name), where, source, given, dtype)
-    lacking, strange = sorted(told["missing_keys"]), sorted(told["mismatched_keys"])
+    missing, strange = set(told["missing_keys"]), sorted(told["mismatched_keys"])
+    for one, other in (pair for twin in twins for pair in (twin, twin[::-1])):
+        if one in missing and other not in told["missing_keys"]:
+            model.get_buffer(one).copy_(model.get_buffer(other))
+            missing.remove(one)
+    lacking = sorted(missing)
     if lacking or strange:
         first = lacking[0] if lacking else strange[0][0]
         raise UserError(
@@ -99,6 +114,9 @@ def tokenizer(folder: Path) -> Any:
     """The tokenizer beside a model."""
     from transformers import AutoTokenizer
 
+    if not any((folder / name).is_file() for name in VOCABULARIES):
+        # transformers would make one that knows no words.
+        raise UserError("The tokenizer can't be read: it has no vocabulary.", where=str(folder), cure=CURE)
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:

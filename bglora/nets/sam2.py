@@ -40,7 +40,7 @@ def load(path: Path, device: torch.device, dtype: torch.dtype) -> Any:
         UserError: another model, or a damaged one.
     """
     if path.is_dir():
-        return pretrained.load("Sam2VideoModel", path, ["sam2_video"], device, dtype)
+        return pretrained.load("Sam2VideoModel", path, ["sam2_video"], device, dtype, [sam2_checkpoint.SHARED])
     tensors = checkpoints.read(path)
     tensors = {name.removeprefix("model."): tensor for name, tensor in tensors.items()}
     if not sam2_checkpoint.is_package(tensors):
@@ -125,7 +125,9 @@ class Sam2Follower:
 
     def _run(self, memory: _Memory, view: View, place: int, *, back: bool) -> F32:
         memory.shown.view = view
-        seen = self.model(memory, frame_idx=place, reverse=back)
+        (seen,) = in_halves(
+            lambda _: [self.model(memory, frame_idx=place, reverse=back)], [view], 1, where="SAM 2", cure=CURE
+        )
         memory.forget(place, self.model.config)
         return np.asarray(seen.pred_masks[0, 0].float().cpu().numpy(), np.float32)
 

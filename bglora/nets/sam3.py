@@ -18,6 +18,7 @@ import torch
 from bglora.nets import pretrained
 from bglora.nets.device import in_halves
 from bglora.nets.sam2 import Sam2Follower, View, views
+from bglora.nets.sam2_checkpoint import SHARED
 from bglora.vision.arrays import U8, Bool
 from bglora.vision.boxes import suppressed, within
 from bglora.vision.following import Found
@@ -33,7 +34,8 @@ CURE = "Choose sam2, lower segment.window, or set BGLORA_DEVICE=cpu"
 
 def load(folder: Path, device: torch.device, dtype: torch.dtype) -> Any:
     """The whole model from a folder of the hub. Raises as `pretrained.load`."""
-    return pretrained.load("Sam3VideoModel", folder, ["sam3_video"], device, dtype)
+    shared, other = (f"tracker_model.{name}" for name in SHARED)
+    return pretrained.load("Sam3VideoModel", folder, ["sam3_video"], device, dtype, [(shared, other)])
 
 
 class Sam3Follower(Sam2Follower):

@@ -11,18 +11,16 @@ looks alike now, or whom the way back leads to. Where two overlap the network's 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-import cv2
 import numpy as np
 
 from bglora.vision.arrays import F32, U8, Bool, without_specks
-from bglora.vision.boxes import Box, box_of, overlap
+from bglora.vision.boxes import Box, overlap
+from bglora.vision.numbered import SAME, NumberedFrame, Runs, Seen
 from bglora.vision.tracks import Thing, thing
 
-SAME = 0.5
-"""Intersection over union from which two masks, or two boxes, are one character."""
 TAKEN = 0.6
 """Share of a found character's pixels that are others' already, from which nobody new was found."""
 PATIENCE = 12
@@ -81,18 +79,21 @@ Detector = Callable[[U8, Any], Sequence[Found]]
 
 @dataclass
 class Followed(Sequence[np.ndarray]):
-    """Who is where: per frame uint16 (H, W), the number of the character at each pixel, from 1; 0 is nobody. Packed."""
+    """Who is where: per frame uint16 (H, W), the number of the character at each pixel, from 1; 0 is nobody.
 
-    _packed: list[bytes] = field(default_factory=list)
+    Frames are kept as runs of equal numbers.
+    """
+
+    _packed: list[Runs] = field(default_factory=list)
     _same: dict[int, int] = field(default_factory=dict)
 
     def append(self, labels: np.ndarray) -> None:
         """Adds the next frame."""
-        self._packed.append(_pack(labels))
+        self._packed.append(Runs.of(labels))
 
     def change(self, place: int, labels: np.ndarray) -> None:
         """Puts other numbers in place of a frame's."""
-        self._packed[place] = _pack(labels)
+        self._packed[place] = Runs.of(labels)
 
     def join(self, number: int, earlier: int) -> None:
         """Two numbers turn out to be one character: the smaller counts."""
@@ -101,11 +102,11 @@ class Followed(Sequence[np.ndarray]):
 
     def raw(self, place: int) -> np.ndarray:
         """A frame's numbers before characters were joined."""
-        return cv2.imdecode(np.frombuffer(self._packed[place], np.uint8), cv2.IMREAD_UNCHANGED).astype(np.uint16)
+        return self._packed[place].unpacked()
 
     def nbytes(self) -> int:
         """Memory that the packed frames take."""
-        return sum(map(len, self._packed))
+        return sum(len(one.data) for one in self._packed)
 
     def _number(self, number: int) -> int:
         while number in self._same:
@@ -199,71 +200,69 @@ class Following:
 
     def _forward(self, place: int, picture: U8, view: Any, prompts: Sequence[Prompt]) -> None:
         size = picture.shape[:2]
-        best = np.zeros(size, np.float32)
-        labels = np.zeros(size, np.uint16)
+        frame = NumberedFrame(np.zeros(size, np.uint16), np.zeros(size, np.float32))
         for track in self.tracks:
             if track.memory is not None:
-                logits = _grown(self.follower.step(track.memory, view, place, back=False), size)
-                self._claim(labels, best, track.number, logits)
+                seen = self._seen(self.follower.step(track.memory, view, place, back=False), size)
+                if seen is not None:
+                    frame.claim(track.number, seen)
         for prompt in prompts:
-            self._pointed_out(place, picture, view, prompt, labels, best)
+            self._pointed_out(place, picture, view, prompt, frame)
         if self.detector is not None and (place % self.redetect == 0 or place == self.count - 1):
             for one in sorted(self.detector(picture, view), key=lambda one: -one.score):
-                self._detected(place, picture, view, one, labels, best)
+                self._detected(place, picture, view, one, frame)
         for track in self.tracks:
-            mask = labels == track.number
-            if mask.any():
-                track.last, track.seen = thing(picture, mask), place
+            mask = frame.mask(track.number)
+            if mask is not None:
+                track.last, track.seen = thing(picture[mask.box], mask.inside), place
             elif place - track.seen > PATIENCE:
                 track.memory = None
-        self.found.append(labels)
+        self.found.append(frame.labels)
 
-    def _claim(self, labels: np.ndarray, best: F32, number: int, logits: F32) -> Bool:
-        """Gives somebody the pixels at which his logits are positive and the highest; returns them all."""
-        mask = without_specks(np.asarray(logits > 0), max(1, self.min_area // 4))
-        if mask.sum() < self.min_area:
-            return np.zeros_like(mask)
-        won = mask & (logits > best)
-        labels[won], best[won] = number, logits[won]
-        return mask
+    def _seen(self, logits: F32, size: tuple[int, int]) -> Seen | None:
+        """What a net answers, in the frame; None where it sees nobody of some size."""
+        seen = Seen.of(logits, size)
+        if seen is None:
+            return None
+        inside = without_specks(seen.inside, max(1, self.min_area // 4))
+        return replace(seen, inside=inside) if inside.sum() >= self.min_area else None
 
-    def _pointed_out(self, place: int, picture: U8, view: Any, prompt: Prompt, labels: np.ndarray, best: F32) -> None:
+    def _pointed_out(self, place: int, picture: U8, view: Any, prompt: Prompt, frame: NumberedFrame) -> None:
         """Somebody whom a person pointed out: new, or better known from here on."""
         memory, logits = self.follower.begin(view, place, self.count, prompt)
-        logits = _grown(logits, labels.shape)
-        mask = np.asarray(logits > 0)
-        if not mask.any():
+        seen = Seen.of(logits, frame.labels.shape)
+        if seen is None:
             return
-        known = self._whom(labels, mask)
+        known = frame.whom(seen)
         track = next((one for one in self.tracks if one.number == known), None)
         if track is None:
-            track = self._somebody(place, picture, mask, memory, labels)
+            track = self._somebody(place, picture, seen, memory, frame)
         else:
             track.memory = memory
-            labels[labels == track.number] = 0
-        labels[mask], best[mask] = track.number, np.maximum(logits[mask], best[mask])
+            frame.clear(track.number)
+        frame.claim(track.number, seen, sure=True)
         self._found_way(_Way(track.number, place, prompt, sure=True, until=self.said.get(track.number, -1) + 1))
         self.said[track.number] = place
 
-    def _detected(self, place: int, picture: U8, view: Any, found: Found, labels: np.ndarray, best: F32) -> None:
+    def _detected(self, place: int, picture: U8, view: Any, found: Found, frame: NumberedFrame) -> None:
         """Somebody whom the detector found, if nobody is followed there."""
-        if any(overlap(found.box, box_of(labels == n)) >= SAME for n in np.unique(labels[labels > 0])):
+        followed = (frame.mask(track.number) for track in self.tracks)
+        if any(mask is not None and overlap(found.box, mask.bounds()) >= SAME for mask in followed):
             return
         prompt = Prompt(mask=found.mask) if found.mask is not None else Prompt(box=found.box)
         memory, logits = self.follower.begin(view, place, self.count, prompt)
-        logits = _grown(logits, labels.shape)
-        mask = without_specks(np.asarray(logits > 0), max(1, self.min_area // 4))
-        if mask.sum() < self.min_area or (labels[mask] > 0).mean() >= TAKEN:
+        seen = self._seen(logits, frame.labels.shape)
+        if seen is None or (frame.labels[seen.box][seen.inside] > 0).mean() >= TAKEN:
             return
-        track = self._somebody(place, picture, mask, memory, labels)
-        self._claim(labels, best, track.number, logits)
+        track = self._somebody(place, picture, seen, memory, frame)
+        frame.claim(track.number, seen)
         self._found_way(_Way(track.number, place, prompt, sure=False))
 
-    def _somebody(self, place: int, picture: U8, mask: Bool, memory: Any, labels: np.ndarray) -> _Track:
+    def _somebody(self, place: int, picture: U8, seen: Seen, memory: Any, frame: NumberedFrame) -> _Track:
         """The track of somebody who was not in sight: one that was lost and looks like him, else a new one."""
-        now = thing(picture, mask)
-        visible = set(np.unique(labels).tolist())
-        lost = [track for track in self.tracks if track.number not in visible and _alike(track.last, now) >= ALIKE]
+        now = thing(picture[seen.box], seen.inside)
+        unseen = [track for track in self.tracks if frame.mask(track.number) is None]
+        lost = [track for track in unseen if _alike(track.last, now) >= ALIKE]
         if lost:
             track = max(lost, key=lambda track: _alike(track.last, now))
             track.memory, track.last, track.seen = memory, now, place
@@ -271,14 +270,6 @@ class Following:
         track = _Track(len(self.tracks) + 1, memory, now, place)
         self.tracks.append(track)
         return track
-
-    def _whom(self, labels: np.ndarray, mask: Bool) -> int:
-        """The number of the one whose mask this is; 0 if it is nobody's."""
-        for number in np.unique(labels[mask]).tolist():
-            other = labels == number
-            if number and (mask & other).sum() >= SAME * (mask | other).sum():
-                return int(number)
-        return 0
 
     # Backward
 
@@ -299,34 +290,24 @@ class Following:
     def _back(self, way: _Way, picture: U8, view: Any) -> None:
         """One frame back."""
         way.place -= 1
-        labels = self.found.raw(way.place)
-        logits = _grown(self.follower.step(way.memory, view, way.place, back=True), picture.shape[:2])
-        mask = without_specks(np.asarray(logits > 0), max(1, self.min_area // 4))
-        seen = int(mask.sum()) >= self.min_area
-        way.unseen = 0 if seen else way.unseen + 1
-        if seen:
-            known = self._whom(labels, mask)
-            if known and known != way.number and not way.sure:
-                self.found.join(way.number, known)
-                way.over = True
-                return
-            if known == way.number and not way.sure:
+        size = picture.shape[:2]
+        seen = self._seen(self.follower.step(way.memory, view, way.place, back=True), size)
+        way.unseen = 0 if seen is not None else way.unseen + 1
+        if seen is not None:
+            frame = NumberedFrame(self.found.raw(way.place), np.zeros(size, np.float32))
+            known = frame.whom(seen)
+            if known and not way.sure:
+                if known != way.number:
+                    self.found.join(way.number, known)
                 way.over = True  # he was followed here already
                 return
             if way.sure:
-                labels[labels == way.number] = 0
-            labels[mask & (labels == 0)] = way.number
-            self.found.change(way.place, labels)
+                frame.clear(way.number)
+            frame.fill(way.number, seen)
+            self.found.change(way.place, frame.labels)
         way.over = way.unseen > PATIENCE or way.place <= max(way.until, 0)
         if way.over:
             way.memory = None
-
-
-def _grown(logits: F32, size: tuple[int, ...]) -> F32:
-    """Logits at a frame's size (height, width)."""
-    if logits.shape == tuple(size[:2]):
-        return logits
-    return np.asarray(cv2.resize(logits, (size[1], size[0]), interpolation=cv2.INTER_LINEAR), np.float32)
 
 
 def _alike(before: Thing, now: Thing) -> float:
@@ -334,8 +315,3 @@ def _alike(before: Thing, now: Thing) -> float:
     if not 1 / GROWN <= now.area / max(1, before.area) <= GROWN:
         return 0.0
     return float(np.minimum(before.colors, now.colors).sum())
-
-
-def _pack(labels: np.ndarray) -> bytes:
-    small = labels.astype(np.uint8) if labels.max(initial=0) < 256 else labels
-    return bytes(cv2.imencode(".png", small, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1])

@@ -1,14 +1,17 @@
-"""SAM 2.1's published checkpoints: names, sizes, and what is refused. Nothing here computes a mask."""
+"""SAM 2.1's published checkpoints: names, sizes, what is refused; short memory and short numbers."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from bglora.errors import UserError
+from bglora.errors import MachineError, UserError
 from bglora.nets import sam2, sam2_checkpoint
+from bglora.vision.following import Prompt
 from tests.backends import tiny_sam2
 
 CPU = torch.device("cpu")
@@ -84,3 +87,57 @@ def test_sam2_of_another_version_or_size_and_other_models_are_refused(tmp_path: 
     torch.save({"model": {"a.weight": torch.zeros(2)}}, path)
     with pytest.raises(UserError, match="no checkpoint of SAM 2.1"):
         sam2.load(path, CPU, torch.float32)
+
+
+@pytest.mark.parametrize("absent", sam2_checkpoint.SHARED)
+def test_a_hub_folder_may_hold_the_shared_matrix_once(absent: str, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    file = tiny_sam2.write_sam2(tmp_path) / "model.safetensors"
+    tensors = load_file(file)
+    (present,) = set(sam2_checkpoint.SHARED) - {absent}
+    del tensors[absent]
+    save_file(tensors, file, {"format": "pt"})
+    found = sam2.load(tmp_path, CPU, torch.float32).state_dict()
+    assert torch.equal(found[absent], tensors[present]) and torch.equal(found[present], tensors[present])
+    del tensors[present]
+    save_file(tensors, file, {"format": "pt"})
+    with pytest.raises(UserError, match="2 tensors are missing"):
+        sam2.load(tmp_path, CPU, torch.float32)
+
+
+def test_where_memory_is_short_the_net_looks_at_fewer_frames_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = sam2.load(tiny_sam2.write_sam2(tmp_path), CPU, torch.float32)
+    follower = sam2.Sam2Follower(model, batch=4)
+    frames = list(np.random.default_rng(0).integers(0, 256, (5, 60, 90, 3)).astype(np.uint8))
+    whole, seen, batches = follower.look(frames), model.get_image_features, []
+
+    def small(pixels: torch.Tensor, **kwargs: Any) -> Any:
+        batches.append(len(pixels))
+        if len(pixels) > limit:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return seen(pixels, **kwargs)
+
+    monkeypatch.setattr(model, "get_image_features", small)
+    limit = 2
+    again = follower.look(frames)
+    assert batches == [4, 2, 2, 1] and len(again) == 5
+    one, other = (torch.stack([view.features[-1] for view in views]) for views in (whole, again))
+    assert torch.allclose(one, other, atol=1e-4)
+    limit = 0
+    with pytest.raises(MachineError, match="too little memory"):
+        follower.look(frames)
+
+
+def test_half_precision_follows_as_full_precision_does(tmp_path: Path) -> None:
+    frames = list(np.random.default_rng(1).integers(0, 256, (3, 60, 90, 3)).astype(np.uint8))
+    answers = []
+    for dtype in (torch.float32, torch.bfloat16):
+        follower = sam2.Sam2Follower(sam2.load(tiny_sam2.write_sam2(tmp_path), CPU, dtype))
+        views = follower.look(frames)
+        memory, first = follower.begin(views[0], 0, 3, Prompt(box=(10.0, 10.0, 60.0, 50.0)))
+        answers.append([first, *(follower.step(memory, views[k], k, back=False) for k in (1, 2))])
+    full, half = (np.stack(one) for one in answers)
+    assert np.corrcoef(full.ravel(), half.ravel())[0, 1] > 0.99

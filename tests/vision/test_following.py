@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
 from bglora.vision.boxes import box_of, overlap, suppressed
-from bglora.vision.following import Followed, Following, Prompt
-from tests.vision.by_color import BLUE, GREEN, RED, WIDTH, Actor, ByColor, Film, Memory, draw, finds, of_color
+from bglora.vision.following import Followed, Following, Found, Prompt
+from bglora.vision.numbered import Runs, Seen
+from tests.vision.by_color import BLUE, GREEN, HEIGHT, RED, WIDTH, Actor, ByColor, Film, Memory, draw, finds, of_color
 
 
 def follow(
@@ -151,3 +153,49 @@ def test_boxes_of_one_thing_are_thinned_out() -> None:
     assert suppressed(boxes, [0.5, 0.9, 0.4], 0.9) == [1, 0, 2]
     assert overlap(boxes[0], boxes[1]) == pytest.approx(90 / 110)
     assert overlap(boxes[0], boxes[2]) == 0
+
+
+@pytest.mark.parametrize("surer", [1, 2])
+def test_of_two_who_overlap_the_surer_one_has_the_pixel(surer: int) -> None:
+    class Boxes:
+        """Sees a fixed box each, one of them more surely."""
+
+        def look(self, frames: Sequence[np.ndarray]) -> list[np.ndarray]:
+            return list(frames)
+
+        def begin(self, view: np.ndarray, place: int, count: int, prompt: Prompt) -> tuple[Any, np.ndarray]:
+            assert prompt.box is not None
+            logits = np.full(view.shape[:2], -8.0, np.float32)
+            left, top, right, bottom = (round(v) for v in prompt.box)
+            logits[top:bottom, left:right] = left / 10 if surer == 2 else (80 - left) / 10
+            return logits, logits
+
+        def step(self, memory: Any, view: np.ndarray, place: int, *, back: bool) -> np.ndarray:
+            return np.asarray(memory)
+
+    detector = lambda picture, view: [Found((10, 5, 40, 30), 0.9), Found((30, 5, 70, 30), 0.8)]  # noqa: E731
+    following = Following(Boxes(), detector, window=4, redetect=8, min_area=20)
+    found = following.through([np.full((HEIGHT, WIDTH, 3), 120, np.uint8)] * 4, {}, lambda share: None)
+    for labels in found:
+        assert (labels[10, 10:30] == 1).all() and (labels[10, 40:70] == 2).all()
+        assert (labels[10, 30:40] == surer).all()
+
+
+def test_an_answer_is_grown_to_the_frame_as_a_whole_picture_would_be() -> None:
+    rng = np.random.default_rng(5)
+    logits = cv2.GaussianBlur(rng.normal(0.0, 3.0, (64, 64)).astype(np.float32), (9, 9), 2) - 0.4
+    logits[:10], logits[:, 50:] = -3, -3
+    whole = cv2.resize(logits, (190, 101), interpolation=cv2.INTER_LINEAR)
+    seen = Seen.of(logits, (101, 190))
+    assert seen is not None
+    mask = np.zeros((101, 190), bool)
+    mask[seen.box] = seen.inside
+    assert (mask != (whole > 0)).mean() < 0.002 and mask.any()
+    assert np.abs(seen.logits - whole[seen.box]).max() < 0.1
+    assert Seen.of(np.full((64, 64), -1.0, np.float32), (101, 190)) is None
+
+
+def test_packed_labels_come_back_as_they_were() -> None:
+    labels = np.random.default_rng(6).integers(0, 3, (31, 17)).astype(np.uint16) * 300
+    assert np.array_equal(Runs.of(labels).unpacked(), labels)
+    assert np.array_equal(Runs.of(labels[:1] * 0).unpacked(), labels[:1] * 0)
