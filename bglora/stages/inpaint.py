@@ -33,7 +33,7 @@ class Inpaint(Stage):
     """Makes the plates of every shot."""
 
     name = "inpaint"
-    version = 3
+    version = 4
     home = "plates"
     records = "plates/plates.jsonl"
     reads = ("ingest", "segment")
@@ -131,7 +131,7 @@ class _Shot:
         """What other frames show, taken from there; the pictures go to the shelf."""
         from bglora.vision.plates import ShotPlates
 
-        plates = ShotPlates(frames, group.numbers, group.masks, group.camera, group.gains)
+        plates = ShotPlates(frames, group.numbers, group.masks, group.camera, group.gains, group.told)
         made = []
         for done, k in enumerate(wanted):
             plate, hole = plates.plate(k, self.rule["recover"])
