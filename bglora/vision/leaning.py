@@ -59,7 +59,7 @@ def leaning_parts(frames: Sequence[U8], objects: Sequence[Bool]) -> list[Bool]:
 def _leans(body: Bool, place: tuple[slice, slice, slice], shape: tuple[int, ...]) -> bool:
     """Whether a body in space and time (T, h, w), at a place of the shot (N, H, W), hangs on one border throughout."""
     count, height, width = shape
-    there = body.any(axis=(1, 2))
+    there = np.asarray(body.any(axis=(1, 2)))
     if there.sum() < STAYS * count or body.sum(axis=(1, 2)).max() > SMALL * height * width:
         return False
     deep, (_, rows, columns) = DEEP * width, place
@@ -69,7 +69,7 @@ def _leans(body: Bool, place: tuple[slice, slice, slice], shape: tuple[int, ...]
         (rows.start == 0 and rows.stop <= deep, body[:, 0]),
         (rows.stop == height and rows.start >= height - deep, body[:, -1]),
     )
-    return any(near and line.any(axis=1)[there].all() for near, line in sides)
+    return any(near and np.asarray(line.any(axis=1))[there].all() for near, line in sides)
 
 
 def _looks_foreign(frames: Sequence[U8], objects: Sequence[Bool], parts: Sequence[Bool]) -> bool:

@@ -188,9 +188,7 @@ class MotionModel:
             if self.camera.kind == "parallax":
                 found = self._without_standing(found)
             if self.still:
-                found = self._without_swaying(found)
-                if float((shared.deviation > SHIMMER).mean()) >= RESTLESS:
-                    found = self._without_leaning(found)
+                found = self._without_leaning(self._without_swaying(found), shared)
             if turn < PASSES - 1 and self.still:
                 found = self._exchanged(found)
             colors = learner.colors()
@@ -212,8 +210,10 @@ class MotionModel:
         self._swaying = [known | part for known, part in zip(self._swaying, parts, strict=True)]
         return [f.without_parts(part) for f, part in zip(found, parts, strict=True)]
 
-    def _without_leaning(self, found: list[Foreground]) -> list[Foreground]:
-        """The masks without what of the place leans in over the picture's border."""
+    def _without_leaning(self, found: list[Foreground], background: Background | None) -> list[Foreground]:
+        """The masks without what of the place, if it moves by itself, leans in over the picture's border."""
+        if background is None or float((background.deviation > SHIMMER).mean()) < RESTLESS:
+            return found
         parts = leaning_parts(self.level, [f.objects for f in found])
         self._swaying = [known | part for known, part in zip(self._swaying, parts, strict=True)]
         return [f.without_leaning(part) for f, part in zip(found, parts, strict=True)]
