@@ -58,7 +58,9 @@ def lasting_shade(pictures: Sequence[U8], free: Sequence[Bool], holes: Bool, nev
     bodies = without_specks(close_gaps(never, GAPS), int(STAYS * never.size) + 1)
     if not bodies.any():
         return out
-    away = np.max([cv2.distanceTransform(part.astype(np.uint8), cv2.DIST_L2, 3) for part in free], axis=0)
+    away = np.zeros(holes.shape, np.float32)
+    for part in free:
+        np.maximum(away, cv2.distanceTransform(part.astype(np.uint8), cv2.DIST_L2, 3), out=away)
     seen = np.asarray(np.median(np.stack(pictures[:: max(1, len(pictures) // 5)]), axis=0), np.float32)
     outside = ~holes
     slope = _outward(holes)

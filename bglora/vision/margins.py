@@ -13,9 +13,9 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
+from bglora.vision.agreement import Agreement, agreement
 from bglora.vision.arrays import U8, Bool, around, disk, shrink
 from bglora.vision.recovery import AGREE
-from bglora.vision.steady import Steady, steady
 
 MARGIN = 5
 """Pixels by which removal masks are wider than what they remove."""
@@ -28,7 +28,7 @@ NEIGHBORS = 2
 """Radius in pixels of the neighborhood that must be trusted already."""
 
 
-def reach_in(found: Steady, pictures: Sequence[U8], masks: Sequence[Bool], holes: Bool) -> Steady:
+def reach_in(found: Agreement, pictures: Sequence[U8], masks: Sequence[Bool], holes: Bool) -> Agreement:
     """Adds what the margins of the masks show to what free samples agree upon.
 
     Args:
@@ -46,7 +46,7 @@ def reach_in(found: Steady, pictures: Sequence[U8], masks: Sequence[Bool], holes
     inner = [mask[box] for mask in masks]
     for ring in range(MARGIN + 1):
         open_ = missing[box]
-        more = steady([p[box] for p in pictures], [~mask for mask in inner], open_, AGREE)
+        more = agreement([p[box] for p in pictures], [~mask for mask in inner], open_, AGREE)
         candidate = open_ & (more.seen > 0)
         frame[candidate] = more.picture[candidate]
         good = candidate & _goes_on(frame, known[box] | ~holes[box], candidate, RANGE_LEVELS - LESS * ring)

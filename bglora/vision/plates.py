@@ -13,9 +13,9 @@ from bglora.vision.arrays import U8, Bool, grow, shrink
 from bglora.vision.camera import Camera
 from bglora.vision.exposure import leveled
 from bglora.vision.metrics import psnr_db
-from bglora.vision.moving import FEWEST_CHECKED, MovingRecovery
 from bglora.vision.recovery import GUESSED, ORIGINAL, RECOVERED, UNTRUSTED, Recovery
-from bglora.vision.stills import StillRecovery
+from bglora.vision.recovery_moving import FEWEST_CHECKED, MovingRecovery
+from bglora.vision.recovery_still import StillRecovery
 
 THIN_PX = 3
 """Half the width in pixels of untrusted parts that keep what the samples say."""

@@ -1,4 +1,7 @@
-"""Recovery where the camera stands: what holds for the whole shot once, the rest near each frame in time."""
+"""Recovery where the camera stands: what holds for the whole shot once, the rest near each frame in time.
+
+For cameras of the kind still; all frames lie on each other as they are. `recovery_moving` serves all other kinds.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,13 @@ from functools import cached_property
 import cv2
 import numpy as np
 
+from bglora.vision.agreement import Agreement, agreement
 from bglora.vision.arrays import F32, U8, Bool, grow, without_specks
 from bglora.vision.difference import SHIMMER
 from bglora.vision.lasting import lasting_shade
 from bglora.vision.margins import reach_in
 from bglora.vision.moments import Moment, from_moments
 from bglora.vision.recovery import AGREE, Recovery, Samples, recover
-from bglora.vision.steady import Steady, steady
 
 NEAREST = 15
 SPECK = 40
@@ -37,9 +40,9 @@ class StillRecovery:
         self.holes = np.any(np.stack(masks), axis=0)
 
     @cached_property
-    def whole(self) -> Steady:
+    def whole(self) -> Agreement:
         """What the frames agree upon where any of them has a hole, and what its edge gives where none is free."""
-        found = steady(self._level, self._free, self.holes, AGREE)
+        found = agreement(self._level, self._free, self.holes, AGREE)
         return reach_in(found, self._level, self._masks, self.holes)
 
     @cached_property
