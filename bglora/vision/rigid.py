@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bglora.vision.arrays import U8, Bool, grow
-from bglora.vision.camera import Camera, track_points
+from bglora.vision.camera import Camera
+from bglora.vision.tracking import track_points
 
 OFF_LINE_PX = 2.2
 """Median Sampson distance (pixels at a width of 512) from which an object moves by itself."""
