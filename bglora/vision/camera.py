@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bglora.vision.arrays import U8, Bool
+from bglora.vision.relief import find_relief
 from bglora.vision.tracking import GRID, find_corners, track_points
 
 Kind = Literal["still", "pan", "parallax", "unknown"]
@@ -32,6 +33,9 @@ TRAVEL_SHARE = 0.015
 CELL_PX = 0.8
 PARALLAX_SHARE = 0.35
 """Share of grid cells whose median residual after the homography exceeds `CELL_PX`: no homography explains the view."""
+RELIEF_SHARE, RELIEF_WIDTH = 0.25, 0.42
+"""Share of the view that depth explains and a homography doesn't, and share of the width over which it lies in one
+piece, from which the camera travels. Somebody who walks stiffly, however large, looks deep, too, but not so wide."""
 SIMPLE_ENOUGH, SPREAD_CELLS = 0.95, 10
 """A similarity with this share of a homography's inliers is taken instead; a homography needs so many cells."""
 LOST_SHARE, FOLLOWED_SHARE = 0.46, 0.35
@@ -95,7 +99,9 @@ def estimate_camera(frames: Sequence[U8], ignore: Sequence[Bool | None] | None =
     if walk.drifted == 0 and np.percentile(walk.moved, 90) < STILL_PX:
         return Camera("still", still_camera(len(frames)).to_reference, reference, 0.0)
     outlying, followed = _parallax(pictures, usable, walk.poses)
-    if outlying <= PARALLAX_SHARE:
+    relief = find_relief(pictures, walk.poses)
+    travels = relief.share >= RELIEF_SHARE and relief.width >= RELIEF_WIDTH
+    if outlying <= PARALLAX_SHARE and not travels:
         return Camera("pan", full, reference, shift, outlying)
     if outlying > LOST_SHARE or followed < FOLLOWED_SHARE:
         reason = f"the camera moves close to things: {outlying:.0%} of the view moves otherwise than the rest"
