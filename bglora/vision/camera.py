@@ -99,7 +99,7 @@ def estimate_camera(frames: Sequence[U8], ignore: Sequence[Bool | None] | None =
     if walk.drifted == 0 and np.percentile(walk.moved, 90) < STILL_PX:
         return Camera("still", still_camera(len(frames)).to_reference, reference, 0.0)
     outlying, followed = _parallax(pictures, usable, walk.poses)
-    relief = find_relief(pictures, walk.poses)
+    relief = find_relief(pictures, walk.poses, usable)
     travels = relief.share >= RELIEF_SHARE and relief.width >= RELIEF_WIDTH
     if outlying <= PARALLAX_SHARE and not travels:
         return Camera("pan", full, reference, shift, outlying)

@@ -49,13 +49,15 @@ class Paths:
     """Points that were followed over all frames of a span.
 
     Attributes:
-        points: (N, 2) float32, in the span's middle frame. followed: their share of the points in view.
+        points: (N, 2) float32, in the span's reference frame. followed: their share of the points in view.
+        planes: (frames, 3, 3) float64, homographies of one plane from the frame that the points are of.
         beside: (frames, N, 2) float64, pixels beside where one plane would have taken them.
         parallax: what explains that; None where there are too few paths.
     """
 
     points: NDArray[np.float32]
     followed: float
+    planes: NDArray[np.float64]
     beside: NDArray[np.float64]
     parallax: Parallax | None
 
@@ -75,30 +77,36 @@ def between(poses: Poses, source: int, target: int) -> NDArray[np.float64]:
     return np.asarray(np.linalg.inv(poses[target]) @ poses[source], np.float64)
 
 
-def follow_paths(gray: Sequence[U8], places: range, poses: Poses, usable: U8 | None = None) -> Paths:
-    """Follows the corners of a span's middle frame to both of its ends.
+def follow_paths(
+    gray: Sequence[U8], places: range, poses: Poses, usable: U8 | None = None, reference: int | None = None
+) -> Paths:
+    """Follows the corners of one frame of a span to both of its ends.
 
     Args:
-        gray: all frames of the shot. places: the frames of the span. usable: where corners may lie; None: everywhere.
+        gray: all frames of the shot. places: the frames of the span.
+        usable: where corners may lie; None: everywhere. reference: whose corners; None: the span's middle frame's.
     """
-    middle = places[len(places) // 2]
+    middle = places[len(places) // 2] if reference is None else reference
     start = round_corners(gray[middle], usable)
     height, width = gray[middle].shape
     visible = np.ones(len(start), bool)
     alive = np.ones(len(start), bool)
     beside = np.zeros((len(places), len(start), 2))
+    planes = np.repeat(np.eye(3)[None], len(places), 0)
     for order in (range(middle, places[-1] + 1), range(middle, places[0] - 1, -1)):
         now = start
         for a, b in zip(order, order[1:], strict=False):
             now, good = follow_points(gray[a], gray[b], between(poses, a, b), now)
             alive &= good
-            there = moved(start, between(poses, middle, b))
+            guess = between(poses, middle, b)
+            there = moved(start, guess)
             visible &= ((there > BORDER_PX) & (there < np.array([width, height]) - BORDER_PX)).all(1)
-            beside[b - places[0]] = now - _by_plane(start, now, alive, there)
+            planes[b - places[0]] = _plane(start, now, alive, guess)
+            beside[b - places[0]] = now - moved(start, planes[b - places[0]])
     whole = alive & visible
     points, rest = start[whole], beside[:, whole]
     parallax = fit_parallax(centered(points, gray[middle].shape), rest) if len(points) >= FEWEST_PATHS else None
-    return Paths(points, float(whole.sum() / max(1, visible.sum())), rest, parallax)
+    return Paths(points, float(whole.sum() / max(1, visible.sum())), planes, rest, parallax)
 
 
 def round_corners(picture: U8, usable: U8 | None = None) -> NDArray[np.float32]:
@@ -168,15 +176,15 @@ def fit_parallax(place: NDArray[np.float64], beside: NDArray[np.float64]) -> Par
     return Parallax(np.asarray(motion, np.float64), np.asarray(depth, np.float64), np.asarray(left, np.float64))
 
 
-def _by_plane(
-    start: NDArray[np.float32], now: NDArray[np.float32], alive: Bool, there: NDArray[np.float64]
+def _plane(
+    start: NDArray[np.float32], now: NDArray[np.float32], alive: Bool, guess: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Where one plane's homography takes the points; the camera's own guess where too few are left."""
+    """The homography of one plane that most points follow; the camera's own guess where too few are left."""
     if alive.sum() < FEWEST_PATHS:
-        return there
+        return guess
     cv2.setRNGSeed(7)
     try:
         plane, _ = cv2.findHomography(start[alive], now[alive], cv2.USAC_MAGSAC, 0.8)
     except cv2.error:
-        return there  # USAC raises an assertion where all its samples were degenerate
-    return there if plane is None else moved(start, plane)
+        return guess  # USAC raises an assertion where all its samples were degenerate
+    return guess if plane is None else np.asarray(plane, np.float64)

@@ -44,17 +44,21 @@ class Relief:
     known: bool
 
 
-def find_relief(gray: Sequence[U8], poses: Poses) -> Relief:
+def find_relief(gray: Sequence[U8], poses: Poses, usable: Sequence[U8 | None]) -> Relief:
     """The relief of the spans that show most of it: medians over the spans of one length.
 
     Args:
         gray: uint8 (H, W), all frames. poses: homography of every frame to one of them, in their pixels.
+        usable: per frame where points may lie; None: everywhere.
     """
     count = len(gray)
     found = []
     for length in sorted({min(span, count) for span in SPANS}):
         steps = np.linspace(0, count - length, min(MOST_SPANS, count - length + 1)).round().astype(int)
-        spans = [follow_paths(gray, range(first, first + length), poses) for first in steps.tolist()]
+        spans = [
+            follow_paths(gray, range(first, first + length), poses, usable[first + length // 2])
+            for first in steps.tolist()
+        ]
         told = [one for span in spans if (one := _told(span, gray[0].shape)) is not None]
         if told:
             share, width = np.median(told, axis=0)
