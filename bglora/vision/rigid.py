@@ -43,39 +43,59 @@ TRAVEL_PX = 1.0
 """Pixels by which the background's depths must move beside the plane for travel to be measured."""
 
 
-def standing_parts(frames: Sequence[U8], objects: Sequence[Bool], masks: Sequence[Bool], camera: Camera) -> list[Bool]:
-    """Per frame the objects that stand still in the world, bool (H, W).
+class StandingParts:
+    """Tells objects that stand still in the world; what was found of the camera's travel is kept for the next time.
 
     Args:
-        frames: RGB uint8. objects: objects of each frame. masks: removal masks, outside of which the travel is found.
-        camera: poses to start tracking at.
+        frames: RGB uint8. camera: poses to start tracking at.
     """
-    gray = [np.asarray(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), np.uint8) for frame in frames]
-    soft = [np.asarray(cv2.GaussianBlur(frame, (3, 3), 0.8), np.uint8) for frame in frames]
-    parts = [cv2.connectedComponents(grow(inside, 1).astype(np.uint8), connectivity=8) for inside in objects]
-    votes: dict[tuple[int, int], _Found] = {}
-    for k, (count, labels) in enumerate(parts):
-        travel = _travel(gray, k, masks[k], camera) if count > 1 else None
-        if travel is None:
-            continue
-        structure, solid = _structure(frames[k]), shrink(objects[k], 1)
-        for part in range(1, count):
-            found = _found(soft, k, (labels == part) & solid & (structure > STRUCTURE), structure, travel)
-            if found is not None:
-                votes[(k, part)] = found
-    chains = _chains([labels for _, labels in parts], camera)
-    out = []
-    for k, (count, labels) in enumerate(parts):
-        still = []
-        for part in range(1, count):
-            near = [votes[m] for m in chains[(k, part)] if abs(m[0] - k) <= len(frames) // 3 and m in votes]
-            own = votes.get((k, part))
-            if own is not None and own.points >= SURE_POINTS:
-                near = [own]  # objects that touch now and then are one chain
-            if near and sum(v.share * v.points for v in near) >= STANDING * sum(v.points for v in near):
-                still.append(part)
-        out.append(np.isin(labels, still) & (labels > 0))
-    return out
+
+    def __init__(self, frames: Sequence[U8], camera: Camera) -> None:
+        self._camera = camera
+        self._gray = [np.asarray(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), np.uint8) for frame in frames]
+        self._soft = [np.asarray(cv2.GaussianBlur(frame, (3, 3), 0.8), np.uint8) for frame in frames]
+        self._structure = [_structure(frame) for frame in frames]
+        self._travels: dict[int, _Travel | None] = {}
+
+    def find(self, objects: Sequence[Bool], masks: Sequence[Bool]) -> list[Bool]:
+        """Per frame the objects that stand still, bool (H, W).
+
+        Args:
+            objects: objects of each frame. masks: removal masks, outside of which the travel is found.
+        """
+        parts = [cv2.connectedComponents(grow(inside, 1).astype(np.uint8), connectivity=8) for inside in objects]
+        votes: dict[tuple[int, int], _Found] = {}
+        for k, (count, labels) in enumerate(parts):
+            travel = self._travel(k, masks[k]) if count > 1 else None
+            if travel is None:
+                continue
+            pixels = shrink(objects[k], 1) & (self._structure[k] > STRUCTURE)
+            for part in range(1, count):
+                found = _found(self._soft, k, pixels & (labels == part), self._structure[k], travel)
+                if found is not None:
+                    votes[(k, part)] = found
+        chains = _chains([labels for _, labels in parts], self._camera)
+        out = []
+        for k, (count, labels) in enumerate(parts):
+            still = [part for part in range(1, count) if _stands(k, part, chains[(k, part)], votes, len(objects))]
+            out.append(np.isin(labels, still) & (labels > 0))
+        return out
+
+    def _travel(self, k: int, mask: Bool) -> _Travel | None:
+        if k not in self._travels:
+            self._travels[k] = _travel(self._gray, k, mask, self._camera)
+        return self._travels[k]
+
+
+def _stands(
+    k: int, part: int, chain: Sequence[tuple[int, int]], votes: dict[tuple[int, int], _Found], count: int
+) -> bool:
+    """Whether an object stands still, by what was found of it, or of its chain if it is small."""
+    own = votes.get((k, part))
+    near = [votes[m] for m in chain if abs(m[0] - k) <= count // 3 and m in votes]
+    if own is not None and own.points >= SURE_POINTS:
+        near = [own]  # objects that touch now and then are one chain
+    return bool(near) and sum(v.share * v.points for v in near) >= STANDING * sum(v.points for v in near)
 
 
 @dataclass(frozen=True)
