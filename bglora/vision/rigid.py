@@ -28,10 +28,12 @@ NEARER, FARTHER = 8.0, 1.5
 ONE_SIDED = 0.5
 """Shorter over longer side from which both count as the longer one: the plane lies between near and far."""
 FEWEST_POINTS, MOST_POINTS = 12, 500
-SURE_POINTS = 100
+SURE_POINTS = 40
 """Points from which an object is judged by itself; a smaller one with those it overlaps in the frames around."""
 STRUCTURE = 24.0
-"""Grey levels within 3 x 3 from which a pixel has structure."""
+"""Grey levels over 2 pixels from which a pixel has structure."""
+ALONG = 16.0
+"""Grey levels over 2 pixels along the way of depth from which a pixel tells depths apart."""
 DIFFERENT, ON_EDGES = 10.0, 0.12
 """Grey levels by which the same thing differs between frames, and the share of structure that resampling adds."""
 SEEN = 0.4
@@ -54,7 +56,6 @@ class StandingParts:
         self._camera = camera
         self._gray = [np.asarray(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), np.uint8) for frame in frames]
         self._soft = [np.asarray(cv2.GaussianBlur(frame, (3, 3), 0.8), np.uint8) for frame in frames]
-        self._structure = [_structure(frame) for frame in frames]
         self._travels: dict[int, _Travel | None] = {}
 
     def find(self, objects: Sequence[Bool], masks: Sequence[Bool]) -> list[Bool]:
@@ -69,9 +70,10 @@ class StandingParts:
             travel = self._travel(k, masks[k]) if count > 1 else None
             if travel is None:
                 continue
-            pixels = shrink(objects[k], 1) & (self._structure[k] > STRUCTURE)
+            along, ranges = _structure(self._soft[k], travel)
+            pixels = shrink(objects[k], 1) & (ranges > STRUCTURE)
             for part in range(1, count):
-                found = _found(self._soft, k, pixels & (labels == part), self._structure[k], travel)
+                found = _found(self._soft, k, pixels & (labels == part), ranges, along > ALONG, travel)
                 if found is not None:
                     votes[(k, part)] = found
         chains = _chains([labels for _, labels in parts], self._camera)
@@ -100,7 +102,11 @@ def _stands(
 
 @dataclass(frozen=True)
 class _Found:
-    """Share of an object's points that other frames show at one depth, the best, and their number."""
+    """Share of an object's points that other frames show at one depth, the best, and their number.
+
+    Points on structure along the way of depth and those across it must both be found: the first tell of pace, the
+    others of steps.
+    """
 
     share: float
     points: int
@@ -150,14 +156,23 @@ def _possible_depths(paths: Paths, places: Sequence[int]) -> NDArray[np.float64]
     return np.arange(np.floor(low * reach[0] * step), np.ceil(high * reach[1] * step) + 1) / step
 
 
-def _structure(frame: U8) -> F32:
-    """Range of grey levels within 3 x 3, largest channel, (H, W)."""
-    return np.asarray(
-        largest_channel(cv2.morphologyEx(frame, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))), np.float32
-    )
+def _structure(picture: U8, travel: _Travel) -> tuple[F32, F32]:
+    """How much a picture changes along the way that depth moves its pixels, and in any direction: grey levels over 2
+    pixels, largest channel, both (H, W). Stripes along that way fit at every depth.
+    """
+    height, width = picture.shape[:2]
+    xs, ys = (np.arange(size, dtype=np.float32) for size in (width, height))
+    far = travel.motion[np.linalg.norm(travel.motion[:, :2], axis=1).argmax()]
+    place_x, place_y = (xs - width / 2) / width, (ys - height / 2) / width
+    way_x, way_y = np.meshgrid(far[0] + far[2] * place_x, far[1] + far[2] * place_y)
+    length = np.maximum(np.hypot(way_x, way_y), 1e-9)
+    slopes = [cv2.Sobel(picture, cv2.CV_32F, dx, 1 - dx, ksize=3, scale=0.25) for dx in (1, 0)]
+    along = slopes[0] * (way_x / length)[..., None] + slopes[1] * (way_y / length)[..., None]
+    ranges = cv2.morphologyEx(picture, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
+    return np.abs(along).max(2).astype(np.float32), np.asarray(largest_channel(ranges), np.float32)
 
 
-def _found(soft: Sequence[U8], k: int, pixels: Bool, structure: F32, travel: _Travel) -> _Found | None:
+def _found(soft: Sequence[U8], k: int, pixels: Bool, structure: F32, along: Bool, travel: _Travel) -> _Found | None:
     """What other frames show of the pixels; None where there are too few."""
     ys, xs = np.nonzero(pixels)
     if len(ys) < FEWEST_POINTS:
@@ -178,12 +193,19 @@ def _found(soft: Sequence[U8], k: int, pixels: Bool, structure: F32, travel: _Tr
         fits += inside & (np.abs(shown - own).max(2) <= allowed)
         seen += inside
     found = (seen >= 2) & (fits >= SEEN * seen)
-    # Where a depth takes most of the object out of all pictures, nothing is known of it.
-    asked = (seen >= 2).sum(0)
-    enough = asked >= max(FEWEST_POINTS, 0.5 * len(points))
-    if not enough.any():
+    asked = seen >= 2
+    telling = along[ys, xs]
+    if telling.sum() < FEWEST_POINTS:
         return None
-    return _Found(float((found.sum(0) / np.maximum(asked, 1))[enough].max()), len(points))
+    shares = []
+    for group in (telling, ~telling):
+        if group.sum() >= FEWEST_POINTS:
+            number = asked[group].sum(0)
+            share = found[group].sum(0) / np.maximum(number, 1)
+            # Where a depth takes most of the object out of all pictures, nothing is known of it.
+            shares.append(np.where(number >= max(FEWEST_POINTS, 0.5 * group.sum()), share, -1.0))
+    best = float(np.min(shares, axis=0).max())
+    return None if best < 0 else _Found(best, len(points))
 
 
 def _chains(labels: Sequence[NDArray[np.int32]], camera: Camera) -> dict[tuple[int, int], list[tuple[int, int]]]:

@@ -134,7 +134,7 @@ def traveled(
     for k, (speed, shape) in enumerate(zip(speeds, shapes, strict=True)):
         width = WIDTH + int(abs(speed) * count) + 8
         layers.append((speed, texture(seed + 100 * k, width=width), shape(width)))
-    paint = coat(seed)
+    paint = coat(seed) + 0.6 * (texture(seed + 50) - 125)
     out = Drawn([], [], [], [])
     for k in range(count):
         pictures, covers = [], []
@@ -146,7 +146,11 @@ def traveled(
         body = np.zeros((HEIGHT, WIDTH), np.float32) if where is None else figure(where, radius)
         behind = pictures[0] * (1 - covers[1]) + pictures[1] * covers[1]
         clean = behind * (1 - covers[2]) + pictures[2] * covers[2]
-        shown = behind * (1 - body[..., None]) + paint * body[..., None]
+        at = np.array([[1, 0, 0], [0, 1, 0]], np.float32)
+        if where is not None:
+            at[:, 2] = where[0] - WIDTH / 2, where[1] - HEIGHT / 2
+        worn = cv2.warpAffine(paint, at, (WIDTH, HEIGHT), borderMode=cv2.BORDER_REFLECT)
+        shown = behind * (1 - body[..., None]) + worn * body[..., None]
         shown = shown * (1 - covers[2]) + pictures[2] * covers[2] + rng.normal(0, noise, clean.shape)
         out.frames.append(np.clip(np.rint(shown), 0, 255).astype(np.uint8))
         out.clean.append(np.clip(np.rint(clean), 0, 255).astype(np.uint8))
