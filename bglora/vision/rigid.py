@@ -132,7 +132,7 @@ def _travel(gray: Sequence[U8], k: int, mask: Bool, camera: Camera) -> _Travel |
     aside = min(ASIDE, max(NEAREST_ASIDE, len(gray) // 4))
     first = max(0, min(k - aside, len(gray) - 1 - 2 * aside))
     span = range(first, min(len(gray), first + 2 * aside + 1))
-    paths = follow_paths(gray, span, camera.to_reference, (~grow(mask, 3)).astype(np.uint8), k)
+    paths = follow_paths(gray, span, list(camera.to_reference), (~grow(mask, 3)).astype(np.uint8), k)
     if paths.parallax is None:
         return None
     others = [j for j in span if abs(j - k) >= NEAREST_ASIDE]
