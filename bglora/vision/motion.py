@@ -20,7 +20,7 @@ from bglora.vision.ghosts import standing_still
 from bglora.vision.idle import AREA, restless_areas
 from bglora.vision.inplace import beside_in_place, outlines_in_place
 from bglora.vision.leaning import RESTLESS, leaning_parts
-from bglora.vision.rigid import standing_parts
+from bglora.vision.rigid import StandingParts
 from bglora.vision.shade import LIMITS, shade, smoothed, smoothed_noise
 from bglora.vision.sway import swaying_parts
 
@@ -124,7 +124,8 @@ class MotionModel:
         self.ghosts = 0.0
         self.misfit = 0.0
         self.doubtful = 0.0
-        self._standing: list[Bool] = []
+        self._standing = [np.zeros(frame.shape[:2], bool) for frame in frames]
+        self._standing_parts: StandingParts | None = None
         self._swaying = [np.zeros(frame.shape[:2], bool) for frame in frames]
         self.level = [leveled(frame, gain) for frame, gain in zip(frames, gains, strict=True)]
         self.min_area = min_area
@@ -197,11 +198,11 @@ class MotionModel:
         return self._with_idle(found)
 
     def _without_standing(self, found: list[Foreground]) -> list[Foreground]:
-        """The masks without near things that stand still in the world; the first pass tells which."""
-        if not self._standing:
-            masks = [f.objects | f.effects for f in found]
-            parts = standing_parts(self.level, [f.objects for f in found], masks, self.camera)
-            self._standing = [grow(part, 6) for part in parts]
+        """The masks without near things that stand still in the world, as any pass tells."""
+        if self._standing_parts is None:
+            self._standing_parts = StandingParts(self.level, self.camera)
+        parts = self._standing_parts.find([f.objects for f in found], [f.objects | f.effects for f in found])
+        self._standing = [known | grow(part, 6) for known, part in zip(self._standing, parts, strict=True)]
         return [f.without_parts(part) for f, part in zip(found, self._standing, strict=True)]
 
     def _without_swaying(self, found: list[Foreground]) -> list[Foreground]:
