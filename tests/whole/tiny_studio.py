@@ -20,8 +20,11 @@ def settings(folder: Path) -> list[str]:
         "train.base": "mini",
     }
     small = {
-        "segment.redetect": 2,
+        "segment.min_score": 0.999,
         "inpaint.steps": 2,
+        **dict.fromkeys(("inpaint.psnr_db", "inpaint.ssim", "inpaint.recovered_psnr_db", "cluster.min_sharpness"), 0),
+        **{"inpaint.hole_gain_db": -99, "inpaint.hole_gain_ssim": -2, "inpaint.audit": "false", "inpaint.tries": 1},
+        **dict.fromkeys(("inpaint.max_guessed", "cluster.max_guessed"), 1),
         "inpaint.simple_below": 0.02,
         "caption.max_tokens": 32,
         "train.resolution": 128,
@@ -31,4 +34,4 @@ def settings(folder: Path) -> list[str]:
         "test.steps": 2,
         "compose.steps": 2,
     }
-    return [f"{key}={str(value).lower() if isinstance(value, bool) else value}" for key, value in (paths | small).items()]
+    return [f"{key}={value}" for key, value in (paths | small).items()]
