@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bglora.vision.arrays import U8, Bool
+from bglora.vision.relief import find_relief
+from bglora.vision.tracking import GRID, find_corners, track_points
 
 Kind = Literal["still", "pan", "parallax", "unknown"]
 
 WORKING_WIDTH = 640
-GRID = (4, 6)
-CORNERS_PER_CELL = 14
 STILL_PX = 0.35
 """The picture is at rest when the typical grid cell moves less than this (working pixels)."""
 BASELINES = (3, 6, 12)
@@ -33,6 +33,9 @@ TRAVEL_SHARE = 0.015
 CELL_PX = 0.8
 PARALLAX_SHARE = 0.35
 """Share of grid cells whose median residual after the homography exceeds `CELL_PX`: no homography explains the view."""
+RELIEF_SHARE, RELIEF_WIDTH = 0.25, 0.42
+"""Share of the view that depth explains and a homography doesn't, and share of the width over which it lies in one
+piece, from which the camera travels. Somebody who walks stiffly, however large, looks deep, too, but not so wide."""
 SIMPLE_ENOUGH, SPREAD_CELLS = 0.95, 10
 """A similarity with this share of a homography's inliers is taken instead; a homography needs so many cells."""
 LOST_SHARE, FOLLOWED_SHARE = 0.46, 0.35
@@ -96,7 +99,9 @@ def estimate_camera(frames: Sequence[U8], ignore: Sequence[Bool | None] | None =
     if walk.drifted == 0 and np.percentile(walk.moved, 90) < STILL_PX:
         return Camera("still", still_camera(len(frames)).to_reference, reference, 0.0)
     outlying, followed = _parallax(pictures, usable, walk.poses)
-    if outlying <= PARALLAX_SHARE:
+    relief = find_relief(pictures, walk.poses, usable)
+    travels = relief.share >= RELIEF_SHARE and relief.width >= RELIEF_WIDTH
+    if outlying <= PARALLAX_SHARE and not travels:
         return Camera("pan", full, reference, shift, outlying)
     if outlying > LOST_SHARE or followed < FOLLOWED_SHARE:
         reason = f"the camera moves close to things: {outlying:.0%} of the view moves otherwise than the rest"
@@ -223,22 +228,6 @@ class _Step:
     followed: float
 
 
-def find_corners(picture: U8, usable: U8 | None) -> NDArray[np.float32]:
-    """Corners of a gray picture (N, 2), x and y, spread over a grid; `usable`: where they may lie; None: everywhere."""
-    height, width = picture.shape
-    found = []
-    rows, columns = GRID
-    for r in range(rows):
-        for c in range(columns):
-            y0, y1 = r * height // rows, (r + 1) * height // rows
-            x0, x1 = c * width // columns, (c + 1) * width // columns
-            mask = None if usable is None else usable[y0:y1, x0:x1]
-            points = cv2.goodFeaturesToTrack(picture[y0:y1, x0:x1], CORNERS_PER_CELL, 0.02, 5, mask=mask, blockSize=5)
-            if points is not None:
-                found.append(points.reshape(-1, 2) + np.array([x0, y0], np.float32))
-    return np.concatenate(found).astype(np.float32) if found else np.zeros((0, 2), np.float32)
-
-
 def _track(a: U8, b: U8, guess: NDArray[np.float64], usable: U8 | None) -> _Step | None:
     """The homography from picture `a` to picture `b`, starting at `guess`; None when too little can be followed."""
     points = find_corners(a, usable)
@@ -291,38 +280,3 @@ def _cells(points: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.in
     return (points[:, 1] * rows // height).astype(np.int64) * columns + (points[:, 0] * columns // width).astype(
         np.int64
     )
-
-
-def track_points(
-    a: U8, b: U8, guess: NDArray[np.float64], usable: U8 | None, points: NDArray[np.float32] | None = None
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Corners of gray picture `a` and where they are in `b` (both (N, 2), x and y), those that track there and back.
-
-    Args:
-        guess: homography from `a` to `b` to start at.
-        usable: where corners may lie; None: everywhere. points: the corners, if they are known.
-    """
-    points = find_corners(a, usable) if points is None else points
-    if len(points):
-        gain = max(1.0, float(np.median(a))) / max(1.0, float(np.median(b)))
-        b = np.asarray(cv2.convertScaleAbs(b, alpha=gain), np.uint8) if 0.5 < gain < 2 else b
-    there, good = follow_points(a, b, guess, points)
-    return points[good], there[good]
-
-
-def follow_points(
-    a: U8, b: U8, guess: NDArray[np.float64], points: NDArray[np.float32]
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Where points (N, 2) of gray picture `a` are in `b`, and which of them track there and back (bool (N,)).
-
-    Args:
-        guess: homography from `a` to `b` to start at.
-    """
-    if not len(points):
-        return points, np.zeros(0, bool)
-    start = cv2.perspectiveTransform(points[None].astype(np.float64), guess)[0].astype(np.float32)
-    window, depth, flag = (17, 17), 4, cv2.OPTFLOW_USE_INITIAL_FLOW
-    there, ok1, _ = cv2.calcOpticalFlowPyrLK(a, b, points, start, winSize=window, maxLevel=depth, flags=flag)
-    back, ok2, _ = cv2.calcOpticalFlowPyrLK(b, a, there, points.copy(), winSize=window, maxLevel=depth, flags=flag)
-    good = (ok1.ravel() == 1) & (ok2.ravel() == 1) & (np.linalg.norm(back - points, axis=1) < 0.7)
-    return np.asarray(there, np.float32), good

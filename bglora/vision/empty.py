@@ -15,15 +15,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from bglora.vision.arrays import F32, U8, Bool, grow, largest_channel, shrink
-from bglora.vision.camera import Camera, follow_points
+from bglora.vision.arrays import F32, U8, grow, largest_channel, shrink
+from bglora.vision.camera import Camera
+from bglora.vision.paths import FEWEST_PATHS, Paths, follow_paths, moved, round_corners
+from bglora.vision.tracking import follow_points
 
 FEWEST_FRAMES = 8
 WIDTH = 640
-GRID = (9, 16)
-CORNERS_PER_CELL = 8
-ROUND = 0.06
-"""Smaller over larger eigenvalue of a corner: less is an edge along which a point slides."""
 SPANS = (6, 12, 24)
 """Frames over which paths are followed: short ones hold fast motion, long ones slow."""
 OFF_PX = 1.0
@@ -33,7 +31,6 @@ WIDE, TRAVELS = 0.4, 0.3
 REACH_PX = 32
 CLUSTER = 4
 """Unexplained paths, most of those within `REACH_PX`, that give somebody away."""
-FEWEST_PATHS = 40
 FOLLOWED = 0.65
 """Share of the points in view that must be followed over each short span."""
 BLOCK_WIDTH = 480
@@ -93,141 +90,29 @@ def own_motion(frames: Sequence[U8], camera: Camera) -> Motion:
         )
         for frame in frames
     ]
+    resize = np.diag([scale, scale, 1.0])
+    poses = [resize @ pose @ np.linalg.inv(resize) for pose in camera.to_reference]
     count, paths, followed, clusters = len(frames), 10**6, 1.0, 0
     for length in SPANS:
         if length > count > SPANS[0]:
             continue
         starts = range(0, max(1, count - length + 1), max(1, length // 2))
-        spans = [_span(gray, range(first, min(count, first + length)), camera, scale) for first in starts]
+        spans = [follow_paths(gray, range(first, min(count, first + length)), poses) for first in starts]
         paths = min(paths, *(len(span.points) for span in spans))
         if length == SPANS[0]:
             followed = min(span.followed for span in spans)
-        travels = np.mean([span.wide for span in spans]) > TRAVELS
+        travels = np.mean([_wide(span, gray[0].shape[1]) for span in spans]) > TRAVELS
         clusters = max(clusters, *(_largest_cluster(span, bool(travels)) for span in spans))
     return Motion(count, paths, followed, clusters, _unlike(frames, camera))
 
 
-@dataclass(frozen=True)
-class _Span:
-    """Points (N, 2) that were followed over a span, the share of those in view, how far (pixels) the paths are from
-    where a plane and where parallax would take them, and whether parallax explains a wide part of the picture."""
-
-    points: NDArray[np.float32]
-    followed: float
-    by_plane: NDArray[np.float64]
-    by_depth: NDArray[np.float64]
-    wide: bool
+def _wide(span: Paths, width: int) -> bool:
+    """Whether parallax explains a wide part of the picture: one thing that walks looks like one at another depth."""
+    near = span.points[(span.by_plane > OFF_PX) & (span.by_depth < OFF_PX), 0]
+    return len(near) >= CLUSTER and float(np.ptp(near)) > WIDE * width
 
 
-def _span(gray: Sequence[U8], places: range, camera: Camera, scale: float) -> _Span:
-    """Follows the corners of a span's middle frame to its ends and looks for those outside the subspace."""
-    resize = np.diag([scale, scale, 1.0])
-    middle = places[len(places) // 2]
-    start = _round_corners(gray[middle])
-    height, width = gray[middle].shape
-    visible = np.ones(len(start), bool)
-    alive = np.ones(len(start), bool)
-    residual = np.zeros((len(places), len(start), 2))
-    for order in (range(middle, places[-1] + 1), range(middle, places[0] - 1, -1)):
-        now = start
-        for a, b in zip(order, order[1:], strict=False):
-            pose = resize @ camera.between(a, b) @ np.linalg.inv(resize)
-            now, good = follow_points(gray[a], gray[b], pose, now)
-            alive &= good
-            pose = resize @ camera.between(middle, b) @ np.linalg.inv(resize)
-            there = (
-                np.zeros((0, 2))
-                if not len(start)
-                else cv2.perspectiveTransform(start[None].astype(np.float64), pose)[0]
-            )
-            visible &= ((there > 12) & (there < np.array([width - 12, height - 12]))).all(1)
-            residual[b - places[0]] = now - _by_plane(start, now, alive, there)
-    whole = alive & visible
-    share = float(whole.sum() / max(1, visible.sum()))
-    points, rest = start[whole], residual[:, whole]
-    by_plane = by_depth = _beside_plane(rest)
-    if len(points) >= FEWEST_PATHS:
-        by_depth = _beside_plane(_beside_parallax(points, rest, gray[middle].shape))
-    near = points[(by_plane > OFF_PX) & (by_depth < OFF_PX), 0]
-    # One thing that walks looks like one thing at another depth; a ground or a row of things is wide.
-    wide = len(near) >= CLUSTER and float(np.ptp(near)) > WIDE * width
-    return _Span(points, share, by_plane, by_depth, wide)
-
-
-def _round_corners(picture: U8) -> NDArray[np.float32]:
-    """Corners spread over a grid, without points on mere edges."""
-    height, width = picture.shape
-    rows, columns = GRID
-    values = cv2.cornerEigenValsAndVecs(picture, 5, 3)[..., :2]
-    low, high = values.min(2), values.max(2)
-    fit = (low > ROUND * high).astype(np.uint8)
-    strong = low > 2e-4
-    found = []
-    for r in range(rows):
-        for c in range(columns):
-            ys = slice(r * height // rows, (r + 1) * height // rows)
-            xs = slice(c * width // columns, (c + 1) * width // columns)
-            if strong[ys, xs].any():
-                points = cv2.goodFeaturesToTrack(
-                    picture[ys, xs], CORNERS_PER_CELL, 0.05, 4, mask=fit[ys, xs], blockSize=5
-                )
-                if points is not None:
-                    found.append(points.reshape(-1, 2) + np.array([xs.start, ys.start], np.float32))
-    return np.concatenate(found).astype(np.float32) if found else np.zeros((0, 2), np.float32)
-
-
-def _by_plane(
-    start: NDArray[np.float32], now: NDArray[np.float32], alive: Bool, there: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Where one plane's homography takes the points; the camera's own guess where too few are left."""
-    if alive.sum() < FEWEST_PATHS:
-        return there
-    cv2.setRNGSeed(7)
-    plane, _ = cv2.findHomography(start[alive], now[alive], cv2.USAC_MAGSAC, 0.8)
-    if plane is None:
-        return there
-    return _moved(start, plane)
-
-
-def _moved(points: NDArray[np.float32], pose: NDArray[np.float64]) -> NDArray[np.float64]:
-    if not len(points):
-        return np.zeros((0, 2))
-    return np.asarray(cv2.perspectiveTransform(points[None].astype(np.float64), pose)[0], np.float64)
-
-
-def _beside_plane(rest: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Root mean square (pixels) of each path, (frames, N, 2), beside the plane's homographies."""
-    return np.asarray(np.sqrt((rest**2).sum(2).mean(0)), np.float64)
-
-
-def _beside_parallax(
-    points: NDArray[np.float32], rest: NDArray[np.float64], shape: tuple[int, ...]
-) -> NDArray[np.float64]:
-    """What parallax leaves of the paths beside a plane, (frames, N, 2).
-
-    Parallax moves a point by depth * (shift[t] + forward[t] * place): one number a point, three a frame, fitted in
-    turn, robustly (Cauchy weights).
-    """
-    frames, count, _ = rest.shape
-    place = (points - np.array([shape[1] / 2, shape[0] / 2])) / shape[1]
-    flat = rest.transpose(1, 0, 2).reshape(count, -1)
-    first = np.linalg.svd(flat, full_matrices=False)[0][:, 0]
-    depth = first / max(1e-9, float(np.abs(first).max()))
-    left = rest
-    for _ in range(40):
-        weight = 1 / (1 + (left**2).sum(2).mean(0) / 0.25)
-        design = np.zeros((2, count, 3))
-        design[0, :, 0] = design[1, :, 1] = depth
-        design[..., 2] = depth * place.T
-        normal = np.einsum("cni,n,cnj->ij", design, weight, design) + 1e-6 * np.eye(3)
-        motion = np.einsum("cni,n,tnc->ti", design, weight, rest) @ np.linalg.inv(normal)
-        basis = motion[:, None, :2] + motion[:, None, 2:] * place[None]
-        depth = (basis * rest).sum((0, 2)) / ((basis**2).sum((0, 2)) + 1e-6)
-        left = rest - basis * depth[None, :, None]
-    return np.asarray(left, np.float64)
-
-
-def _largest_cluster(span: _Span, travels: bool) -> int:
+def _largest_cluster(span: Paths, travels: bool) -> int:
     """How many unexplained paths of a span lie among their like; `travels`: parallax counts as an explanation."""
     if not len(span.points):
         return 0
@@ -266,7 +151,7 @@ def _smooth_motion(picture: U8, other: U8, pose: NDArray[np.float64]) -> NDArray
     """
     height, width = picture.shape[:2]
     a, b = (np.asarray(cv2.cvtColor(p, cv2.COLOR_RGB2GRAY), np.uint8) for p in (picture, other))
-    points = _round_corners(a)
+    points = round_corners(a)
     there, good = follow_points(a, b, pose, points)
     points, there = points[good], there[good]
     xs, ys = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
@@ -274,7 +159,7 @@ def _smooth_motion(picture: U8, other: U8, pose: NDArray[np.float64]) -> NDArray
     flow = plane.reshape(height, width, 2).astype(np.float32)
     if len(points) < FEWEST_PATHS:
         return flow
-    rest = there - _moved(points, pose)
+    rest = there - moved(points, pose)
     columns, rows = max(2, width // NODE_PX), max(2, height // NODE_PX)
     nodes = np.zeros((rows, columns, 2), np.float32)
     for r in range(rows):

@@ -19,7 +19,8 @@ from bglora.vision.foreground import Foreground, foreground
 from bglora.vision.ghosts import standing_still
 from bglora.vision.idle import AREA, restless_areas
 from bglora.vision.inplace import beside_in_place, outlines_in_place
-from bglora.vision.rigid import standing_parts
+from bglora.vision.leaning import RESTLESS, leaning_parts
+from bglora.vision.rigid import StandingParts
 from bglora.vision.shade import LIMITS, shade, smoothed, smoothed_noise
 from bglora.vision.sway import swaying_parts
 
@@ -123,7 +124,8 @@ class MotionModel:
         self.ghosts = 0.0
         self.misfit = 0.0
         self.doubtful = 0.0
-        self._standing: list[Bool] = []
+        self._standing = [np.zeros(frame.shape[:2], bool) for frame in frames]
+        self._standing_parts: StandingParts | None = None
         self._swaying = [np.zeros(frame.shape[:2], bool) for frame in frames]
         self.level = [leveled(frame, gain) for frame, gain in zip(frames, gains, strict=True)]
         self.min_area = min_area
@@ -187,7 +189,7 @@ class MotionModel:
             if self.camera.kind == "parallax":
                 found = self._without_standing(found)
             if self.still:
-                found = self._without_swaying(found)
+                found = self._without_leaning(self._without_swaying(found), shared)
             if turn < PASSES - 1 and self.still:
                 found = self._exchanged(found)
             colors = learner.colors()
@@ -196,11 +198,11 @@ class MotionModel:
         return self._with_idle(found)
 
     def _without_standing(self, found: list[Foreground]) -> list[Foreground]:
-        """The masks without near things that stand still in the world; the first pass tells which."""
-        if not self._standing:
-            masks = [f.objects | f.effects for f in found]
-            parts = standing_parts(self.level, [f.objects for f in found], masks, self.camera)
-            self._standing = [grow(part, 6) for part in parts]
+        """The masks without near things that stand still in the world, as any pass tells."""
+        if self._standing_parts is None:
+            self._standing_parts = StandingParts(self.level, self.camera)
+        parts = self._standing_parts.find([f.objects for f in found], [f.objects | f.effects for f in found])
+        self._standing = [known | grow(part, 6) for known, part in zip(self._standing, parts, strict=True)]
         return [f.without_parts(part) for f, part in zip(found, self._standing, strict=True)]
 
     def _without_swaying(self, found: list[Foreground]) -> list[Foreground]:
@@ -208,6 +210,14 @@ class MotionModel:
         parts = swaying_parts([f.objects | f.effects for f in found])
         self._swaying = [known | part for known, part in zip(self._swaying, parts, strict=True)]
         return [f.without_parts(part) for f, part in zip(found, parts, strict=True)]
+
+    def _without_leaning(self, found: list[Foreground], background: Background | None) -> list[Foreground]:
+        """The masks without what of the place, if it moves by itself, leans in over the picture's border."""
+        if background is None or float((background.deviation > SHIMMER).mean()) < RESTLESS:
+            return found
+        parts = leaning_parts(self.level, [f.objects for f in found])
+        self._swaying = [known | part for known, part in zip(self._swaying, parts, strict=True)]
+        return [f.without_leaning(part) for f, part in zip(found, parts, strict=True)]
 
     def _exchanged(self, found: list[Foreground]) -> list[Foreground]:
         """The masks with ghosts and those who stood there exchanged."""

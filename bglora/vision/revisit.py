@@ -19,11 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bglora.vision.arrays import F32, U8, Bool, around, gray, grow, largest_channel, shrink
-from bglora.vision.camera import find_corners, follow_points
 from bglora.vision.exposure import matched
 from bglora.vision.filling import SEAM, seam
 from bglora.vision.matching import Points, find_points, match_points
 from bglora.vision.recovery import AGREE
+from bglora.vision.tracking import find_corners, follow_points
 
 F64 = NDArray[np.float64]
 

@@ -111,3 +111,67 @@ def overlap(found: list[np.ndarray], truth: list[np.ndarray]) -> float:
     """Intersection over union, over all frames."""
     both = sum(int((f & t).sum()) for f, t in zip(found, truth, strict=True))
     return both / max(1, sum(int((f | t).sum()) for f, t in zip(found, truth, strict=True)))
+
+
+def traveled(
+    seed: int,
+    count: int = 16,
+    *,
+    speeds: tuple[float, float, float] = (1.0, 2.0, 5.0),
+    place: Callable[[int, int], tuple[float, float] | None] = walk,
+    radius: tuple[float, float] = (15, 24),
+    noise: float = 1.5,
+) -> Drawn:
+    """Draws a shot whose camera travels sideways past a far wall, a nearer one below a skyline, and near posts.
+
+    Args:
+        speeds: pixels per frame by which the three layers move to the left. place: (x, y) of the figure, who stands
+            between the nearer wall and the posts, None where nobody is there.
+    """
+    rng = np.random.default_rng(seed + 1)
+    shapes = [_everywhere, _skyline, _posts]
+    layers = []
+    for k, (speed, shape) in enumerate(zip(speeds, shapes, strict=True)):
+        width = WIDTH + int(abs(speed) * count) + 8
+        layers.append((speed, texture(seed + 100 * k, width=width), shape(width)))
+    paint = coat(seed) + 0.6 * (texture(seed + 50) - 125)
+    out = Drawn([], [], [], [])
+    for k in range(count):
+        pictures, covers = [], []
+        for speed, picture, cover in layers:
+            move = np.array([[1, 0, -speed * k], [0, 1, 0]], np.float32)
+            pictures.append(cv2.warpAffine(picture, move, (WIDTH, HEIGHT), flags=cv2.INTER_CUBIC))
+            covers.append(cv2.warpAffine(cover, move, (WIDTH, HEIGHT), flags=cv2.INTER_LINEAR)[..., None])
+        where = place(k, count)
+        body = np.zeros((HEIGHT, WIDTH), np.float32) if where is None else figure(where, radius)
+        behind = pictures[0] * (1 - covers[1]) + pictures[1] * covers[1]
+        clean = behind * (1 - covers[2]) + pictures[2] * covers[2]
+        at = np.array([[1, 0, 0], [0, 1, 0]], np.float32)
+        if where is not None:
+            at[:, 2] = where[0] - WIDTH / 2, where[1] - HEIGHT / 2
+        worn = cv2.warpAffine(paint, at, (WIDTH, HEIGHT), borderMode=cv2.BORDER_REFLECT)
+        shown = behind * (1 - body[..., None]) + worn * body[..., None]
+        shown = shown * (1 - covers[2]) + pictures[2] * covers[2] + rng.normal(0, noise, clean.shape)
+        out.frames.append(np.clip(np.rint(shown), 0, 255).astype(np.uint8))
+        out.clean.append(np.clip(np.rint(clean), 0, 255).astype(np.uint8))
+        out.objects.append((body > 0.5) & (covers[2][..., 0] < 0.5))
+        out.shadows.append(np.zeros((HEIGHT, WIDTH), bool))
+    return out
+
+
+def _everywhere(width: int) -> np.ndarray:
+    return np.ones((HEIGHT, width), np.float32)
+
+
+def _skyline(width: int) -> np.ndarray:
+    """Everything below a line of roofs, float32 (H, W)."""
+    roofs = 0.5 * HEIGHT + 9 * np.sign(np.sin(np.arange(width) / 17.0)) + 5 * np.sin(np.arange(width) / 40.0)
+    return (np.arange(HEIGHT)[:, None] > roofs[None]).astype(np.float32)
+
+
+def _posts(width: int) -> np.ndarray:
+    """Upright posts, float32 (H, W)."""
+    cover = np.zeros((HEIGHT, width), np.float32)
+    for x in range(70, width - 14, 110):
+        cover[20:, x : x + 13] = 1
+    return cover

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+import pytest
 
 from bglora.vision.camera import estimate_camera
 from bglora.vision.exposure import estimate_gains
@@ -36,6 +37,26 @@ def test_zoom_is_a_pan_and_near_things_against_far_ones_are_parallax() -> None:
         travel.append(picture)
     assert estimate_camera(zoomed).kind == "pan"
     assert estimate_camera(travel).kind in ("parallax", "unknown")
+
+
+@pytest.mark.parametrize("speeds", [(0.5, 0.8, 1.5), (1.0, 2.0, 5.0)])
+def test_camera_that_travels_past_near_and_far_things_does_not_pan(speeds: tuple[float, float, float]) -> None:
+    assert estimate_camera(drawn.traveled(61, speeds=speeds).frames).kind != "pan"
+
+
+def test_parallax_far_below_a_pixel_is_a_pan() -> None:
+    assert estimate_camera(drawn.traveled(61, speeds=(3.0, 3.02, 3.04)).frames).kind == "pan"
+
+
+def test_somebody_large_who_glides_stiffly_through_a_pan_is_no_depth() -> None:
+    wide, coat = drawn.texture(61, width=drawn.WIDTH + 56), drawn.texture(70)
+    frames = []
+    for k in range(16):
+        picture = cv2.warpAffine(wide, np.float32([[1, 0, -3 * k], [0, 1, 0]]), (drawn.WIDTH, drawn.HEIGHT))
+        moved = cv2.warpAffine(coat, np.float32([[1, 0, 1.5 * k], [0, 1, 0]]), (drawn.WIDTH, drawn.HEIGHT))
+        body = drawn.figure((90 + 1.5 * k, 80), (36, 56))[..., None]
+        frames.append(np.rint(picture * (1 - body) + moved * body).astype(np.uint8))
+    assert estimate_camera(frames).kind == "pan"
 
 
 def test_unrelated_pictures_can_not_be_followed() -> None:

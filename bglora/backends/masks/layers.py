@@ -10,7 +10,7 @@ from bglora.backends.masks import ShotMasks
 if TYPE_CHECKING:
     import numpy as np
 
-IDENTITY = "layers/2"
+IDENTITY = "layers/3"
 
 EFFECT = 128
 EMPTY = 0.9
