@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
 import statistics
 import time
 import warnings
@@ -96,7 +97,7 @@ def seconds(
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--size", default="512x288", help="width x height")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
@@ -132,7 +133,7 @@ medians of {options.rounds} rounds in which the three take turns, ratios the med
 no copies between layers, the last convolution by blocks of 2 x 2 pixels, which turns its 3 outputs into 12. bglora does
 the 3 x 3 convolutions of the residual blocks by Winograd's filtering besides: they are 70 % of the arithmetic, oneDNN
 runs them near the peak of the processor's multiply-adds, and filtering needs a quarter of these. Target: {TARGET} ×."""
-    command = COMMAND if options.threads == torch.get_num_threads() else f"{COMMAND} --threads {options.threads}"
+    command = COMMAND if options.threads == os.cpu_count() else f"{COMMAND} --threads {options.threads}"
     write_section("LaMa on the CPU", command, table(head, rows), note)
     if ratios[0] < TARGET:
         raise SystemExit(f"bglora is {ratios[0]:.2f} times as fast, {TARGET} wanted")
