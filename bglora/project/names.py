@@ -11,8 +11,9 @@ from bglora.errors import UserError
 
 
 def check_pictures(view: View, patterns: Iterable[str]) -> None:
-    """Every pattern must match a frame."""
-    _check([row.picture for row in view.rows("ingest")], patterns, "picture", "ingest")
+    """Every pattern must match a frame or a plate: wide plates have names of their own."""
+    known = dict.fromkeys(row.picture for stage in ("ingest", "inpaint") for row in view.rows(stage))
+    _check(list(known), patterns, "picture", "ingest")
 
 
 def check_scenes(view: View, scenes: Iterable[str]) -> None:

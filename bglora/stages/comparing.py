@@ -171,7 +171,7 @@ def _of_group(
     frames = read_frames(chooser.tools.root, item.hints["source"], item.name, group.numbers, group.kept)
     group = group.only(frames)
     pictures = [frames[n] for n in group.numbers]
-    plates = ShotPlates(pictures, group.numbers, group.masks, group.camera, group.gains)
+    plates = ShotPlates(pictures, group.numbers, group.masks, group.camera, group.gains, group.told)
     for k, number in enumerate(group.numbers):
         if number not in numbers:
             continue

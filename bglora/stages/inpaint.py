@@ -34,7 +34,7 @@ class Inpaint(Stage):
     """Makes the plates of every shot."""
 
     name = "inpaint"
-    version = 3
+    version = 4
     home = "plates"
     records = "plates/plates.jsonl"
     reads = ("ingest", "segment")
@@ -51,11 +51,16 @@ class Inpaint(Stage):
         wordless = "inpaint.negative_prompt" not in used
         elsewhere = candidates(view, view.rows("segment")) if settings.revisit and settings.recover else {}
         source_of = {row.picture: row.item for row in view.rows("ingest")}
+        frames = {row.picture for row in view.rows("segment")}
+        wide: dict[str, list[str]] = {}
+        for row in view.rows(self.name):
+            if row.picture not in frames:
+                wide.setdefault(row.item, []).append(row.picture)
         for shot, rows in shots.items():
             source = source_of[rows[0].picture]
             pictures = tuple(row.picture for row in rows)
             masks = [path for row in rows for path in row.outputs if path.startswith(MASK_HOMES)]
-            keeps = sorted(picture for picture in pictures if view.decisions.keeps(picture))
+            keeps = sorted(name for name in {*pictures, *wide.get(shot, ())} if view.decisions.keeps(name))
             views = elsewhere.get(shot, {})
             payload = {
                 "digest": view.item_record("ingest", source).get("digest", ""),
@@ -96,6 +101,7 @@ class _Shot:
         self.rule = {key.split(".", 1)[1]: value for key, value in item.settings.items()}
         self.kept = [int(picture.rsplit("/", 1)[1]) for picture in item.pictures]
         self.keep = set(item.decisions.get("keep", ()))
+        self.has_wide = False
         self.watch = leaks.Watch(item.payload["segment"], tools) if "segment" in item.payload else None
 
     def group(self, group: Group, place: int, count: int) -> Iterator[Outcome]:
@@ -115,12 +121,14 @@ class _Shot:
             outcome = self._outcome(one, group.numbers[one.place], shelf[number], leak)
             trusted += [number] if outcome.status == "made" else []
             yield outcome
-        if self.rule["wide"] and place == 0 and trusted:
-            yield from self._wide(
-                group.part([wanted[n] for n in trusted]),
-                [shelf[n] for n in trusted],
-                [made[n].provenance for n in trusted],
-            )
+        if self.rule["wide"] and trusted and not self.has_wide:
+            part = group.part([wanted[n] for n in trusted])
+            chosen = [made[n] for n in trusted]
+            finished = [
+                self._finished(one, shelf[n], number)
+                for one, n, number in zip(chosen, trusted, part.numbers, strict=True)
+            ]
+            yield from self._wide(part, finished, [one.provenance for one in chosen])
         shelf.clear()
         self.tools.progress(place + 1, count)
 
@@ -159,7 +167,9 @@ class _Shot:
         from bglora.stages.wideplates import wide_outcomes
 
         buckets = (self.item.payload["buckets"][0], self.item.payload["buckets"][1])
-        yield from wide_outcomes(self.shot, part, pictures, provenance, self.rule, buckets, self.tools)
+        for outcome in wide_outcomes(self.shot, part, pictures, provenance, self.rule, buckets, self.keep, self.tools):
+            self.has_wide = True  # groups are spread over the whole shot: another one would show the same again
+            yield outcome
 
     def _recovered(
         self, group: Group, frames: Sequence[np.ndarray], wanted: Sequence[int], shelf: Shelf, step: tuple[int, int]
@@ -167,7 +177,7 @@ class _Shot:
         """What other frames show, taken from there; the pictures go to the shelf."""
         from bglora.vision.plates import ShotPlates
 
-        plates = ShotPlates(frames, group.numbers, group.masks, group.camera, group.gains)
+        plates = ShotPlates(frames, group.numbers, group.masks, group.camera, group.gains, group.told)
         made = []
         for done, k in enumerate(wanted):
             plate, hole = plates.plate(k, self.rule["recover"])
@@ -242,8 +252,7 @@ class _Shot:
         reason = "" if name in self.keep else self._why_not(record, made.choice) or self._leaks(number, leak)
         if reason:
             return Outcome(name, "dropped", reason, record=record)
-        if self.rule["grain"] == "match":
-            picture = self._grained(picture, made.provenance > 0, number)
+        picture = self._finished(made, picture, number)
         outputs = (f"plates/{name}.png", f"provenance/{name}.png")
         write_png(self.tools.scratch / outputs[0], picture)
         write_png(self.tools.scratch / outputs[1], made.provenance, palette=PALETTE)
@@ -253,11 +262,12 @@ class _Shot:
         """What of a character may be left, by the audit or by the detector; empty if nothing."""
         return (leak.words if leak else "") or (self.watch.words(number) if self.watch else "")
 
-    def _grained(self, picture: np.ndarray, removed: np.ndarray, number: int) -> np.ndarray:
-        """The plate with the frame's grain where pixels are not the frame's own; unchanged where it can't be seen."""
+    def _finished(self, made: _Made, picture: np.ndarray, number: int) -> np.ndarray:
+        """The plate as it is written: if asked for with the frame's grain where pixels are not the frame's own."""
         from bglora.vision.grain import add_grain, measure_grain
 
-        grain = measure_grain(picture, ~removed)
+        removed = made.provenance > 0
+        grain = measure_grain(picture, ~removed) if self.rule["grain"] == "match" else None
         return picture if grain is None else add_grain(picture, removed, grain, (self.tools.seed + number) % 2**31)
 
     def _record(self, made: _Made, leak: Leak | None) -> dict[str, Any]:

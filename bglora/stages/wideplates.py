@@ -7,7 +7,7 @@ provenance is as seen from that frame, and their record says which frames they a
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bglora.engine.stage import Outcome, Tools
@@ -29,6 +29,7 @@ def wide_outcomes(
     provenance: Sequence[np.ndarray],
     rule: dict[str, Any],
     buckets: tuple[int, int],
+    keep: Container[str],
     tools: Tools,
 ) -> Iterator[Outcome]:
     """Wide plates of one shot; none unless its camera turned or zoomed.
@@ -36,6 +37,7 @@ def wide_outcomes(
     Args:
         group: the frames of the plates. pictures, provenance: the plates, one a frame.
         rule: settings of `inpaint`. buckets: resolution and step of the training buckets, see training/buckets.py.
+        keep: names of plates that a person keeps, whatever of them is a guess.
     """
     from bglora.vision.wide import stitch
 
@@ -51,7 +53,7 @@ def wide_outcomes(
             return
         part = (slice(top, top + height), slice(left, left + width))
         name = f"{shot}/{group.numbers[wide.anchor]:06d}w{place}"
-        yield _outcome(name, wide.picture[part], wide.provenance[part], made_of, rule, tools)
+        yield _outcome(name, wide.picture[part], wide.provenance[part], made_of, rule, name in keep, tools)
 
 
 def cuts(size: Size, resolution: int, step: int) -> list[tuple[int, int, int, int]]:
@@ -76,7 +78,13 @@ def _largest(size: Size, bucket: Size) -> Size:
 
 
 def _outcome(
-    name: str, picture: np.ndarray, provenance: np.ndarray, made_of: list[int], rule: dict[str, Any], tools: Tools
+    name: str,
+    picture: np.ndarray,
+    provenance: np.ndarray,
+    made_of: list[int],
+    rule: dict[str, Any],
+    kept: bool,
+    tools: Tools,
 ) -> Outcome:
     import numpy as np
 
@@ -98,7 +106,7 @@ def _outcome(
         "size": list(provenance.shape),
         "made_of": made_of,
     }
-    if shares[2] + shares[3] > rule["max_guessed"]:
+    if shares[2] + shares[3] > rule["max_guessed"] and not kept:
         reason = (
             f"too much would be a guess: {shares[2] + shares[3]:.0%} of the picture, "
             f"at most {rule['max_guessed']:.0%} may be"

@@ -102,7 +102,7 @@ class Colors:
 
     def color_evidence(self, frame: U8) -> F32:
         """Log ratio object : effect of each pixel's color, clipped to -3 to 3; float32 (H, W)."""
-        return self.of_color.ravel()[_color_bins(frame)]
+        return self.of_color.ravel()[color_bins(frame)]
 
     def ratio_evidence(self, frame: U8, mean: F32) -> F32:
         """Log ratio object : effect of what became of each pixel's background, clipped to -3 to 3; float32 (H, W)."""
@@ -125,7 +125,7 @@ class ColorLearner:
         frame, mean, objects, effects = frame[box], mean[box], objects[box], effects[box]
         away = grow(objects, rim)
         clear = largest_channel(cv2.absdiff(cv2.blur(frame, (3, 3)).astype(np.float32), cv2.blur(mean, (3, 3)))) > 8
-        colors, ratios = _color_bins(frame), _ratio_bins(frame, mean)
+        colors, ratios = color_bins(frame), _ratio_bins(frame, mean)
         for side, inside, ratio_inside in ((0, objects, objects), (1, effects, effects & ~away & clear)):
             self._colors[side] += np.bincount(colors[inside], minlength=BINS**3)
             self._ratios[side] += np.bincount(ratios[ratio_inside], minlength=RATIO_BINS**3)
@@ -140,7 +140,8 @@ class ColorLearner:
         return Colors(_log_ratio(self._colors, BINS), ratios)
 
 
-def _color_bins(frame: U8) -> NDArray[np.int32]:
+def color_bins(frame: U8) -> NDArray[np.int32]:
+    """The bin of each pixel's color among `BINS` cubed; int32 (H, W)."""
     q = (frame >> 4).astype(np.int32)
     return (q[..., 0] * BINS + q[..., 1]) * BINS + q[..., 2]
 

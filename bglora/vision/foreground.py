@@ -86,6 +86,14 @@ class Foreground:
         alpha = np.where(stay, self.alpha, np.uint8(0))
         return replace(self, objects=self.objects & stay, effects=self.effects & stay, alpha=alpha)
 
+    def without_leaning(self, part: Bool) -> Foreground:
+        """These masks without a part of the objects, bool (H, W), and without the effects beside it."""
+        if not part.any():
+            return self
+        objects = self.objects & ~grow(part, 2)
+        effects = self.effects & ~grow(part, max(2, round(NEAR * part.shape[1] / 512)))
+        return replace(self, objects=objects, effects=effects, alpha=np.where(objects, self.alpha, np.uint8(0)))
+
 
 def foreground(
     frame: U8,

@@ -13,21 +13,22 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
+from bglora.vision.agreement import Agreement, agreement
 from bglora.vision.arrays import U8, Bool, around, disk, shrink
 from bglora.vision.recovery import AGREE
-from bglora.vision.steady import Steady, steady
 
-MARGIN = 4
+MARGIN = 5
 """Pixels by which removal masks are wider than what they remove."""
-RANGE_LEVELS = 8.0
-"""Grey levels by which a pixel may leave the range of its trusted neighbors."""
+RANGE_LEVELS, LESS = 7.0, 0.5
+"""Grey levels by which a pixel may leave the range of its trusted neighbors, and by how much less for every pixel that
+the mask is opened: the further in, the more of a sample may be the character's."""
 OUTSIDE = 5
 """Frames whose median is the picture outside all masks."""
 NEIGHBORS = 2
 """Radius in pixels of the neighborhood that must be trusted already."""
 
 
-def reach_in(found: Steady, pictures: Sequence[U8], masks: Sequence[Bool], holes: Bool) -> Steady:
+def reach_in(found: Agreement, pictures: Sequence[U8], masks: Sequence[Bool], holes: Bool) -> Agreement:
     """Adds what the margins of the masks show to what free samples agree upon.
 
     Args:
@@ -43,12 +44,12 @@ def reach_in(found: Steady, pictures: Sequence[U8], masks: Sequence[Bool], holes
     outside = np.median([p[box] for p in pictures[:: max(1, len(pictures) // OUTSIDE)]], axis=0)
     frame = np.where(holes[box][..., None], picture[box], outside).astype(np.float32)
     inner = [mask[box] for mask in masks]
-    for _ in range(MARGIN + 1):
+    for ring in range(MARGIN + 1):
         open_ = missing[box]
-        more = steady([p[box] for p in pictures], [~mask for mask in inner], open_, AGREE)
+        more = agreement([p[box] for p in pictures], [~mask for mask in inner], open_, AGREE)
         candidate = open_ & (more.seen > 0)
         frame[candidate] = more.picture[candidate]
-        good = candidate & _goes_on(frame, known[box] | ~holes[box], candidate)
+        good = candidate & _goes_on(frame, known[box] | ~holes[box], candidate, RANGE_LEVELS - LESS * ring)
         known[box] |= good
         seen[box][good] = more.seen[good]
         share[box][good] = more.share[good]
@@ -60,12 +61,12 @@ def reach_in(found: Steady, pictures: Sequence[U8], masks: Sequence[Bool], holes
     return replace(found, picture=picture, known=known, seen=seen, share=share)
 
 
-def _goes_on(picture: np.ndarray, trusted: Bool, candidate: Bool) -> Bool:
+def _goes_on(picture: np.ndarray, trusted: Bool, candidate: Bool, levels: float) -> Bool:
     """Candidates (bool (H, W)) in the range of the trusted pixels around them."""
     near = disk(NEIGHBORS)
     blank = ~trusted
     low, high = picture.copy(), picture.copy()
     low[blank], high[blank] = 1e4, -1e4
     low, high = cv2.erode(low, near), cv2.dilate(high, near)
-    inside = ((picture >= low - RANGE_LEVELS) & (picture <= high + RANGE_LEVELS)).all(2)
+    inside = ((picture >= low - levels) & (picture <= high + levels)).all(2)
     return candidate & inside

@@ -19,6 +19,7 @@ from bglora.vision.foreground import Foreground, foreground
 from bglora.vision.ghosts import standing_still
 from bglora.vision.idle import AREA, restless_areas
 from bglora.vision.inplace import beside_in_place, outlines_in_place
+from bglora.vision.leaning import RESTLESS, leaning_parts
 from bglora.vision.rigid import standing_parts
 from bglora.vision.shade import LIMITS, shade, smoothed, smoothed_noise
 from bglora.vision.sway import swaying_parts
@@ -187,7 +188,7 @@ class MotionModel:
             if self.camera.kind == "parallax":
                 found = self._without_standing(found)
             if self.still:
-                found = self._without_swaying(found)
+                found = self._without_leaning(self._without_swaying(found), shared)
             if turn < PASSES - 1 and self.still:
                 found = self._exchanged(found)
             colors = learner.colors()
@@ -208,6 +209,14 @@ class MotionModel:
         parts = swaying_parts([f.objects | f.effects for f in found])
         self._swaying = [known | part for known, part in zip(self._swaying, parts, strict=True)]
         return [f.without_parts(part) for f, part in zip(found, parts, strict=True)]
+
+    def _without_leaning(self, found: list[Foreground], background: Background | None) -> list[Foreground]:
+        """The masks without what of the place, if it moves by itself, leans in over the picture's border."""
+        if background is None or float((background.deviation > SHIMMER).mean()) < RESTLESS:
+            return found
+        parts = leaning_parts(self.level, [f.objects for f in found])
+        self._swaying = [known | part for known, part in zip(self._swaying, parts, strict=True)]
+        return [f.without_leaning(part) for f, part in zip(found, parts, strict=True)]
 
     def _exchanged(self, found: list[Foreground]) -> list[Foreground]:
         """The masks with ghosts and those who stood there exchanged."""

@@ -13,9 +13,9 @@ from bglora.vision.arrays import U8, Bool, grow, shrink
 from bglora.vision.camera import Camera
 from bglora.vision.exposure import leveled
 from bglora.vision.metrics import psnr_db
-from bglora.vision.moving import FEWEST_CHECKED, MovingRecovery
 from bglora.vision.recovery import GUESSED, ORIGINAL, RECOVERED, UNTRUSTED, Recovery
-from bglora.vision.stills import StillRecovery
+from bglora.vision.recovery_moving import FEWEST_CHECKED, MovingRecovery
+from bglora.vision.recovery_still import StillRecovery
 
 THIN_PX = 3
 """Half the width in pixels of untrusted parts that keep what the samples say."""
@@ -42,6 +42,7 @@ class ShotPlates:
     Attributes:
         frames: uint8 RGB (H, W, 3), ascending. numbers: their frame numbers. masks: removal masks bool (H, W).
         camera, gains: as found with the masks.
+        told: bool (H, W), where masks tell shade away from characters, see `told_shade`; None: they know of none.
     """
 
     frames: Sequence[U8]
@@ -49,6 +50,7 @@ class ShotPlates:
     masks: Sequence[Bool]
     camera: Camera
     gains: NDArray[np.float64]
+    told: Bool | None = None
     _level: list[U8] = field(default_factory=list, init=False)
     _still: StillRecovery | None = field(default=None, init=False)
     _moving: MovingRecovery = field(init=False)
@@ -57,12 +59,12 @@ class ShotPlates:
         self._level = [leveled(frame, gain) for frame, gain in zip(self.frames, self.gains, strict=True)]
         self._moving = MovingRecovery(self._level, self.masks, self.numbers, self.camera)
         if self.camera.kind == "still" and len(self.frames) >= 2:
-            self._still = StillRecovery(self._level, self.masks, self.numbers)
+            self._still = StillRecovery(self._level, self.masks, self.numbers, self.told)
 
     def plate(self, k: int, use_recovery: bool = True) -> tuple[Plate, Bool]:
         """The plate of frame `k` with what could be recovered, and the hole that is left to fill (bool (H, W)).
 
-        The hole is not all that is untrusted: thin parts keep the best that other frames show.
+        The hole is not all that is untrusted: thin parts, and those whose samples agree, keep the best there is.
         """
         frame, hole = self.frames[k], self.masks[k]
         provenance = np.full(hole.shape, ORIGINAL, np.uint8)
@@ -76,6 +78,8 @@ class ShotPlates:
         gain = self.gains[k].astype(np.float32)
         real = np.clip(np.rint(found.picture * gain), 0, 255).astype(np.uint8)
         kept = found.recovered | _thin(found)
+        if found.agreed is not None:
+            kept |= found.agreed
         picture[kept] = real[kept]
         provenance[found.recovered] = RECOVERED
         provenance[found.unseen] = GUESSED

@@ -38,13 +38,15 @@ class Samples:
 class Recovery:
     """What was found for a hole; `recovered`, `unseen`, `untrusted` (bool (H, W)) part it.
 
-    The picture, float32 (H, W, 3), is meaningful where `recovered`, and the best there is where `untrusted`.
+    The picture, float32 (H, W, 3), is meaningful where `recovered`, and the best there is where `untrusted`; in the
+    part `agreed` of those (None: nowhere) the samples agree, and only what they show is in doubt.
     """
 
     picture: F32
     recovered: Bool
     unseen: Bool
     untrusted: Bool
+    agreed: Bool | None = None
 
 
 def recover(

@@ -1,6 +1,6 @@
 """A pan's background wider than the frame: clean plates of one shot stitched side by side.
 
-One plate is the anchor and stays as it is; few others, each warped once, add what lies beside it. Seams run where two
+One plate is the anchor and isn't resampled; few others, each warped once, add what lies beside it. Seams run where two
 plates agree (dynamic programming over color and gradient: Efros and Freeman 2001, in OpenCV), so that every pixel has
 one source and nothing is averaged.
 """

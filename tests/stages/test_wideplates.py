@@ -9,12 +9,13 @@ import cv2
 import numpy as np
 import pytest
 
+import bglora
 from bglora.film.png import read_grey, read_picture
 from bglora.project import Project
 from bglora.stages.wideplates import cuts
 from bglora.training.buckets import bucket_sizes, cut_picture
 from bglora.vision.metrics import psnr_db
-from tests.stages.drawn_project import project_of, records
+from tests.stages.drawn_project import EVERYTHING, project_of, records
 from tests.vision import drawn
 
 
@@ -54,6 +55,38 @@ def test_without_the_setting_and_on_a_still_shot_there_is_none(tmp_path: Path) -
     project = project_of(tmp_path / "off", drawn.shot(33, 8, pan=8.0).frames)
     project.run("ingest", "segment", "inpaint")
     assert not [name for name in records(project, "plates/plates.jsonl") if "w" in name.rpartition("/")[2]]
+
+
+def test_a_person_s_word_keeps_a_wide_plate_that_is_too_much_of_a_guess(tmp_path: Path) -> None:
+    project, rows = project_with_wide(tmp_path, drawn.shot(33, 12, pan=8.0))
+    ((name, row),) = rows.items()
+    guessed = row["record"]["guessed"] + row["record"]["untrusted"]
+    given = (*EVERYTHING, "inpaint.wide=true", f"inpaint.max_guessed={guessed - 1e-4}")
+    strict = bglora.open(project.root, given=given, jobs=1)
+    strict.run("inpaint")
+    row = records(strict, "plates/plates.jsonl")[name]
+    assert row["status"] == "dropped" and "guess" in row["reason"]
+    strict.keep(name)
+    strict.run("inpaint")
+    assert records(strict, "plates/plates.jsonl")[name]["status"] == "made"
+    assert (strict.root / "plates" / f"{name}.png").is_file()
+
+
+def test_wide_plates_carry_the_grain_that_is_asked_for(tmp_path: Path) -> None:
+    step, count, flat = 8.0, 12, slice(0, 60)
+    shot = drawn.shot(33, count, pan=step, noise=5.0)
+    frames = [frame.copy() for frame in shot.frames]
+    for k, frame in enumerate(frames):  # grain is measured where a picture is flat
+        frame[flat] = np.clip(np.random.default_rng(k).normal(140, 5, frame[flat].shape).round(), 0, 255)
+    noise = {}
+    for grain in ("none", "match"):
+        project = project_of(tmp_path / grain, frames, "inpaint.wide=true", f"inpaint.grain={grain}")
+        assert not project.run("ingest", "segment", "inpaint").failures
+        (name,) = [name for name in records(project, "plates/plates.jsonl") if "w" in name.rpartition("/")[2]]
+        recovered = read_grey(project.root / "provenance" / f"{name}.png") == 1
+        picture = read_picture(project.root / "plates" / f"{name}.png").astype(np.float32)
+        noise[grain] = np.abs(cv2.Laplacian(picture, cv2.CV_32F))[recovered].mean()
+    assert noise["match"] > 1.02 * noise["none"]
 
 
 @pytest.mark.parametrize("resolution, step", [(1024, 64), (128, 32), (512, 0)])

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 
 from bglora.backends.masks import ShotMasks
-from bglora.backends.masks.motion import MotionMasks
+from bglora.backends.masks.motion import GHOSTS, MISFIT, MotionMasks
 from bglora.vision.arrays import enclosed
 from bglora.vision.camera import still_camera
 from bglora.vision.idle import restless_areas
 from bglora.vision.inplace import outlines_in_place
+from bglora.vision.motion import MotionModel
 from tests.vision import drawn
 
 Place = Callable[[int, int], tuple[float, float]]
@@ -96,6 +98,46 @@ def test_what_is_outlined_but_too_large_to_be_told_is_doubtful() -> None:
     assert not fading.is_doubtful and not fading.is_character
 
 
+def figures(frames: list[np.ndarray]) -> MotionModel:
+    """The motion model after its passes."""
+    count = len(frames)
+    model = MotionModel(frames, still_camera(count), np.ones((count, 3)), 16)
+    model.masks(lambda share: None)
+    return model
+
+
+def test_who_walks_to_and_fro_on_a_spot_is_a_misfit_without_ghosts_and_makes_the_shot_untrusted() -> None:
+    frames = drawn.shot(32, COUNT, place=lambda k, count: (60 + 25 * np.sin(0.6 * k), 90), radius=(15, 24)).frames
+    model = figures(frames)
+    assert model.misfit > MISFIT and model.ghosts < GHOSTS and not model.doubtful
+    masks = find(frames)
+    assert "stay in one place" in masks.unknown and f"{model.misfit:.0%} of the outlines" in masks.unknown
+    assert not any(mask.any() for mask in masks.masks)
+
+
+def test_what_may_be_somebody_or_the_place_itself_makes_the_shot_untrusted() -> None:
+    frames = angle_that_sways()
+    model = figures(frames)
+    assert model.doubtful and model.misfit < MISFIT and model.ghosts < GHOSTS
+    masks = find(frames)
+    assert "without leaving his place" in masks.unknown and f"{model.doubtful:.0%} of the picture" in masks.unknown
+    assert not any(mask.any() for mask in masks.masks)
+
+
+def angle_that_sways() -> list[np.ndarray]:
+    """Something in the shape of an L, whose motion a flow explains only in part."""
+    rng = np.random.default_rng(3)
+    wall, paint, frames = drawn.texture(3), drawn.coat(3), []
+    for k in range(COUNT):
+        x, y = round(110 + 4 * np.sin(0.9 * k)), round(40 + 2.4 * np.sin(1.4 * k))
+        cover = np.zeros(wall.shape[:2], np.float32)
+        cover[y : y + 70, x : x + 14] = cover[y + 56 : y + 70, x : x + 70] = 1
+        cover = cv2.GaussianBlur(cover, (0, 0), 0.7)[..., None]
+        picture = wall * (1 - cover) + paint * cover + rng.normal(0, 1.5, wall.shape)
+        frames.append(np.clip(np.rint(picture), 0, 255).astype(np.uint8))
+    return frames
+
+
 def test_a_gap_in_the_outline_at_the_picture_s_border_is_closed() -> None:
     ring = np.zeros((40, 60), bool)
     ring[10:40, 20:23] = ring[10:40, 40:43] = ring[10:13, 20:43] = True
@@ -115,8 +157,6 @@ def test_outlines_follow_the_sway_from_frame_to_frame() -> None:
 
 def leaves(frame: np.ndarray, k: int) -> np.ndarray:
     """The upper left of the picture sways, less and less towards the rest."""
-    import cv2
-
     ys, xs = np.mgrid[0 : frame.shape[0], 0 : frame.shape[1]].astype(np.float32)
     much = np.clip((70 - xs) / 30, 0, 1) * np.clip((60 - ys) / 30, 0, 1)
     xs += much * 3.0 * np.sin(0.7 * k + xs / 9.0 + ys / 7.0)

@@ -1,5 +1,7 @@
 """Recovery where the camera moves: other frames brought into this one, in a box around its hole.
 
+For cameras of the kinds pan, parallax and unknown; `recovery_still` serves those at rest.
+
 Many registered samples are averaged, which takes noise away and, with it, some sharpness: every sample was resampled
 between pixels. How much is measured where the frame itself shows what the samples predict, around the hole, and given
 back there by an unsharp mask of that strength.

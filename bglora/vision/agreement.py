@@ -1,5 +1,7 @@
 """The background that the frames of a still camera agree upon, found once for the whole shot.
 
+For cameras at rest only: `recovery_still` takes it first, and `margins` and `lasting` say what of it can't be believed.
+
 Per pixel the median of the samples from frames whose character stands farthest away (what a mask misses of a shadow or
 of a soft rim lies beside the character), then the mean of the samples that agree with it. Pixels whose samples don't
 agree well over the whole shot (something was put down, a door opened) are left to a search near each frame in time.
@@ -26,7 +28,7 @@ TIGHT = 6.0
 
 
 @dataclass(frozen=True)
-class Steady:
+class Agreement:
     """What holds for a whole shot, at the reference's exposure.
 
     Attributes:
@@ -44,7 +46,7 @@ class Steady:
     deviation: F32
 
 
-def steady(pictures: Sequence[U8], free: Sequence[Bool], where: Bool, agree: float) -> Steady:
+def agreement(pictures: Sequence[U8], free: Sequence[Bool], where: Bool, agree: float) -> Agreement:
     """Finds the pixels of `where` whose free samples agree over the whole shot.
 
     Args:
@@ -53,7 +55,7 @@ def steady(pictures: Sequence[U8], free: Sequence[Bool], where: Bool, agree: flo
     """
     shape = where.shape
     picture, known, seen = np.zeros((*shape, 3), np.float32), np.zeros(shape, bool), np.zeros(shape, np.uint8)
-    out = Steady(picture, known, seen, np.zeros(shape, np.float32), np.zeros(shape, np.float32))
+    out = Agreement(picture, known, seen, np.zeros(shape, np.float32), np.zeros(shape, np.float32))
     ys, xs = np.nonzero(where)
     if not len(ys):
         return out
@@ -76,7 +78,7 @@ def _distance(free: Bool) -> U8:
     return np.asarray(np.minimum(np.ceil(away), REACH), np.uint8)
 
 
-def _agreed(values: U8, distance: U8, agree: float) -> Steady:
+def _agreed(values: U8, distance: U8, agree: float) -> Agreement:
     """The answer for P pixels with samples (P, N, 3) at distances (P, N) from the masks; its fields are (P, ...)."""
     present = distance > 0
     seen = present.sum(1)
@@ -92,7 +94,7 @@ def _agreed(values: U8, distance: U8, agree: float) -> Steady:
     mean = np.einsum("pnc,pn->pc", values.astype(np.float32), close.astype(np.float32)) / total[:, None]
     square = (np.where(far, away, 0).astype(np.float32) ** 2).sum(1)
     deviation = np.sqrt(square / np.maximum(far.sum(1), 1))
-    return Steady(mean, known, np.minimum(seen, 255).astype(np.uint8), 1 / total, deviation)
+    return Agreement(mean, known, np.minimum(seen, 255).astype(np.uint8), 1 / total, deviation)
 
 
 def _far_half(distance: U8, present: Bool, seen: np.ndarray) -> Bool:
