@@ -78,6 +78,10 @@ class Inpaint(Stage):
                 hints={"source": view.item_record("ingest", source)},
             )
 
+    def surroundings(self, view: View) -> str:
+        """The engines with their weights, and who looks over plates."""
+        return engines.identity(view.settings.inpaint) + leaks.identity(view.settings)
+
     def shared_files(self, view: View) -> Mapping[str, bytes]:
         """plates/engines.json: which engine is best by the share missing, as far as this film was rated."""
         return {"plates/engines.json": engines.table_file(view.rows(self.name))}

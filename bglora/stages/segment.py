@@ -77,6 +77,10 @@ class Segment(Stage):
                     hints={"source": remark},
                 )
 
+    def surroundings(self, view: View) -> str:
+        """The masks backend with its weights: other ones may lie at the same place."""
+        return backends.identity("masks", view.settings.segment.backend, view.settings.segment)
+
     def make(self, item: Item, tools: Tools) -> Iterable[Outcome]:
         """Masks of one shot: group by group, then who is who over all of them."""
         from bglora.stages.shotframes import groups

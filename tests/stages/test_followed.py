@@ -97,3 +97,18 @@ def test_a_setting_of_the_nets_makes_nothing_again_that_motion_made(tmp_path: Pa
     project.run("ingest", "segment")
     again = bglora.open(project.root, given=("segment.window=5", "segment.sam2=other", "segment.redetect=3"), jobs=1)
     assert again.run("segment").items == 0
+
+
+def test_other_weights_at_the_same_place_make_the_masks_again(tmp_path: Path) -> None:
+    from tests.backends.tiny_sam2 import write_sam2
+
+    folder = write_sam2(tmp_path / "sam2")
+    given = ("segment.backend=sam2", f"segment.sam2={folder}", "segment.targets=[]")
+    project = project_of(tmp_path, film(4), *given)
+    project.run("ingest", "segment")
+    assert project.run("segment").items == 0
+    file = folder / "model.safetensors"
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(bytes(data))
+    assert project.run("segment").items == 1
