@@ -152,10 +152,10 @@ def both_twice(
 
 def openclip(scale: Scale) -> Iterator[Measured]:
     """The picture tower of ViT-L-14, pictures made ready before."""
-    from bglora.nets.openclip_checkpoint import clip_config
     from transformers import CLIPConfig, CLIPModel
 
     from bglora.backends.embed import openclip_names
+    from bglora.nets.openclip_checkpoint import clip_config
 
     config = CLIPConfig(**clip_config(openclip_names.named("ViT-L-14/laion2b_s32b_b82k").config))
     kind = dtype(device())
@@ -172,13 +172,13 @@ def openclip(scale: Scale) -> Iterator[Measured]:
 
 def sam2(scale: Scale) -> Iterator[Measured]:
     """SAM 2.1 large at 1024 x 1024: one character followed from a box, features of the frames included."""
-    from bglora.nets.sam2 import Sam2Follower
-    from bglora.vision.following import Prompt
     from transformers import Sam2VideoModel
 
-    from tests.backends import tiny_sam2
+    from bglora.nets import sam2_checkpoint
+    from bglora.nets.sam2 import Sam2Follower
+    from bglora.vision.following import Prompt
 
-    net = on_device(lambda: Sam2VideoModel(tiny_sam2.large_config()), dtype(device()))
+    net = on_device(lambda: Sam2VideoModel(sam2_checkpoint.config("large")), dtype(device()))
     follower = Sam2Follower(net)
     frames = list(pictures_and_holes(scale.frames, scale.size)[0])
 
