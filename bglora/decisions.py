@@ -20,6 +20,11 @@ split = "scene-00"            these plates become a scene of their own
 plates = ["harbor-s003/*"]
 
 [[decision]]
+prompt = "harbor-s003/000060" somebody in this frame, pointed out for `segment`: a box around him, or points
+box = [412, 80, 540, 330]     left, top, right, bottom, in pixels of the frame
+points = [[470, 200, 1]]      x, y, and 1 on him or 0 beside him; one decision a character
+
+[[decision]]
 retry = "harbor-s003*"        failed items or pictures to try again; `times` counts how often it was asked for
 stage = "inpaint"
 times = 1
@@ -33,6 +38,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import translate
 from functools import cached_property
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -46,14 +52,18 @@ SHAPES: Mapping[str, Mapping[str, type]] = {
     "rename": {"rename": str, "title": str},
     "merge": {"merge": list, "into": str},
     "split": {"split": str, "plates": list},
+    "prompt": {"prompt": str, "box": list, "points": list},
     "retry": {"retry": str, "stage": str, "times": int},
 }
-"""Kind of a decision to its keys. `reason`, `stage` and `times` may be left out."""
+"""Kind of a decision to its keys. Those of `OPTIONAL` may be left out."""
+
+NUMBERS = {"box", "points"}
+"""Keys whose lists are of numbers, not of names."""
 
 PATTERN = re.compile(r"[*?\[]")
 """What tells a pattern from a plain name."""
 
-OPTIONAL = {"reason": "", "stage": "", "times": 1}
+OPTIONAL: Mapping[str, Any] = {"reason": "", "stage": "", "times": 1, "box": [], "points": []}
 
 HEADER = """\
 # What you decided about pictures and scenes. `bglora drop`, `keep`, `rename`, `merge`, `split` and `retry` write here;
@@ -120,6 +130,18 @@ class Decisions:
     def splits(self) -> list[dict[str, Any]]:
         """`{"scene": …, "plates": [patterns]}` in the order of deciding."""
         return [{"scene": one.about(), "plates": list(one.values["plates"])} for one in self._of("split")]
+
+    def prompts(self, shot: str) -> dict[str, list[dict[str, Any]]]:
+        """Picture of a shot to whom a person pointed out there.
+
+        A character is `{"box": [left, top, right, bottom] or [], "points": [[x, y, 0 or 1]]}`.
+        """
+        found: dict[str, list[dict[str, Any]]] = {}
+        for one in self._of("prompt"):
+            if one.about().rpartition("/")[0] == shot:
+                told = {"box": list(one.values["box"]), "points": [list(point) for point in one.values["points"]]}
+                found.setdefault(one.about(), []).append(told)
+        return found
 
     def retries(self, stage: str) -> dict[str, int]:
         """Pattern to the number of times that a person asked to try it again in this stage."""
@@ -246,7 +268,7 @@ def _entry(entry: Any, number: int, path: Path) -> Decision:
         if key not in shape:
             raise _wrong(path, f"entry {number} ({kind}) has a key {key!r}")
         if not isinstance(value, shape[key]) or (
-            isinstance(value, list) and not all(isinstance(v, str) for v in value)
+            isinstance(value, list) and key not in NUMBERS and not all(isinstance(v, str) for v in value)
         ):
             raise _wrong(
                 path, f"entry {number}: {key} = {value!r} is no {'text' if shape[key] is str else 'value for it'}"
@@ -254,7 +276,31 @@ def _entry(entry: Any, number: int, path: Path) -> Decision:
     for key in shape:
         if key not in values:
             raise _wrong(path, f"entry {number} ({kind}) lacks {key}")
+    if kind == "prompt" and (why := _wrong_prompt(values)):
+        raise _wrong(path, f"entry {number} (prompt) {why}")
     return Decision(kind, values)
+
+
+def _wrong_prompt(values: Mapping[str, Any]) -> str:
+    """What is wrong with a prompt; empty if nothing is."""
+    box, points = values["box"], values["points"]
+    if re.fullmatch(r".+/\d+", values["prompt"]) is None or PATTERN.search(values["prompt"]):
+        return f"names no frame: {values['prompt']!r}"
+    if box and not (_numbers(box, 4) and box[0] < box[2] and box[1] < box[3]):
+        return f"has no box left, top, right, bottom: {box}"
+    if not all(_numbers(point, 3) and point[2] in (0, 1) for point in points):
+        return f"has points that are not x, y and 0 or 1: {points}"
+    if not box and not any(point[2] for point in points):
+        return "points nobody out: it needs a box, or a point on somebody"
+    return ""
+
+
+def _numbers(value: Any, count: int) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) == count
+        and all(isinstance(v, int | float) and not isinstance(v, bool) and isfinite(v) and v >= 0 for v in value)
+    )
 
 
 def _wrong(path: Path, what: str) -> UserError:
@@ -277,7 +323,7 @@ def _place(tables: Any, kind: str, values: dict[str, Any]) -> None:
             values["times"] = int(there.get("times", 1)) + 1
         undone = kind == "keep" and there.get("drop") == values[kind]
         taken_back, kept_before = taken_back or undone, kept_before or (kind == "keep" and same)
-        if (same and kind != "split") or undone:
+        if (same and kind not in ("split", "prompt")) or undone:
             del tables[index]
     if taken_back and not kept_before and not any(_meet(there.get("drop"), values[kind]) for there in tables):
         return

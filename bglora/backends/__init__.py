@@ -4,13 +4,14 @@ A role is one folder here; a backend is one module in it with
 
     IDENTITY: str   or   identity(settings) -> str     what it is and which revision: part of every fingerprint
     create(settings) -> object                         the backend, loaded, with the role's method
+    names_of_weights(settings) -> {key: name or names} optional: the weights that it reads with these settings
 
 Another package adds one by an entry point in the group `bglora.<role>` that names such a module.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module, util
@@ -20,7 +21,17 @@ from typing import Any
 
 from bglora.errors import MachineError, UserError
 
-ROLES = ("masks", "fill", "embed", "caption", "train", "paint")
+TABLES = {
+    "masks": "segment",
+    "detect": "segment",
+    "fill": "inpaint",
+    "embed": "cluster",
+    "caption": "caption",
+    "train": "train",
+    "paint": "train",
+}
+"""Role to the table of the settings that its backends read."""
+ROLES = tuple(TABLES)
 
 DISTRIBUTIONS = {"cv2": "opencv-contrib-python-headless", "av": "av", "sklearn": "scikit-learn", "PIL": "pillow"}
 """Import name to the name that pip knows, where they differ."""
@@ -35,18 +46,27 @@ class Backend:
         sentence: what it does, for people.
         packages: import names that must be there.
         extra: the extra of `pip install "bglora[extra]"` that brings them; empty: the package itself.
+        install: the command that brings them where an extra can't.
         weights: asset folders inside the package that must be there.
+        models: keys of its table in the settings that name its weights (see `bglora.backends.weights`), where the
+            module has no `names_of_weights` that knows better.
         memory_gb: memory that it takes, about.
         gpu_gb: memory on the graphics card, 0 if it needs none.
+        reads: settings of its stage's table that are there for it; where it isn't used, they don't count.
+        words: whether an `embed` backend can compare pictures with words, and so title scenes.
     """
 
     module: str
     sentence: str
     packages: tuple[str, ...] = ()
     extra: str = ""
+    install: str = ""
     weights: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
     memory_gb: float = 0.5
     gpu_gb: float = 0.0
+    reads: tuple[str, ...] = ()
+    words: bool = False
 
     def missing(self) -> list[str]:
         """Import names that are not there. Nothing is imported to find out."""
@@ -54,6 +74,8 @@ class Backend:
 
     def mend(self) -> str:
         """The command that brings what is missing."""
+        if self.install:
+            return self.install
         if self.extra:
             return f'pip install "bglora[{self.extra}]"'
         names = " ".join(DISTRIBUTIONS.get(name, name) for name in self.missing())
@@ -61,6 +83,15 @@ class Backend:
 
 
 TORCH = ("torch", "diffusers", "transformers", "safetensors")
+TRANSFORMERS = ("torch", "transformers", "safetensors", "numpy", "cv2", "scipy")
+
+FOLLOWING = ("targets", "min_score", "window", "redetect")
+"""Settings of the table [segment] that who follows characters reads."""
+LAMA = ("lama", "lama_side", "lama_tile")
+WORDS = ("prompt", "prompts", "negative_prompt")
+DIFFUSION = (*WORDS, "steps", "guidance_scale", "scheduler", "few_steps", "strength", "batch", "low_memory")
+BRUSHNET = ("brushnet", "brushnet_base", "lama_first", *DIFFUSION, *LAMA)
+"""Settings of the table [inpaint] by what reads them."""
 
 REGISTRY: Mapping[str, Mapping[str, Backend]] = {
     "masks": {
@@ -75,6 +106,40 @@ REGISTRY: Mapping[str, Mapping[str, Backend]] = {
             "Takes masks and cut-outs of an earlier segmentation.",
             packages=("numpy", "cv2"),
         ),
+        "sam2": Backend(
+            "bglora.backends.masks.sam2",
+            "Finds what words name and follows it through the shot: SAM 2.1.",
+            packages=TRANSFORMERS,
+            models=("sam2",),
+            memory_gb=4.0,
+            gpu_gb=4.0,
+            reads=("sam2", "detector", "grounding", *FOLLOWING),
+        ),
+        "sam3": Backend(
+            "bglora.backends.masks.sam3",
+            "Finds what words name and follows it, in one model: SAM 3.",
+            packages=TRANSFORMERS,
+            models=("sam3",),
+            memory_gb=6.0,
+            gpu_gb=6.0,
+            reads=("sam3", *FOLLOWING),
+        ),
+    },
+    "detect": {
+        "grounding_dino": Backend(
+            "bglora.backends.detect.grounding_dino",
+            "Finds characters by words: Grounding DINO.",
+            packages=(*TRANSFORMERS, "PIL"),
+            memory_gb=2.0,
+            gpu_gb=2.0,
+        ),
+        "owlv2": Backend(
+            "bglora.backends.detect.owlv2",
+            "Finds characters by words: OWLv2.",
+            packages=(*TRANSFORMERS, "PIL"),
+            memory_gb=2.0,
+            gpu_gb=2.0,
+        ),
     },
     "fill": {
         "patch": Backend(
@@ -82,6 +147,52 @@ REGISTRY: Mapping[str, Mapping[str, Backend]] = {
             "Fills a hole with patches of the same frame, without a model.",
             packages=("numpy", "cv2"),
             memory_gb=1.0,
+        ),
+        "lama": Backend(
+            "bglora.backends.fill.lama",
+            "Goes on with what surrounds a hole, patterns and lines too: LaMa.",
+            packages=("numpy", "cv2", "torch", "safetensors"),
+            models=("lama",),
+            memory_gb=2.5,
+            gpu_gb=2.0,
+            reads=LAMA,
+        ),
+        "simple_lama": Backend(
+            "bglora.backends.fill.simple_lama",
+            "LaMa through the package simple-lama-inpainting, picture by picture.",
+            packages=("numpy", "torch", "simple_lama_inpainting"),
+            install="pip install --no-deps simple-lama-inpainting",
+            models=("lama",),
+            memory_gb=4.0,
+            gpu_gb=4.0,
+            reads=LAMA,
+        ),
+        "brushnet": Backend(
+            "bglora.backends.fill.brushnet",
+            "Paints a hole by words and by what stands around it: BrushNet on a Stable Diffusion 1.5 or SDXL base.",
+            packages=(*TORCH, "peft", "cv2"),
+            models=("brushnet", "brushnet_base", "few_steps"),
+            memory_gb=8.0,
+            gpu_gb=5.0,
+            reads=BRUSHNET,
+        ),
+        "sdxl": Backend(
+            "bglora.backends.fill.sdxl",
+            "Paints a hole by words with an SDXL model, through diffusers' inpainting pipeline.",
+            packages=(*TORCH, "peft", "accelerate", "cv2"),
+            models=("sdxl", "few_steps"),
+            memory_gb=16.0,
+            gpu_gb=7.0,
+            reads=("sdxl", "lama_first", *DIFFUSION, *LAMA),
+        ),
+        "hybrid": Backend(
+            "bglora.backends.fill.hybrid",
+            "Fills small holes with lama, large ones with brushnet.",
+            packages=(*TORCH, "peft", "cv2"),
+            models=("lama", "brushnet", "brushnet_base", "few_steps"),
+            memory_gb=8.0,
+            gpu_gb=5.0,
+            reads=("simple_below", *BRUSHNET),
         ),
     },
     "embed": {
@@ -91,12 +202,27 @@ REGISTRY: Mapping[str, Mapping[str, Backend]] = {
             packages=("numpy", "cv2", "hdbscan", "sklearn"),
             weights=("places",),
         ),
+        "openclip": Backend(
+            "bglora.backends.embed.openclip",
+            "Tells places apart by what they show, and names scenes by words, with any OpenCLIP model.",
+            packages=("torch", "transformers", "tokenizers", "safetensors", "PIL"),
+            memory_gb=3.0,
+            gpu_gb=1.5,
+            words=True,
+        ),
     },
     "caption": {
         "template": Backend(
             "bglora.backends.caption.template",
             "Writes captions from what can be measured: light, color, view.",
             packages=("numpy", "cv2"),
+        ),
+        "qwen_vl": Backend(
+            "bglora.backends.caption.qwen_vl",
+            "Writes captions with Qwen2-VL, 2.5 or 3; the template takes over where an answer can't be used.",
+            packages=("torch", "transformers", "tokenizers", "safetensors", "PIL", "jinja2"),
+            memory_gb=18.0,
+            gpu_gb=18.0,
         ),
     },
     "train": {
@@ -135,6 +261,15 @@ def known(role: str) -> dict[str, Backend]:
     return found
 
 
+def unread(role: str, names: Collection[str]) -> set[str]:
+    """Settings of the role's table that are there for other backends than these; none if one is another package's."""
+    own = REGISTRY[role]
+    if any(name not in own for name in names):
+        return set()
+    read = {key for name in names for key in own[name].reads}
+    return {key for backend in own.values() for key in backend.reads} - read
+
+
 def find(role: str, name: str) -> Backend:
     """The entry of a backend; a `UserError` names those there are."""
     backends = known(role)
@@ -158,6 +293,24 @@ def module(role: str, name: str) -> ModuleType:
             cure=backend.mend(),
         )
     return import_module(backend.module)
+
+
+def names_of_weights(role: str, name: str, settings: Any) -> list[tuple[str, str]]:
+    """The weights that a backend reads, with the setting that names them: `[("inpaint.lama", "big-lama")]`.
+
+    `settings` is the table of its role. Empty values name nothing.
+
+    Raises:
+        UserError: a setting names what the backend doesn't know.
+    """
+    backend = find(role, name)
+    found = import_module(backend.module)
+    if hasattr(found, "names_of_weights"):
+        named: Mapping[str, str | Sequence[str]] = found.names_of_weights(settings)
+    else:
+        named = {key: getattr(settings, key) for key in backend.models}
+    each = ((key, (value,) if isinstance(value, str) else value) for key, value in named.items())
+    return [(f"{TABLES[role]}.{key}", one) for key, values in each for one in values if one]
 
 
 def load(role: str, name: str, settings: Any) -> Any:

@@ -7,13 +7,14 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-from bglora.backends import ROLES, Backend, known
+from bglora.backends import ROLES, TABLES, Backend, known, names_of_weights, weights
+from bglora.errors import MachineError, UserError
 
 OPENCV = (
     "opencv-python",
@@ -34,13 +35,14 @@ class Check:
     Attributes:
         name: what was looked at.
         state: `ok`; `warning` if all works but something may hurt; `missing` if something can't work;
-            `wrong` if the project says something that can't be done.
+            `unused` if it can't work but the settings don't name it; `wrong` if the project says something that can't
+            be done.
         found: what is there.
         mend: the command that mends it; empty if nothing has to be.
     """
 
     name: str
-    state: Literal["ok", "warning", "missing", "wrong"]
+    state: Literal["ok", "warning", "missing", "unused", "wrong"]
     found: str
     mend: str = ""
 
@@ -49,8 +51,14 @@ class Check:
         return asdict(self)
 
 
-def examine(folder: Path) -> list[Check]:
-    """Looks at this machine and at every backend. `folder` is on the disk that would be written to."""
+def examine(folder: Path, settings: Any, used: Set[tuple[str, str]]) -> list[Check]:
+    """Looks at this machine and at every backend.
+
+    Args:
+        folder: on the disk that would be written to.
+        settings: `Settings`; they name the weights.
+        used: role and name of the backends that the settings name.
+    """
     return [
         _python(),
         _films(),
@@ -59,7 +67,11 @@ def examine(folder: Path) -> list[Check]:
         _opencv(),
         _memory(),
         _disk(folder),
-        *(_backend(role, name, one) for role in ROLES for name, one in known(role).items()),
+        *(
+            _backend(role, name, one, getattr(settings, TABLES[role]), (role, name) in used)
+            for role in ROLES
+            for name, one in known(role).items()
+        ),
     ]
 
 
@@ -140,20 +152,67 @@ def _disk(folder: Path) -> Check:
     return Check("disk", "ok", found)
 
 
-def _backend(role: str, name: str, backend: Backend) -> Check:
+def _backend(role: str, name: str, backend: Backend, table: Any, used: bool) -> Check:
+    """Packages, weights, device and memory of one backend. `table`: the settings that it reads."""
+    title = f"{role}: {name}"
+    lacks, mends = _packages(backend)
+    if not lacks:
+        try:
+            lacks, mends = _weights(role, name, backend, table)
+        except UserError as error:
+            return Check(title, "wrong" if used else "unused", f"{error.what} ({error.where})", error.cure)
+    if lacks:
+        return Check(title, "missing" if used else "unused", f"lacks {', '.join(lacks)}", " && ".join(mends))
+    takes, short = _takes(backend)
+    found = f"{backend.sentence} {takes}"
+    if short:
+        return Check(title, "warning" if used else "unused", found, short)
+    return Check(title, "ok", found)
+
+
+def _packages(backend: Backend) -> tuple[list[str], list[str]]:
+    missing = backend.missing()
+    return [f"the package {name}" for name in missing], [backend.mend()] if missing else []
+
+
+def _weights(role: str, name: str, backend: Backend, table: Any) -> tuple[list[str], list[str]]:
+    """What is lacking and the commands that bring it. Raises `UserError` for a path at which nothing is."""
     from bglora.assets import asset
 
-    title = f"{role}: {name}"
-    missing = backend.missing()
-    if missing:
-        return Check(title, "missing", f"lacks {', '.join(missing)}", backend.mend())
-    for weights in backend.weights:
+    for shipped in backend.weights:
         try:
-            asset(weights)
+            asset(shipped)
         except FileNotFoundError:
-            return Check(title, "missing", f"lacks the model {weights}", "pip install --force-reinstall bglora")
-    memory = f"{backend.memory_gb:g} GB of memory" + (f", {backend.gpu_gb:g} GB on the card" if backend.gpu_gb else "")
-    return Check(title, "ok", f"{backend.sentence} {memory}.")
+            return [f"the model {shipped}"], ["pip install --force-reinstall bglora"]
+    absent = {}
+    for setting, wanted in names_of_weights(role, name, table):
+        try:
+            weights.find(wanted, setting=setting)
+        except MachineError:
+            one = weights.entry(wanted)
+            size = f", {one.bytes / 1e9:.2g} GB" if one and one.bytes else ""
+            absent[one.name if one else wanted] = f"the weights {wanted} ({setting}{size})"
+    return list(absent.values()), [f"bglora models pull {' '.join(absent)}"] if absent else []
+
+
+def _takes(backend: Backend) -> tuple[str, str]:
+    """The memory that a backend takes against what this machine has, and what to do if that is too little."""
+    import psutil
+
+    there = psutil.virtual_memory().total / 2**30
+    card = _card_gb() if backend.gpu_gb else 0.0
+    needed = backend.memory_gb
+    text = f"Takes {needed:g} of {there:.0f} GB of memory"
+    if backend.gpu_gb:
+        text += f", {backend.gpu_gb:g} of {card:.0f} GB on the card" if card else "; no card: on the processor, slowly"
+    short = needed > there or (card and backend.gpu_gb > card)
+    return f"{text}.", "choose a smaller model in the settings, or another backend" if short else ""
+
+
+def _card_gb() -> float:
+    import torch
+
+    return torch.cuda.get_device_properties(0).total_memory / 2**30 if torch.cuda.is_available() else 0.0
 
 
 def _version(distribution: str) -> str:
@@ -161,19 +220,3 @@ def _version(distribution: str) -> str:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
         return ""
-
-
-def models() -> list[dict[str, Any]]:
-    """The weights that this version works with: name, what it is, license, folder and bytes."""
-    from bglora.assets import asset
-
-    folder = asset("mini")
-    return [
-        {
-            "name": "mini",
-            "about": "A small base model of SDXL's kind; a LoRA trained on it works on it alone.",
-            "license": "Apache-2.0",
-            "path": str(folder),
-            "bytes": sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
-        }
-    ]

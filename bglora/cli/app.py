@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from bglora import __version__
-from bglora.cli import care, decide, look, pipeline
+from bglora.cli import care, decide, look, pipeline, weights
 from bglora.cli.options import Options, everywhere, parameters
 
 HELP = (
@@ -55,7 +55,7 @@ GROUPS: dict[str, list[tuple[str, Callable[..., int | None]]]] = {
         ("merge", decide.merge),
         ("split", decide.split),
     ],
-    "Look after": [("doctor", care.doctor), ("models", care.models), ("clean", care.clean)],
+    "Look after": [("doctor", care.doctor), ("models", weights.models), ("clean", care.clean)],
 }
 
 NO_DRY = {"init", "demo", "report", "set", *(name for name, _ in GROUPS["Decide"])}

@@ -1,4 +1,4 @@
-"""Commands that begin a project and look after it: `init`, `demo`, `doctor`, `models`, `clean`."""
+"""Commands that begin a project and look after it: `init`, `demo`, `doctor`, `clean`."""
 
 from __future__ import annotations
 
@@ -75,18 +75,6 @@ def doctor(session: Session) -> int | None:
         session.console.result(shown)
     states = {check.state for check in checks}
     return EXIT_MACHINE if "missing" in states else EXIT_USER if "wrong" in states else None
-
-
-def models(session: Session) -> None:
-    """List the models that this version works with, and where they are."""
-    import bglora
-    from bglora.console.words import size
-
-    for one in bglora.models():
-        session.console.emit("model", one)
-        session.console.result(f"{one['name']}: {one['about']} {size(one['bytes'])}, {one['license']}.")
-        session.console.result(f"  {one['path']}")
-    session.console.say("It comes with the package. This version needs no other weights: nothing has to be downloaded.")
 
 
 def clean(

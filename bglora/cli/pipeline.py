@@ -97,9 +97,11 @@ def work(session: Session, stages: tuple[str, ...], to: str = "", since: str = "
         foresee(session, stages, to, since)
         return None
     from bglora.cli.closing import close_run
+    from bglora.cli.weights import settle_weights
 
     max_time = session.options.seconds()
     project = session.project()
+    settle_weights(session, project, stages, to, since)
     result = project.run(*stages, to=to, since=since, max_time=max_time, **session.scope())
     return close_run(session, project, result)
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,6 +83,27 @@ class Console:
         if not self.json:
             sys.stdout.write(f"{text}\n")
             sys.stdout.flush()
+
+    @property
+    def can_ask(self) -> bool:
+        """Whether a person sits at a terminal and is talked to."""
+        return not self.json and not self.quiet and sys.stdin.isatty() and self._human.is_terminal
+
+    def ask(self, question: str) -> bool:
+        """Yes or no; only where `can_ask`."""
+        self._human.print(f"{safe(question)} [y/N] ", end="")
+        return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+    @contextmanager
+    def transfer(self, name: str) -> Iterator[Callable[[str, int, int], None]]:
+        """Shows on stderr how far a transfer is: call with file, bytes done, bytes of all."""
+        from bglora.console.progress import Transfer
+
+        shown = Transfer(self._err, name, quiet=self.quiet)
+        try:
+            yield shown.moved
+        finally:
+            shown.close()
 
     # For scripts
 

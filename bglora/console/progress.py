@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
-from bglora.console.words import duration, number, safe, units
+from bglora.console.words import duration, number, safe, size, units
 from bglora.engine.events import ItemFinished, ItemProgress, ItemStarted, StageFinished, StageStarted
 
 if TYPE_CHECKING:
@@ -179,6 +179,64 @@ class Bars:
             (f"{mark} ", style), (f"{event.stage:<8} ", "bold"), ended(event), (f"  {duration(event.seconds)}", "dim")
         )
         self._console.print(line)
+
+    def close(self) -> None:
+        """Takes the live line away."""
+        if self._progress is not None:
+            self._progress.stop()
+        self._progress = self._task = None
+
+
+class Transfer:
+    """Bytes that come or are read: a live bar on a terminal, a line now and then in a log."""
+
+    def __init__(
+        self, console: RichConsole, name: str, *, quiet: bool = False, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._console, self._name, self._quiet, self._now = console, name, quiet, now
+        self._start = self._last = now()
+        self._first: int | None = None
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
+
+    def moved(self, path: str, done: int, total: int) -> None:
+        """`done` of `total` bytes are there, and `path` is at work."""
+        if self._quiet:
+            return
+        self._first = done if self._first is None else self._first
+        if self._console.is_terminal and not self._console.is_dumb_terminal:
+            self._bar(path, done, total)
+        else:
+            self._line(path, done, total)
+
+    def _bar(self, path: str, done: int, total: int) -> None:
+        if self._progress is None:
+            from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+            self._progress = Progress(
+                TextColumn("{task.description}", markup=False, style="bold"),
+                BarColumn(bar_width=14),
+                DownloadColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[path]}", markup=False, style="dim"),
+                console=self._console,
+                transient=True,
+            )
+            self._task = self._progress.add_task(safe(self._name), total=total, completed=done, path=safe(path))
+            self._progress.start()
+        if self._task is not None:
+            self._progress.update(self._task, completed=done, total=total, path=safe(path))
+
+    def _line(self, path: str, done: int, total: int) -> None:
+        spent = self._now() - self._start
+        pause = next(pause for until, pause in PAUSES if spent < until)
+        if self._now() - self._last < pause:
+            return
+        self._last = self._now()
+        came = done - (self._first or 0)
+        left = f", about {duration(spent / came * (total - done))} left" if came else ""
+        share = done / total if total else 1.0
+        self._console.print(f"{safe(self._name)}: {share:.0%} of {size(total)}{left} ({safe(path)})", soft_wrap=True)
 
     def close(self) -> None:
         """Takes the live line away."""

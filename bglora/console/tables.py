@@ -27,6 +27,7 @@ STATES = {
     "ok": ("ok", "green"),
     "warning": ("warning", "yellow"),
     "missing": ("missing", "red"),
+    "unused": ("unused", "dim"),
     "wrong": ("wrong", "red"),
 }
 
@@ -100,7 +101,7 @@ def comparison_lines(found: Comparison) -> Iterator[RenderableType]:
     elif found.routes:
         way = ", ".join(f'"{share}" = "{name}"' for share, name in found.routes.items())
         yield Text(f"Best first by share missing: bglora set inpaint.routes '{{ {way} }}'")
-    yield Text(f"The sheet is {found.path}")
+    yield f"Look at it: {found.path}"
 
 
 def plan_lines(plan: Plan, needs: Mapping[str, Need], *, verbose: bool = False) -> Iterator[RenderableType]:
@@ -198,6 +199,19 @@ def check_lines(checks: Sequence[Any]) -> Iterator[RenderableType]:
         if check.mend:
             found.append(f"\n→ {check.mend}", style="bold")
         table.add_row(Text(word, style=style), check.name, found)
+    yield table
+
+
+def model_lines(models: Sequence[Mapping[str, Any]]) -> Iterator[RenderableType]:
+    """The weights that this version knows, with what they are for, what they take, their terms and whether they are
+    here.
+    """
+    table = _table(("model", "left"), ("size", "right"), ("here", "left"), ("", "left"))
+    for one in models:
+        terms = one["license"] + ("" if one["commercial"] else f": {one['term']}")
+        about = Text.assemble(safe(one["about"]), (f"\n{terms}{', asks for consent' * one['gated']}", "dim"))
+        here = Text("yes", style="green") if one["here"] else Text("no", style="dim")
+        table.add_row(Text(one["name"], style="bold"), size(one["bytes"]), here, about)
     yield table
 
 

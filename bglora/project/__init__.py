@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from bglora.engine.events import Listener, silent
 from bglora.errors import UserError
+from bglora.project import readiness
 
 MANIFEST = "project.toml"
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from bglora.project.memory import Need
     from bglora.settings import Settings
     from bglora.stages.comparing import Comparison
+    from bglora.stages.foresight import Demand
 
 
 def open(folder: str | Path = ".", *, given: Iterable[str] = (), listener: Listener = silent, jobs: int = 0) -> Project:
@@ -98,19 +100,16 @@ def doctor(folder: str | Path = ".", *, given: Iterable[str] = ()) -> list[Check
 
     Each `Check` has the command that mends it.
     """
-    from bglora.backends.doctor import examine
-    from bglora.project.health import examine_project
+    from bglora.project.health import examine_all
 
-    root = _found(folder)
-    project = examine_project(root, tuple(given)) if root is not None else ()
-    return [*examine(Path(folder).absolute()), *project]
+    return examine_all(Path(folder).absolute(), _found(folder), tuple(given))
 
 
 def models() -> list[dict[str, Any]]:
-    """The weights that this version works with: name, what it is, license, folder and bytes."""
-    from bglora.backends.doctor import models
+    """The weights that this version knows: name, what for, size, license and terms, where they are if they are here."""
+    from bglora.backends.stock import listing
 
-    return models()
+    return listing()
 
 
 @dataclass
@@ -191,9 +190,21 @@ class Project:
         """
         request = self._request(stages, to, since, limit, only, max_time, overwrite_edits)
         runner = self._runner(request.stages[-1])
-        _check_first(runner, request.stages)
+        readiness.check_first(runner, request.stages)
+        readiness.bring_weights(runner, request)
         self._check_memory(runner, request)
         return runner.run(request)
+
+    def missing_weights(self, *stages: str, to: str = "", since: str = "") -> list[Demand]:
+        """Weights that `run` with the same arguments would read and that are not on this machine.
+
+        Raises:
+            UserError: a setting names weights that nobody knows, or whose terms forbid what the project is for.
+        """
+        request = self._request(stages, to, since, None, None, None, False)
+        runner = self._runner(request.stages[-1])
+        readiness.check_first(runner, request.stages)
+        return readiness.absent_weights(runner, request)
 
     def plan(
         self,
@@ -207,7 +218,7 @@ class Project:
         """What `run` would do with the same arguments, why, and about how long it would take. Changes nothing."""
         request = self._request(stages, to, since, limit, only, None, overwrite_edits)
         runner = self._runner(request.stages[-1])
-        _check_first(runner, request.stages)
+        readiness.check_first(runner, request.stages)
         return runner.plan(request)
 
     def compare(self, *engines: str, limit: int | None = None, only: str | None = None) -> Comparison:
@@ -218,9 +229,9 @@ class Project:
         from bglora.stages.comparing import compare
 
         runner = self._runner("inpaint")
-        _check_first(runner, ("inpaint",))
+        readiness.check_first(runner, ("inpaint",))
         with closing(runner.view()) as view:
-            return compare(view, engines, limit, only)
+            return compare(view, engines, limit, only, self.listener)
 
     def needs(self) -> dict[str, Need]:
         """How much memory each stage takes with the backends that the settings name."""
@@ -379,19 +390,3 @@ def chosen(stages: Sequence[str], to: str, since: str) -> tuple[str, ...]:
     if first > last:
         raise UserError(f"{since} comes after {to}.", where=f"--from {since} --to {to}", cure="Swap them.")
     return tuple(name for name in NAMES[first : last + 1] if not stages or name in stages)
-
-
-def _check_first(runner: Runner, names: Sequence[str]) -> None:
-    """What would stop a run later is told before it starts: a base model or an earlier stage's work that is missing."""
-    from bglora.stages.foresight import check_base
-
-    check_base(runner.root, runner.settings, names)
-    first = next(stage for stage in runner.stages if stage.name in names)
-    with closing(runner.view()) as view:
-        for need in first.reads:
-            if not view.rows(need):
-                raise UserError(
-                    f"{first.name} works on what {need} makes, and there is nothing of it yet.",
-                    where=str(runner.root),
-                    cure=f"Run: bglora {need}; or all that is needed: bglora run --to {first.name}",
-                )

@@ -1,35 +1,56 @@
-"""What `doctor` says of a project: its settings, its sources, its base model."""
+"""What `doctor` says: of this machine, of every backend under a project's settings, and of the project."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bglora.backends.doctor import Check
+from bglora.backends.doctor import Check, examine
 from bglora.errors import BgloraError, MachineError
-from bglora.stages.foresight import check_base, source_names
+from bglora.stages.foresight import backends_of, check_weights, demands, located, source_names
 
 if TYPE_CHECKING:
     from bglora.settings import Settings
 
 
-def examine_project(root: Path, given: Sequence[str]) -> Iterator[Check]:
-    """Everything in the project in `root` that would stop a run, each with its cure."""
+def examine_all(folder: Path, root: Path | None, given: Sequence[str]) -> list[Check]:
+    """This machine, every backend, and the project in `root` if there is one.
+
+    Args:
+        folder: on the disk that would be written to.
+        root: a project's folder. Without one, backends are looked at with the settings of the preset cpu.
+        given: settings of this time only.
+    """
+    from bglora.settings import Settings
+
+    settings = Settings()
+    project: list[Check] = []
+    if root is not None:
+        read, project = _read(root, given)
+        if read is not None:
+            settings = located(root, read)
+            project += [
+                _looked("project: sources", lambda: _sources(root, settings)),
+                _looked("project: weights", lambda: _weights(root, settings)),
+            ]
+    used = {one for chosen in backends_of(settings).values() for one in chosen}
+    return [*examine(folder, settings, used), *project]
+
+
+def _read(root: Path, given: Sequence[str]) -> tuple[Settings | None, list[Check]]:
     from bglora.settings.manifest import SettingsError, load
 
     try:
         settings = load(root, given)
     except SettingsError as error:
-        for one in error.mistakes:
-            yield Check("project: settings", "wrong", f"{one.where}: {one.what}", one.cure)
-        return
+        return None, [
+            Check("project: settings", "wrong", f"{one.where}: {one.what}", one.cure) for one in error.mistakes
+        ]
     except BgloraError as error:
-        yield _trouble("project: settings", error)
-        return
-    yield Check("project: settings", "ok", f"{root / 'project.toml'}, preset {settings.project.preset}")
-    yield _looked("project: sources", lambda: _sources(root, settings))
-    yield _looked("project: base model", lambda: _base(root, settings))
+        return None, [_trouble("project: settings", error)]
+    found = f"{root / 'project.toml'}, preset {settings.project.preset}"
+    return settings, [Check("project: settings", "ok", found)]
 
 
 def _looked(name: str, look: Callable[[], str]) -> Check:
@@ -50,7 +71,7 @@ def _sources(root: Path, settings: Settings) -> str:
     return ", ".join(names[:3]) + more
 
 
-def _base(root: Path, settings: Settings) -> str:
-    check_base(root, settings)
-    base = settings.train.base
-    return f"{base}, a small model that makes thumbnails" if base == "mini" else base
+def _weights(root: Path, settings: Settings) -> str:
+    check_weights(root, settings)
+    names = list(dict.fromkeys(one.name for one in demands(root, settings)))
+    return ", ".join(f"{name}, a small base model that makes thumbnails" if name == "mini" else name for name in names)

@@ -42,12 +42,12 @@ def needs(stages: Sequence[Stage], settings: Settings, jobs: int) -> dict[str, N
     """
     from bglora.backends import find
     from bglora.engine.executors.local import cores
+    from bglora.stages.foresight import backends_of
 
-    chosen = _backends(settings)
+    chosen = backends_of(settings)
     found = {}
     for stage in stages:
-        role, names = chosen.get(stage.name, ("", []))
-        used = [find(role, name) for name in names]
+        used = [find(role, name) for role, name in chosen.get(stage.name, [])]
         processes = (jobs or cores()) if stage.parallel else 1
         memory = sum(one.memory_gb for one in used) if used else INGEST_GB
         found[stage.name] = Need(memory * processes, sum((one.gpu_gb for one in used), 0.0), processes)
@@ -74,18 +74,3 @@ def refuse(stages: Iterable[str], wanted: Mapping[str, Need]) -> None:
             where=stage,
             cure=f"Use {fewer}close other programs.",
         )
-
-
-def _backends(settings: Settings) -> dict[str, tuple[str, list[str]]]:
-    """Stage to the role and names of the backends that it may work with; all stay loaded, so they add up."""
-    from bglora.stages.engines import chain
-
-    return {
-        "segment": ("masks", [settings.segment.backend]),
-        "inpaint": ("fill", chain(settings.inpaint)),
-        "cluster": ("embed", [settings.cluster.backend]),
-        "caption": ("caption", [settings.caption.backend]),
-        "train": ("train", [settings.train.backend]),
-        "test": ("paint", ["diffusers"]),
-        "compose": ("paint", ["diffusers"]),
-    }

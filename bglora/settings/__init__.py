@@ -30,7 +30,13 @@ class ProjectSettings(Table):
         description="Date of `init` (YYYY-MM-DD); the only date that outputs carry.",
     )
     preset: Literal["cpu", "studio"] = Field("cpu", description="Where unset keys come from.")
-    download: Literal["ask", "yes", "no"] = Field("ask", description="Whether missing weights may be fetched.")
+    download: Literal["ask", "yes", "no"] = Field(
+        "ask",
+        description="Whether missing weights may be fetched when a run needs them: yes, no, or ask on a terminal.",
+    )
+    commercial: bool = Field(
+        False, description="Refuse models whose terms forbid commercial use, before anything is made."
+    )
 
 
 class Sources(Table):

@@ -4,9 +4,21 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from bglora.settings.table import CaptionName, EmbedName, Table
+
+NAMES_OF_PLACES = """
+harbor, beach, coast with cliffs, sea floor, open sea, ship deck, town street, city street, village,
+market square, rooftops, bridge, forest, clearing in a forest, jungle, meadow, garden, park, farm,
+river bank, lake, waterfall, swamp, mountains, snowy landscape, desert, canyon, cave, night sky,
+outer space, castle, tower, temple, ruins, living room, kitchen, bedroom, bathroom, attic, cellar,
+corridor, staircase, library, classroom, office, laboratory, workshop, warehouse, factory, hospital,
+shop, restaurant, theater, train station, inside of a train, inside of a car, spaceship, hall,
+prison cell
+"""
+TITLES = tuple(" ".join(name.split()) for name in NAMES_OF_PLACES.split(","))
+"""Words that scenes are named by where the embedder can compare pictures with words."""
 
 
 class ClusterSettings(Table):
@@ -32,6 +44,23 @@ class ClusterSettings(Table):
         le=1,
         description="Plates less sharp than this share of their shot's median stay out. 0: all stay in.",
     )
+    openclip: str = Field(
+        "ViT-L-14/laion2b_s32b_b82k",
+        description="Model of the backend openclip: NAME/WEIGHTS of OpenCLIP, a hub name, a folder, or NAME/FILE.",
+    )
+    titles: tuple[str, ...] = Field(
+        TITLES,
+        description="What new scenes may be called, by the word that fits best (backend openclip). []: by the film.",
+    )
+
+    @field_validator("titles")
+    @classmethod
+    def _each_word_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if any(not word.strip() or set(word) & set("\n\r,") for word in value):
+            raise ValueError("should be words without commas or line breaks, none of them empty")
+        if len({word.casefold() for word in value}) < len(value):
+            raise ValueError("should name each place once")
+        return value
 
 
 class CaptionSettings(Table):
@@ -61,6 +90,16 @@ class CaptionSettings(Table):
     character_names: tuple[str, ...] = Field(
         (), description="Names of the film's characters: captions that contain one are refused."
     )
+    qwen_vl: str = Field(
+        "Qwen2-VL-7B-Instruct",
+        description="Model of the backend qwen_vl: a Qwen2-VL, 2.5-VL or 3-VL by name, hub name or folder.",
+    )
+    quantize: Literal["none", "8bit", "4bit"] = Field(
+        "none", description="Weights of qwen_vl in fewer bits, to save memory of the card (needs bitsandbytes)."
+    )
+    tries: int = Field(3, ge=1, le=3, description="How often qwen_vl is asked about a picture before the template.")
+    max_tokens: int = Field(160, ge=32, le=2000, description="Tokens of an answer of qwen_vl at most.")
+    batch: int = Field(8, ge=1, le=256, description="Pictures that qwen_vl looks at together.")
     flip: Literal["auto", "on", "off"] = Field(
         "auto", description="Mirror pictures in training; auto: off for a scene in which lettering is found."
     )

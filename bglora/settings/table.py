@@ -25,11 +25,12 @@ class Table(BaseModel):
 
 
 BUILT_IN = {
-    "masks": ("motion", "layers"),
-    "fill": ("patch",),
-    "embed": ("descriptor",),
-    "caption": ("template",),
+    "masks": ("motion", "layers", "sam2", "sam3"),
+    "fill": ("patch", "lama", "simple_lama", "brushnet", "sdxl", "hybrid"),
+    "embed": ("descriptor", "openclip"),
+    "caption": ("template", "qwen_vl"),
     "train": ("native", "kohya"),
+    "detect": ("grounding_dino", "owlv2"),
 }
 """Backends of this package by role. Those of other packages are entry points in the group `bglora.<role>`."""
 
@@ -48,4 +49,5 @@ MasksName = Annotated[str, AfterValidator(partial(_known, "masks"))]
 FillName = Annotated[str, AfterValidator(partial(_known, "fill"))]
 EmbedName = Annotated[str, AfterValidator(partial(_known, "embed"))]
 CaptionName = Annotated[str, AfterValidator(partial(_known, "caption"))]
+DetectName = Annotated[str, AfterValidator(partial(_known, "detect"))]
 TrainName = Annotated[str, AfterValidator(partial(_known, "train"))]

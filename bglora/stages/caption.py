@@ -11,7 +11,8 @@ kohya and `train.provenance_loss` is on.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from bglora import backends
@@ -75,6 +76,7 @@ class Caption(Stage):
                 "lettering": list(chosen.lettering),
                 "held_out": list(chosen.held_out),
                 "masks": chosen.masks,
+                **_by_another(chosen.captions.values()),
             }
         )
         files = dict(zip(item.pictures, item.files, strict=False))
@@ -114,6 +116,15 @@ def _output(row: Row, folder: str) -> str:
     return next((path for path in row.outputs if path.startswith(folder)), "")
 
 
+def _by_another(captions: Collection[Any]) -> dict[str, str]:
+    """A notice of captions that another than the chosen captioner wrote, with the commonest reason."""
+    said = Counter(caption.said for caption in captions if caption.said)
+    if not said:
+        return {}
+    reason, _ = said.most_common(1)[0]
+    return {"notice": f"{said.total()} of {len(captions)} captions were written otherwise: {reason}"}
+
+
 def _own_triggers(own: Mapping[str, str]) -> dict[str, str]:
     seen: dict[str, str] = {}
     for scene, trigger in own.items():
@@ -135,6 +146,8 @@ def _outcome(name: str, file: str, item: Item, tools: Tools, chosen: Any) -> Out
         return Outcome(name, "dropped", chosen.left[name])
     caption = chosen.captions[name]
     record = {"caption": caption.text, "trigger": item.payload["trigger"], "scene": item.name}
+    if caption.said:
+        record["said"] = caption.said
     if name in chosen.held_out:
         return Outcome(name, "dropped", "held out for validation", record={**record, "held_out": True})
     stem = f"datasets/{item.name}/{chosen.folder}/{name.replace('/', '_')}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,7 +61,7 @@ def look_at(item: Item, tools: Tools) -> Chosen:
     )
     wanted = sorted({*choice.trained, *choice.held_out})
     trigger = item.payload["trigger"]
-    pictures = (read_picture(tools.root / files[name]) for name in wanted)
+    pictures = _pictures(tools, [files[name] for name in wanted])
     captions = dict(zip(wanted, writer.caption(pictures, trigger, item.payload["title"]), strict=True))
     lettering = _lettered(tools, files, choice.trained) if read["caption.flip"] == "auto" else ()
     return Chosen(
@@ -83,6 +83,12 @@ def write_weighted(path: Path, plate: Path, provenance: Path, guessed: float) ->
     weights[origin == GUESSED] = round(255 * guessed)
     weights[origin == UNTRUSTED] = 0
     write_png(path, np.dstack([picture, weights]))
+
+
+def _pictures(tools: Tools, files: Sequence[str]) -> Iterator[np.ndarray]:
+    for done, file in enumerate(files):
+        tools.progress(done, len(files), "plates captioned")
+        yield read_picture(tools.root / file)
 
 
 def _candidates(item: Item, tools: Tools, files: Mapping[str, str], embed: Any) -> list[Candidate]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from bglora import backends
@@ -40,13 +39,16 @@ class Cluster(Stage):
                 cure="bglora run --to inpaint; if plates were dropped, `bglora status` says why.",
             )
         settings = view.settings.cluster
+        values = {f"cluster.{key}": getattr(settings, key) for key in READ}
+        if backends.find("embed", settings.backend).words:
+            values["cluster.titles"] = settings.titles
         pictures = tuple(row.picture for row in rows)
         sources = sorted({naming.source_of(picture) for picture in pictures})
         yield Item(
             name="all",
             pictures=pictures,
             files=tuple(_plate(row) for row in rows),
-            settings={f"cluster.{key}": getattr(settings, key) for key in READ},
+            settings=values,
             decisions=_decisions(view.decisions, pictures),
             payload={
                 "guessed": _guessed(rows, settings.max_guessed),
@@ -68,6 +70,8 @@ class Cluster(Stage):
         left = {plate: reason for plate, reason in sheet.reasons.items() if plate not in kept}
         noise = [plate for plate, reason in left.items() if reason.startswith("noise: ")]
         summary = naming.summary(content, noise, before, item.decisions["rename"])
+        if sheet.words:
+            summary["words"] = {scene: [word, round(share, 3)] for scene, (word, share) in sorted(sheet.words.items())}
         notice = [*sheet.notices, *content.unused]
         tools.remark({**summary, "notice": "; ".join(notice)} if notice else summary)
         files = dict(zip(item.pictures, item.files, strict=True))
@@ -114,24 +118,7 @@ def _before(view: View) -> Mapping[str, Any]:
     remark = view.item_record("cluster", "all")
     if remark:
         return remark
-    return _read(view.root / FILE)
-
-
-def _read(path: Path) -> Mapping[str, Any]:
-    if not path.exists():
-        return {}
-    try:
-        content: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        for scene in (*content["scenes"], *content.get("retired", ())):
-            if not isinstance(scene["plates"], list) or not isinstance(scene["id"] + scene["title"], str):
-                raise TypeError
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(
-            "The scenes of the clustering before can't be read, so their ids and titles can't be passed on.",
-            where=str(path),
-            cure="Mend the file, or delete it: scenes are then numbered anew.",
-        ) from None
-    return content
+    return naming.read_scenes(view.root / FILE)
 
 
 def _give_back(sheet: Any, decided: Mapping[str, str]) -> set[str]:

@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from bglora import backends
+from bglora.engine.events import Listener, Notice, silent
 from bglora.engine.stage import Item, View
 from bglora.errors import UserError
 from bglora.stages import engines
@@ -74,12 +75,19 @@ class Comparison:
         return {"path": str(self.path), "pictures": rated, "bins": self.table["bins"], "routes": self.routes}
 
 
-def compare(view: View, names: Sequence[str], limit: int | None = None, only: str | None = None) -> Comparison:
+def compare(
+    view: View,
+    names: Sequence[str],
+    limit: int | None = None,
+    only: str | None = None,
+    listener: Listener = silent,
+) -> Comparison:
     """Makes the sheet report/compare.png.
 
     Args:
         view: the project as it stands, segmented.
         names: engines. limit: pictures, 12 by default. only: pictures or shots whose name matches.
+        listener: hears of each picture that is done.
     Raises:
         UserError: no such engine; no picture with a character in it.
     """
@@ -89,7 +97,10 @@ def compare(view: View, names: Sequence[str], limit: int | None = None, only: st
     for name in names:
         backends.module("fill", name)
     pictures = _chosen(view, limit or PICTURES, only)
-    found = list(_compared(view, names, pictures))
+    found = []
+    for one in _compared(view, names, pictures):
+        found.append(one)
+        listener(Notice(f"{one.picture} compared, {len(found)} of {len(pictures)}"))
     if not found:
         raise UserError(
             "In none of the chosen pictures is there a hole to fill.", where="--compare", cure="Raise --limit."
@@ -144,8 +155,9 @@ def _of_shot(
     seed = seed_of(view.settings.project.name, "inpaint", item.name)
     with TemporaryDirectory() as aside:
         tools = ItemTools(view.root, Path(aside), view.settings, seed, item.name, lambda *_: None, lambda: False, cache)
+        chooser = engines.Chooser(rule, tools)
         for group in read_groups(view.root, item.name, kept):
-            yield from _of_group(engines.Chooser(rule, tools), item, names, sorted(group.kept & set(numbers)), group)
+            yield from _of_group(chooser, item, names, sorted(group.kept & set(numbers)), group)
 
 
 def _of_group(

@@ -15,6 +15,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from bglora import backends
+from bglora.stages.prompts import negative_of, prompt_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,7 +42,34 @@ def chain(settings: InpaintSettings | Mapping[str, Any], share: float | None = N
         first = [*(name for _, name in ways), rule["engine"]]
     else:
         first = [next((name for below, name in ways if share < below), rule["engine"])]
-    return list(dict.fromkeys([*first, *rule["fallback"]]))
+    named = [*first, *rule["fallback"]]
+    return list(dict.fromkeys(one for name in named for one in _members(name, rule, share)))
+
+
+def _members(name: str, rule: Mapping[str, Any], share: float | None) -> list[str]:
+    """`hybrid` is two engines, each tried and rated under its own name; every other engine is itself."""
+    from bglora.backends.fill import hybrid
+
+    return hybrid.order(rule["simple_below"], share) if name == "hybrid" else [name]
+
+
+ONLY_SPEED = ("batch", "low_memory")
+"""Settings that change no result."""
+
+
+def rule_of(
+    settings: InpaintSettings, shot: str, scene: Mapping[str, str] | None, names: Iterable[str]
+) -> dict[str, Any]:
+    """The table [inpaint] as JSON values as far as a shot's plates depend on it, with the words for this shot.
+
+    Args:
+        scene: of the shot, as `prompts.prompt_of` takes it. names: of the film's characters.
+    """
+    rule = settings.model_dump(mode="json")
+    named = {rule["engine"], *rule["routes"].values(), *rule["fallback"]}
+    left_out = backends.unread("fill", {*named, *chain(rule)}) | {"prompts", *ONLY_SPEED}
+    rule["prompt"], rule["negative_prompt"] = prompt_of(settings, shot, scene), negative_of(settings, names)
+    return {key: value for key, value in rule.items() if key not in left_out}
 
 
 def identity(settings: InpaintSettings) -> str:
@@ -50,10 +78,17 @@ def identity(settings: InpaintSettings) -> str:
 
 
 def load(name: str, rule: Mapping[str, Any], tools: Tools) -> Any:
-    """The engine itself, loaded once per process when it is first tried. `rule`: the table [inpaint]."""
+    """The engine itself, loaded when it is first tried; it stays while memory lasts.
+
+    Args:
+        rule: the table [inpaint], as far as `rule_of` gives it; the rest is the project's own.
+    """
+    from bglora.backends.resident import Resident
     from bglora.settings.plates import InpaintSettings
 
-    return tools.once(f"fill {name}", lambda: backends.load("fill", name, InpaintSettings(**rule)))
+    whole = tools.settings.inpaint.model_dump(mode="json")
+    resident: Resident = tools.once("fill engines", Resident)
+    return resident.get("fill", name, InpaintSettings(**{**whole, **rule}))
 
 
 @dataclass(frozen=True)
@@ -82,6 +117,10 @@ class Choice:
     trials: tuple[Trial, ...] = ()
     scores: FillScores | None = None
     good: bool = True
+
+    def prompt(self, rule: Mapping[str, Any]) -> str:
+        """The words that were used; empty where the engine reads none."""
+        return str(rule["prompt"]) if "prompt" in backends.find("fill", self.engine).reads else ""
 
     def rated(self) -> list[dict[str, Any]]:
         """The best trial of each engine, as JSON values."""
@@ -126,7 +165,7 @@ class Chooser:
         from bglora.vision.rating import HIDDEN
 
         hidden = np.where(hole[..., None], HIDDEN, picture).astype(np.uint8)
-        filled = load(engine, self.rule, self.tools).fill(hidden, hole, seed=seed)
+        filled = load(engine, self.rule, self.tools).fill(hidden, hole, seed=seed, prompt=self.rule.get("prompt", ""))
         return np.where(hole[..., None], filled, picture).astype(np.uint8)
 
     def main_choice(self) -> Choice | None:

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bglora.engine.stage import Item, Outcome, Row, Stage, Tools, View
-from bglora.stages import engines
+from bglora.stages import engines, leaks
+from bglora.stages.prompts import scenes_of_shots
 from bglora.stages.revisits import Revisits, candidates, files_of
 from bglora.stages.shelf import Shelf
 
@@ -41,13 +42,13 @@ class Inpaint(Stage):
     def items(self, view: View) -> Iterable[Item]:
         """One item a shot that has masks."""
         settings = view.settings.inpaint
-        identity = engines.identity(settings)
-        used = {f"inpaint.{key}": value for key, value in settings.model_dump(mode="json").items()}
+        identity = engines.identity(settings) + leaks.identity(view.settings)
         shots: dict[str, list[Row]] = {}
         for row in view.rows("segment"):
             if row.status == "made":
                 shots.setdefault(row.item, []).append(row)
         elsewhere = candidates(view, view.rows("segment")) if settings.revisit and settings.recover else {}
+        scenes, names = scenes_of_shots(view.root, settings), view.settings.caption.character_names
         source_of = {row.picture: row.item for row in view.rows("ingest")}
         frames = {row.picture for row in view.rows("segment")}
         wide: dict[str, list[str]] = {}
@@ -60,17 +61,26 @@ class Inpaint(Stage):
             masks = [path for row in rows for path in row.outputs if path.startswith(MASK_HOMES)]
             keeps = sorted(name for name in {*pictures, *wide.get(shot, ())} if view.decisions.keeps(name))
             views = elsewhere.get(shot, {})
-            payload = {"digest": view.item_record("ingest", source).get("digest", ""), **_buckets(view.settings)}
+            rule = engines.rule_of(settings, shot, scenes.get(shot), names)
+            payload = {
+                "digest": view.item_record("ingest", source).get("digest", ""),
+                **_buckets(view.settings),
+                **leaks.settings_of(view.settings),
+            }
             yield Item(
                 name=shot,
                 pictures=pictures,
                 files=(*(f"frames/{picture}.png" for picture in pictures), *masks, *files_of(views)),
-                settings=used,
+                settings={f"inpaint.{key}": value for key, value in rule.items()},
                 decisions={"keep": keeps} if keeps else {},
                 payload={**payload, "views": views} if views else payload,
                 backend=identity,
                 hints={"source": view.item_record("ingest", source)},
             )
+
+    def surroundings(self, view: View) -> str:
+        """The engines with their weights, and who looks over plates."""
+        return engines.identity(view.settings.inpaint) + leaks.identity(view.settings)
 
     def shared_files(self, view: View) -> Mapping[str, bytes]:
         """plates/engines.json: which engine is best by the share missing, as far as this film was rated."""
@@ -94,6 +104,7 @@ class _Shot:
         self.rule = {key.split(".", 1)[1]: value for key, value in item.settings.items()}
         self.kept = [int(picture.rsplit("/", 1)[1]) for picture in item.pictures]
         self.keep = set(item.decisions.get("keep", ()))
+        self.watch = leaks.Watch(item.payload["segment"], tools) if "segment" in item.payload else None
         self.has_wide = False
 
     def group(self, group: Group, place: int, count: int) -> Iterator[Outcome]:
@@ -105,11 +116,8 @@ class _Shot:
         wanted = [k for k, number in enumerate(group.numbers) if number in group.kept]
         if not wanted:
             return
-        shelf = Shelf(self.tools.scratch / "waiting")
         pictures = [frames[n] for n in group.numbers]
-        made = self._recovered(group, pictures, wanted, shelf, (place, count))
-        self._revisited(made, group, shelf)
-        self._fill(made, group, shelf)
+        made, shelf = self._made(group, pictures, wanted, (place, count))
         remains = self._audited(group.part(wanted), [pictures[k] for k in wanted], made, shelf)
         trusted = []
         for number, (one, leak) in enumerate(zip(made, remains, strict=True)):
@@ -126,6 +134,37 @@ class _Shot:
             yield from self._wide(part, finished, [one.provenance for one in chosen])
         shelf.clear()
         self.tools.progress(place + 1, count)
+
+    def _made(
+        self, group: Group, pictures: Sequence[np.ndarray], wanted: Sequence[int], step: tuple[int, int]
+    ) -> tuple[list[_Made], Shelf]:
+        """The plates of a group, their pictures on a shelf. While the detector finds somebody on one of them, he is
+        taken out, too, and they are made again: what leaks into one plate may have come into others from there.
+        """
+        turn = 0
+        while True:
+            shelf = Shelf(self.tools.scratch / "waiting")
+            made = self._recovered(group, pictures, wanted, shelf, step)
+            self._revisited(made, group, shelf)
+            self._fill(made, group, shelf)
+            leaking = self._leaking(made, group, shelf, turn)
+            if not leaking or turn == leaks.TURNS:
+                return made, shelf
+            group = group.without({made[k].place: mask for k, mask in leaking.items()})
+            shelf.clear()
+            turn += 1
+
+    def _leaking(self, made: Sequence[_Made], group: Group, shelf: Shelf, turn: int) -> dict[int, np.ndarray]:
+        """Places of plates on which the detector finds somebody, and his mask; those that a person keeps are left."""
+        found: dict[int, np.ndarray] = {}
+        for k, one in enumerate(made):
+            number = group.numbers[one.place]
+            if self.watch is None or f"{self.shot}/{number:06d}" in self.keep or not self._worth_filling(one, group):
+                continue
+            mask = self.watch.look(number, shelf[k], turn)
+            if mask is not None:
+                found[k] = mask
+        return found
 
     def _wide(self, part: Group, pictures: Sequence[np.ndarray], provenance: Sequence[np.ndarray]) -> Iterator[Outcome]:
         from bglora.stages.wideplates import wide_outcomes
@@ -211,7 +250,9 @@ class _Shot:
         record = self._record(made, leak)
         if record["natural"] and name in self.keep:
             record["kept"] = True
-        reason = "" if name in self.keep else self._why_not(record, made.choice) or (leak.words if leak else "")
+        if self.watch is not None:
+            record |= self.watch.record(number)
+        reason = "" if name in self.keep else self._why_not(record, made.choice) or self._leaks(number, leak)
         if reason:
             return Outcome(name, "dropped", reason, record=record)
         picture = self._finished(made, picture, number)
@@ -219,6 +260,10 @@ class _Shot:
         write_png(self.tools.scratch / outputs[0], picture)
         write_png(self.tools.scratch / outputs[1], made.provenance, palette=PALETTE)
         return Outcome(name, outputs=outputs, record=record)
+
+    def _leaks(self, number: int, leak: Leak | None) -> str:
+        """What of a character may be left, by the audit or by the detector; empty if nothing."""
+        return (leak.words if leak else "") or (self.watch.words(number) if self.watch else "")
 
     def _finished(self, made: _Made, picture: np.ndarray, number: int) -> np.ndarray:
         """The plate as it is written: if asked for with the frame's grain where pixels are not the frame's own."""
@@ -244,7 +289,7 @@ class _Shot:
         natural = not (provenance > 0).any()
         return {
             "engine": choice.engine if choice else "none" if natural else "recover",
-            "prompt": "",
+            "prompt": choice.prompt(self.rule) if choice else "",
             "seed": choice.seed if choice else 0,
             **{key: round(float(where.mean()), 5) for key, where in shares.items()},
             "scores": scores,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,6 +43,10 @@ class Group:
         numbers = [self.numbers[k] for k in places]
         masks = [self.masks[k] for k in places]
         return Group(numbers, self.kept & set(numbers), camera, self.gains[list(places)], masks, self.told)
+
+    def without(self, more: Mapping[int, np.ndarray]) -> Group:
+        """The group with more masked at some places, bool (H, W) each."""
+        return replace(self, masks=[mask | more[k] if k in more else mask for k, mask in enumerate(self.masks)])
 
 
 def read_groups(root: Path, shot: str, kept: Sequence[int]) -> list[Group]:

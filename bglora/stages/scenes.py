@@ -7,6 +7,7 @@ What is passed on stands in scenes.json:
      "moved":   {plate: scene that clustering put it in}   where a merge or split put it elsewhere
      "split":   [{"scene", "plates", "id"}]                the id that each split got
      "retired": [{"id", "title", "plates", "into"?}]       scenes that are no more; their ids are never used again
+     "words":   {scene: [word, share]}                     what each shows most likely, where words were compared
      "next":    number of the next new id}
 
 Inheritance goes by what clustering found, before merges and splits: a merged scene's halves are found again as such,
@@ -15,11 +16,15 @@ and undoing the decision gives back both ids.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any
+
+from bglora.errors import UserError
 
 
 @dataclass
@@ -49,13 +54,19 @@ class Scenes:
         return f"scene-{self.next - 1:02d}"
 
 
-def inherit(groups: Sequence[Sequence[str]], before: Mapping[str, Any], sources: Mapping[str, str]) -> Scenes:
+def inherit(
+    groups: Sequence[Sequence[str]],
+    before: Mapping[str, Any],
+    sources: Mapping[str, str],
+    words: Sequence[str] = (),
+) -> Scenes:
     """Gives each group the id of the old scene with which it shares most plates, else a new one.
 
     Args:
         groups: plates of each place.
         before: content of the scenes.json before; empty the first time.
         sources: source name to title, for titles of new scenes.
+        words: per group what it shows (`beach`), the title of a new scene; empty, or none at all: after its source.
     """
     known = _known(before)
     titles = {one["id"]: one["title"] for one in (*before.get("retired", ()), *before.get("scenes", ()))}
@@ -67,7 +78,8 @@ def inherit(groups: Sequence[Sequence[str]], before: Mapping[str, Any], sources:
         scenes.plates[name] = sorted(group)
         scenes.found.update(dict.fromkeys(group, name))
         if name not in titles:
-            titles[name] = _new_title(group, sources, titles.values())
+            word = words[place] if words else ""
+            titles[name] = _free(word, titles.values()) if word else _new_title(group, sources, titles.values())
     return scenes
 
 
@@ -192,6 +204,15 @@ def _new_title(group: Sequence[str], sources: Mapping[str, str], used: Iterable[
     return f"{stem} {number}"
 
 
+def _free(word: str, used: Iterable[str]) -> str:
+    """`beach`, or `beach 2` where that is taken."""
+    there, number, title = set(used), 1, word
+    while title in there:
+        number += 1
+        title = f"{word} {number}"
+    return title
+
+
 def source_of(plate: str) -> str:
     """`harbor-s003/000060` to `harbor`."""
     return plate.rpartition("/")[0].rpartition("-s")[0]
@@ -200,3 +221,25 @@ def source_of(plate: str) -> str:
 def _number(name: str) -> int:
     digits = name.rpartition("-")[2]
     return int(digits) if digits.isdigit() else 0
+
+
+def read_scenes(path: Path) -> Mapping[str, Any]:
+    """What scenes.json says; empty where there is none.
+
+    Raises:
+        UserError: a person edited it and it can't be read any more.
+    """
+    if not path.exists():
+        return {}
+    try:
+        content: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        for scene in (*content["scenes"], *content.get("retired", ())):
+            if not isinstance(scene["plates"], list) or not isinstance(scene["id"] + scene["title"], str):
+                raise TypeError
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(
+            "The scenes of the clustering before can't be read, so their ids and titles can't be passed on.",
+            where=str(path),
+            cure="Mend the file, or delete it: scenes are then numbered anew.",
+        ) from None
+    return content

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from bglora import backends
 from bglora.engine.stage import Item, Outcome, Row, Stage, Tools, View
+from bglora.stages.followed import Who, followed, pointed_out, settings_of
 from bglora.stages.layermasks import LayerHoles
 from bglora.stages.revisits import Sketchbook
 
@@ -51,7 +52,6 @@ class Segment(Stage):
         """One item a shot that has kept frames."""
         settings = view.settings.segment
         identity = {name: backends.identity("masks", name, settings) for name in {settings.backend, "layers"}}
-        used = {f"segment.{key}": getattr(settings, key) for key in type(settings).model_fields}
         shots: dict[str, dict[str, list[Row]]] = {}
         for row in view.rows("ingest"):
             if row.status == "made":
@@ -65,23 +65,30 @@ class Segment(Stage):
                 backend = "layers" if "layers" in payload else settings.backend
                 pictures = tuple(row.picture for row in rows)
                 keeps = sorted(picture for picture in pictures if view.decisions.keeps(picture))
+                prompts = view.decisions.prompts(shot)
                 yield Item(
                     name=shot,
                     pictures=pictures,
                     files=files,
-                    decisions={"keep": keeps} if keeps else {},
-                    settings={**used, "segment.backend": backend},
+                    decisions={**({"keep": keeps} if keeps else {}), **({"prompts": prompts} if prompts else {})},
+                    settings={**settings_of(backend, settings), "segment.backend": backend},
                     payload=payload,
                     backend=identity[backend],
                     hints={"source": remark},
                 )
+
+    def surroundings(self, view: View) -> str:
+        """The masks backend with its weights: other ones may lie at the same place."""
+        return backends.identity("masks", view.settings.segment.backend, view.settings.segment)
 
     def make(self, item: Item, tools: Tools) -> Iterable[Outcome]:
         """Masks of one shot: group by group, then who is who over all of them."""
         from bglora.stages.shotframes import groups
 
         job = _Shot(item, tools)
-        plan = groups(item.payload["kept"], job.others, int(item.settings["segment.samples"]))
+        pointed = set(pointed_out(item)) & set(job.others)
+        plan = groups(sorted({*item.payload["kept"], *pointed}), job.others, int(item.settings["segment.samples"]))
+        job.follow(sorted(number for numbers in plan for number in numbers), len(plan))
         for k, numbers in enumerate(plan):
             job.group(numbers, k, len(plan))
         tools.remark({**job.remark, "views": job.sketches.views()})
@@ -124,7 +131,8 @@ def _what(
 class _Found:
     """What is kept of a frame until tracks are known: record and outputs so far, the objects, their cut-outs.
 
-    `reason` says why it is dropped, `remark` what else is to be told about it.
+    `reason` says why it is dropped, `remark` what else is to be told about it. `numbers`: the objects' tracks, where
+    the backend knows who is who.
     """
 
     record: dict[str, Any]
@@ -133,6 +141,7 @@ class _Found:
     cutouts: dict[int, str]
     reason: str = ""
     remark: str = ""
+    numbers: list[int] | None = None
 
 
 class _Shot:
@@ -160,6 +169,22 @@ class _Shot:
             self.others = [number for number in self.others if number in self.layers]
             self.holes = LayerHoles(self.layers, item.hints["source"]["kind"] != "layers")
         self.backend = tools.once(f"masks {item.settings['segment.backend']}", partial(_load, item))
+        self.who: Who | None = None
+        self.done = 0.0
+
+    def follow(self, numbers: Sequence[int], count: int) -> None:
+        """Who is who over all frames that are looked at; half of the work, if the backend knows that at all."""
+        from bglora.stages.shotframes import ShotFrames
+
+        frames = ShotFrames(self.tools.root, self.item.hints["source"], self.shot, numbers, self.kept)
+        self.who = followed(
+            self.backend,
+            self.item,
+            numbers,
+            frames,
+            lambda share: self.tools.progress(share * count, 2 * count, f"{len(self.kept)} frames"),
+        )
+        self.done = float(count) if self.who is not None else 0.0
 
     def group(self, numbers: Sequence[int], place: int, count: int) -> None:
         """Masks of the frames that are looked at together; writes what concerns the kept ones."""
@@ -176,7 +201,7 @@ class _Shot:
         imported = [self._imported(n, frames[n]) for n in have]
 
         def progress(share: float) -> None:
-            self.tools.progress(place + share, count, f"{len(self.kept)} frames")
+            self.tools.progress(self.done + place + share, self.done + count, f"{len(self.kept)} frames")
 
         masks = self.backend.masks(pictures, imported, progress)
         if place == 0:
@@ -195,6 +220,8 @@ class _Shot:
             self._sample(place, have, masks, trusted)
 
     def _imported(self, number: int, picture: np.ndarray) -> np.ndarray | None:
+        if self.who is not None:
+            return self.who.mask(number)
         return self.holes.mask(number, picture) if number in self.layers else None
 
     def _grown(self, mask: np.ndarray) -> np.ndarray:
@@ -229,7 +256,10 @@ class _Shot:
             write_png(
                 self.tools.scratch / found.outputs[-1], np.dstack([np.where(clear[..., None] > 0, picture, 0), clear])
             )
-        found.things, labels = things(picture, objects)
+        if self.who is not None:
+            found.things, labels, found.numbers = self.who.things(number, picture)
+        else:
+            found.things, labels = things(picture, objects)
         if self.item.settings["segment.cutouts"]:
             self._cut(found, number, picture, labels, masks.alphas[k])
         return found
@@ -295,7 +325,7 @@ class _Shot:
             if found.reason:
                 yield Outcome(name, "dropped", found.reason)
                 continue
-            numbers = tracker.follow(found.things)
+            numbers = tracker.follow(found.things) if found.numbers is None else found.numbers
             found.record["tracks"] = sorted(set(numbers))
             for k, path in sorted(found.cutouts.items()):
                 final = path.replace(f"_part{k}.png", f"_{numbers[k]}.png")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,20 +52,67 @@ def usable(first: int, last: int, left_out: Iterable[Mapping[str, Any]]) -> list
 
 
 def read_frames(
-    root: Path, remark: Mapping[str, Any], shot: str, numbers: Sequence[int], kept: Iterable[int]
+    root: Path,
+    remark: Mapping[str, Any],
+    shot: str,
+    numbers: Sequence[int],
+    kept: Iterable[int],
+    size: tuple[int, ...] | None = None,
 ) -> dict[int, np.ndarray]:
     """Frames of one shot by number: kept ones from frames/, the others decoded from the source.
 
-    Pictures of another size than most of the kept ones, and those that can't be read, are left out.
+    Pictures of another `size` (height, width; by default that of most kept ones) and those that can't be read are left
+    out.
     """
     from bglora.film import open_source
     from bglora.film.png import read_picture
 
     own = set(kept) & set(numbers)
     frames = {number: read_picture(root / "frames" / shot / f"{number:06d}.png") for number in sorted(own)}
-    size = Counter(picture.shape[:2] for picture in frames.values()).most_common(1)[0][0]
+    size = size or Counter(picture.shape[:2] for picture in frames.values()).most_common(1)[0][0]
     rest = [number for number in numbers if number not in own]
     if rest:
         with open_source(root, remark) as reader:
             frames.update(reader.pick(rest))
     return {number: frames[number] for number in sorted(frames) if frames[number].shape[:2] == size}
+
+
+class ShotFrames(Sequence["np.ndarray"]):
+    """Frames of a shot that are read when they are asked for; none is kept.
+
+    Pictures that can't be read or have another size than the first kept one stand as black ones, so that the places of
+    the others are known.
+
+    Args:
+        numbers: frame numbers, ascending. kept: the kept ones among them, one at least.
+    """
+
+    def __init__(
+        self, root: Path, remark: Mapping[str, Any], shot: str, numbers: Sequence[int], kept: Iterable[int]
+    ) -> None:
+        self.root, self.remark, self.shot, self.numbers, self.kept = root, remark, shot, list(numbers), set(kept)
+
+    @cached_property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        from bglora.film.png import read_picture
+
+        first = min(self.kept & set(self.numbers))
+        height, width = read_picture(self.root / "frames" / self.shot / f"{first:06d}.png").shape[:2]
+        return height, width
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    @overload
+    def __getitem__(self, place: int) -> np.ndarray: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[np.ndarray]: ...
+    def __getitem__(self, place: int | slice) -> Any:
+        import numpy as np
+
+        if not isinstance(place, slice):
+            return self[place : place + 1 or None][0]
+        wanted = self.numbers[place]
+        frames = read_frames(self.root, self.remark, self.shot, wanted, self.kept & set(wanted), self.size)
+        return [frames.get(n, np.zeros((*self.size, 3), np.uint8)) for n in wanted]

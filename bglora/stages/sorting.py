@@ -19,6 +19,8 @@ from bglora.vision.places import Places, Rules, sort_places
 from bglora.vision.worth import Judgement, judge
 
 DROPPED = "dropped by you"
+SURE = 0.25
+"""Share of the softmax over all words from which a word names a scene; below it several words fit as well."""
 
 
 @dataclass
@@ -29,6 +31,7 @@ class Sorted:
         reasons: plates that are in no scene, with the reason.
         scores: plate to likeness, 0 to 1, to its scene or the nearest one.
         nearest: plate to the id of the scene it is nearest to.
+        words: scene id to the word that fits it best, with its share; empty where the embedder knows no words.
     """
 
     scenes: naming.Scenes
@@ -36,6 +39,7 @@ class Sorted:
     scores: dict[str, float]
     nearest: dict[str, str]
     notices: list[str] = field(default_factory=list)
+    words: dict[str, tuple[str, float]] = field(default_factory=dict)
 
 
 def sort_plates(item: Item, tools: Tools) -> Sorted:
@@ -70,7 +74,11 @@ def sort_plates(item: Item, tools: Tools) -> Sorted:
         good,
         likeness,
         {**gone, **{p: r for p, r in reasons.items() if p not in names}},
+        embed,
     )
+    said = getattr(embed, "said", "")
+    if said:
+        sheet.notices.append(said)
     if unfit:
         sheet.notices.append(unfit)
     return sheet
@@ -85,14 +93,17 @@ def _named(
     good: list[int],
     likeness: Any,
     reasons: dict[str, str],
+    embed: Any,
 ) -> Sorted:
     groups = [[names[i] for i in group] for group in places.groups]
-    scenes = naming.inherit(groups, item.hints["before"], item.payload["titles"])
+    centers = np.stack([vectors[good][list(group)].mean(0) for group in places.groups])
+    centers /= np.linalg.norm(centers, axis=1, keepdims=True) + 1e-9
+    fitting = _fitting(embed, centers, item)
+    words = [word if share >= SURE else "" for word, share in fitting]
+    scenes = naming.inherit(groups, item.hints["before"], item.payload["titles"], words)
     ids = [scenes.found[group[0]] for group in groups]
     scores = {name: float(score) for name, score in zip(names, places.scores, strict=True)}
     nearest = {name: ids[at] for name, at in zip(names, places.nearest.tolist(), strict=True)}
-    centers = np.stack([vectors[good][list(group)].mean(0) for group in places.groups])
-    centers /= np.linalg.norm(centers, axis=1, keepdims=True) + 1e-9
     for plate, vector in zip(plates, vectors, strict=True):
         if plate not in nearest:
             alike = likeness(centers @ vector)
@@ -102,13 +113,19 @@ def _named(
             f"noise: only {size} plates look like this, a scene needs {places.min_size}; "
             f"nearest {nearest[names[i]]} at {scores[names[i]]:.2f}"
         )
-    found = Sorted(scenes, reasons, scores, nearest)
+    found = Sorted(scenes, reasons, scores, nearest, words=dict(zip(ids, fitting, strict=False)))
     wanted = item.settings["cluster.min_cluster_size"]
     if places.min_size < wanted:
         found.notices.append(
             f"small film: a scene needs {places.min_size} plates here instead of cluster.min_cluster_size = {wanted}"
         )
     return found
+
+
+def _fitting(embed: Any, centers: np.ndarray, item: Item) -> list[tuple[str, float]]:
+    """Per scene the word of `cluster.titles` that fits it best, with its share; empty where nobody can tell."""
+    words = item.settings.get("cluster.titles", ())
+    return embed.titles(centers, words) if words and hasattr(embed, "titles") else []
 
 
 def _rules(item: Item) -> Rules:

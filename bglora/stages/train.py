@@ -228,7 +228,6 @@ def _job(item: Item, tools: Tools) -> TrainJob:
         keep_tokens=int(about["keep_tokens"]),
         created=item.payload["created"],
         recipe=_recipe(item, train),
-        download=tools.settings.project.download == "yes",
         force=train.force,
     )
 

@@ -1,8 +1,7 @@
-"""The base model: any SDXL-class pipeline, read from a diffusers folder, a single .safetensors file or the hub."""
+"""The base model: any SDXL-class pipeline, read from a diffusers folder or a single .safetensors file."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import warnings
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from typing import Any
 from bglora.errors import MachineError, UserError
 
 MINI = "mini"
+MINI_FOLDER = Path(__file__).parents[1] / "assets" / "mini"
 PICK_ONE = (
     "Set train.base to mini, an SDXL name on the hub, a diffusers folder or a .safetensors file of an SDXL model."
 )
@@ -55,64 +55,35 @@ class Base:
         return int(self.unet.config.sample_size) * self.latent_factor
 
 
-def locate(name: str) -> Path | str:
-    """Where a base lies: the folder of `mini`, an absolute path, or the hub name itself."""
-    if name == MINI:
-        return Path(__file__).parents[1] / "assets" / "mini"
-    path = Path(name)
-    if path.is_absolute() or path.suffix == ".safetensors":
-        return path
-    return name
-
-
-def identity(name: str) -> str:
-    """Changes when the base's files change; cheap (reads some blocks of each file). Hub names stand for themselves."""
-    where = locate(name)
-    if isinstance(where, str):
-        return f"{name}@hub"
-    digest = hashlib.sha256()
-    files = [where] if where.is_file() else sorted(where.rglob("*"))
-    for file in files:
-        if file.is_file() and file.suffix in (".safetensors", ".json", ".txt"):
-            digest.update(file.name.encode())
-            _digest_blocks(file, digest)
-    return f"{Path(name).name}@{digest.hexdigest()[:16]}"
-
-
-def _digest_blocks(file: Path, digest: Any, block: int = 1 << 16) -> None:
-    size = file.stat().st_size
-    digest.update(str(size).encode())
-    with file.open("rb") as stream:
-        for start in sorted({0, max(0, size // 2 - block // 2), max(0, size - block)}):
-            stream.seek(start)
-            digest.update(stream.read(block))
-
-
 _loaded: dict[str, Base] = {}
 """The base loaded last, by name: train, test and compose of one process share it."""
 
 
-def load_base(name: str, *, download: bool = False) -> Base:
+def load_base(name: str, where: Path | None = None, *, configs: Path | None = None) -> Base:
     """Loads a base: fp32 on a CPU, bf16 (VAE fp32) on a GPU. The last one stays loaded.
+
+    Args:
+        name: as written in the settings; without `where` it is `mini` or a path.
+        where: the folder or file that the base lies in. Nothing is fetched.
+        configs: a folder with SDXL's configs and tokenizers, which a single file does not carry.
 
     Raises:
         UserError: nothing is there, or it is not an SDXL-class model.
-        MachineError: a hub name that is not on this machine while downloads are not allowed.
+        MachineError: the base is a single file, and `configs` is not given.
     """
     if name not in _loaded:
         _loaded.clear()
-        _loaded[name] = _load(name, download)
+        _loaded[name] = _load(name, where or (MINI_FOLDER if name == MINI else Path(name)), configs)
     return _loaded[name]
 
 
-def _load(name: str, download: bool) -> Base:
+def _load(name: str, where: Path, configs: Path | None) -> Base:
     import torch
 
     _silence_libraries()
-    where = locate(name)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = torch.float32 if device == "cpu" else torch.bfloat16
-    pipeline = _load_hub(where, download, dtype) if isinstance(where, str) else _load_path(where, dtype)
+    pipeline = _load_path(where, configs, dtype)
     pipeline.set_progress_bar_config(disable=True)
     pipeline.to(device)
     for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder, pipeline.text_encoder_2):
@@ -143,22 +114,7 @@ def _silence_libraries() -> None:
         logging.disable_progress_bar()
 
 
-def _load_hub(name: str, download: bool, dtype: Any) -> Any:
-    from diffusers import StableDiffusionXLPipeline
-
-    try:
-        config = StableDiffusionXLPipeline.load_config(name, local_files_only=not download)
-    except OSError as error:
-        raise MachineError(
-            f"The base model {name} is not on this machine.",
-            where=f"train.base = {name}",
-            cure=f"Set project.download to yes, or fetch it with: hf download {name}",
-        ) from error
-    _check_class(str(config.get("_class_name")), name)
-    return _from_folder(name, dtype, local=not download)
-
-
-def _from_folder(where: Path | str, dtype: Any, *, local: bool) -> Any:
+def _from_folder(where: Path, dtype: Any) -> Any:
     """The VAE stays fp32: SDXL's own overflows in half precision."""
     import torch
     from diffusers import StableDiffusionXLPipeline
@@ -169,31 +125,32 @@ def _from_folder(where: Path | str, dtype: Any, *, local: bool) -> Any:
         return pipelines.from_pretrained(
             where,
             torch_dtype={"default": dtype, "vae": torch.float32},
-            local_files_only=local,
+            local_files_only=True,
             use_safetensors=True,  # nothing is unpickled
             add_watermarker=False,
         )
 
 
-def _load_path(path: Path, dtype: Any) -> Any:
+def _load_path(path: Path, configs: Path | None, dtype: Any) -> Any:
     import torch
     from diffusers import AutoencoderKL, StableDiffusionXLPipeline
 
     if path.is_dir():
         _check_folder(path)
-        return _from_folder(path, dtype, local=True)
+        return _from_folder(path, dtype)
     if not path.is_file():
         raise UserError("There is no base model at this path.", where=str(path), cure=PICK_ONE)
     _check_single_file(path)
-    try:
-        vae = AutoencoderKL.from_single_file(str(path), torch_dtype=torch.float32)
-        return StableDiffusionXLPipeline.from_single_file(str(path), vae=vae, torch_dtype=dtype, add_watermarker=False)
-    except OSError as error:
+    if configs is None:
         raise MachineError(
             "The configs of SDXL, which a single file does not carry, are not on this machine.",
             where=str(path),
-            cure="hf download stabilityai/stable-diffusion-xl-base-1.0 --include '*.json' '*.txt'",
-        ) from error
+            cure="bglora models pull sdxl-config",
+        )
+    own = {"config": str(configs), "local_files_only": True}
+    vae = AutoencoderKL.from_single_file(str(path), subfolder="vae", torch_dtype=torch.float32, **own)
+    pipelines: Any = StableDiffusionXLPipeline
+    return pipelines.from_single_file(str(path), vae=vae, torch_dtype=dtype, add_watermarker=False, **own)
 
 
 def _check_folder(folder: Path) -> None:

@@ -98,7 +98,6 @@ class TrainJob:
         flip: every picture may be mirrored (decided per scene).
         keep_tokens: tags at the start of every caption that stay in place (trigger and prefix).
         created: the project's date (YYYY-MM-DD), the only date that goes into the file; may be empty.
-        download: whether the base may be fetched from the hub.
         force: start even though the memory estimate says that it won't fit.
     """
 
@@ -114,7 +113,6 @@ class TrainJob:
     keep_tokens: int
     created: str
     recipe: Recipe
-    download: bool = False
     force: bool = False
 
 

@@ -87,7 +87,20 @@ def things(frame: U8, objects: Bool) -> tuple[list[Thing], NDArray[np.int32]]:
     for k in range(1, count):
         x, y, w, h, area = (int(v) for v in stats[k])
         inside = labels[y : y + h, x : x + w] == k
-        q = (frame[y : y + h, x : x + w][inside] >> 6).astype(np.int64)
-        colors = np.bincount((q[:, 0] * 4 + q[:, 1]) * 4 + q[:, 2], minlength=64) / max(1, area)
+        colors = _colors(frame[y : y + h, x : x + w][inside])
         found.append(Thing((x, y, w, h), (float(centers[k, 0]), float(centers[k, 1])), area, colors))
     return found, np.asarray(labels, np.int32)
+
+
+def thing(frame: U8, mask: Bool) -> Thing:
+    """One object of a frame, in one part or several; `mask`, bool (H, W), is not empty."""
+    ys, xs = np.nonzero(mask)
+    x, y = int(xs.min()), int(ys.min())
+    box = (x, y, int(xs.max()) + 1 - x, int(ys.max()) + 1 - y)
+    return Thing(box, (float(xs.mean()), float(ys.mean())), len(xs), _colors(frame[ys, xs]))
+
+
+def _colors(pixels: U8) -> NDArray[np.float64]:
+    """Normalized histogram (64,) of pixels (N, 3)."""
+    q = (pixels >> 6).astype(np.int64)
+    return np.bincount((q[:, 0] * 4 + q[:, 1]) * 4 + q[:, 2], minlength=64) / max(1, len(pixels))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -14,16 +15,23 @@ from bglora.backends.caption.template import FIELDS, named_character
 from bglora.errors import UserError
 from bglora.settings import Settings
 from bglora.vision.looks import color_name, light_words, measure
+from tests.backends import tiny_qwen
 from tests.shared import shared
 from tests.stages.drawn_plates import place
 
+QWEN: dict[str, Path] = {}
+
 
 @pytest.fixture(params=sorted(backends.REGISTRY["caption"]))
-def name(request: pytest.FixtureRequest) -> str:
+def name(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    if request.param == "qwen_vl" and not QWEN:
+        QWEN["folder"] = tiny_qwen.write(tmp_path_factory.mktemp("qwen"), says=tiny_qwen.GOOD)
     return str(request.param)
 
 
 def writer(name: str, **changes: object):
+    if name == "qwen_vl":
+        changes["qwen_vl"] = str(QWEN["folder"])
     return backends.load("caption", name, Settings().caption.model_copy(update=changes))
 
 
@@ -46,6 +54,12 @@ def test_style_names_contents_and_place_names_light(name: str) -> None:
     (place_,) = writer(name, mode="place").caption([place(1, 0)], "t", "t")
     (style,) = writer(name, mode="style").caption([place(1, 0)], "t", "t")
     assert place_.fields["lighting"] and not style.fields["lighting"]
+    assert place_.text != style.text
+
+
+def test_the_template_names_what_is_above_and_below_in_style_only() -> None:
+    (place_,) = writer("template", mode="place").caption([place(1, 0)], "t", "t")
+    (style,) = writer("template", mode="style").caption([place(1, 0)], "t", "t")
     assert "above" in style.fields["atmosphere"] and "above" not in place_.fields["atmosphere"]
 
 

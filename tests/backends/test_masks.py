@@ -21,6 +21,22 @@ from tests.vision import drawn
 SETTINGS = SegmentSettings()
 
 
+@pytest.fixture(scope="module")
+def studio(tmp_path_factory: pytest.TempPathFactory) -> SegmentSettings:
+    """Settings with tiny random weights for every net: what they find is noise, what is shown is the plumbing."""
+    from tests.backends import tiny_detect, tiny_sam2, tiny_sam3
+
+    root = tmp_path_factory.mktemp("weights")
+    return SegmentSettings(
+        sam2=str(tiny_sam2.write_sam2(root / "sam2")),
+        sam3=str(tiny_sam3.write_sam3(root / "sam3")),
+        grounding=str(tiny_detect.write_grounding_dino(root / "grounding")),
+        min_score=0.2,
+        window=3,
+        redetect=4,
+    )
+
+
 def find(frames: list[np.ndarray], name: str = "motion", imported: list[Any] | None = None) -> ShotMasks:
     backend = backends.load("masks", name, SETTINGS)
     return backend.masks(frames, imported or [None] * len(frames), lambda share: None)
@@ -34,16 +50,79 @@ def objects(masks: ShotMasks) -> list[np.ndarray]:
     return [mask == 255 for mask in masks.masks]
 
 
-@pytest.mark.parametrize("name", ["motion", "layers"])
-def test_masks_have_the_promised_form_and_say_how_far_they_are(name: str) -> None:
+@pytest.mark.parametrize(
+    "name, given", [("motion", True), ("layers", True), ("sam2", True), ("sam2", False), ("sam3", False)]
+)
+def test_masks_have_the_promised_form_and_say_how_far_they_are(name: str, given: bool, studio: SegmentSettings) -> None:
     shot = drawn.shot(1, 6)
-    imported = [np.where(o, 255, 0).astype(np.uint8) for o in shot.objects]
+    imported = [np.where(o, 255, 0).astype(np.uint8) if given else None for o in shot.objects]
     told: list[float] = []
-    masks = backends.load("masks", name, SETTINGS).masks(shot.frames, imported, told.append)
+    masks = backends.load("masks", name, studio).masks(shot.frames, imported, told.append)
     assert len(masks.masks) == len(masks.alphas) == len(masks.gains) == len(masks.camera.to_reference) == 6
     assert all(m.dtype == np.uint8 and m.shape == shot.frames[0].shape[:2] for m in masks.masks)
     assert {int(v) for m in masks.masks for v in np.unique(m)} <= {0, 128, 255}
     assert told and told == sorted(told) and told[0] >= 0 and told[-1] <= 1
+    assert all(a is None or (a.dtype == np.uint8 and a.shape == shot.frames[0].shape[:2]) for a in masks.alphas)
+
+
+@pytest.mark.parametrize("name", ["sam2", "sam3"])
+def test_a_net_that_follows_gives_every_frame_the_same_numbers_again_and_takes_a_persons_word(
+    name: str, studio: SegmentSettings
+) -> None:
+    from bglora.vision.following import Prompt
+
+    frames = drawn.shot(17, 5).frames
+    backend = backends.load("masks", name, studio)
+    one, two = (backend.follow(frames, {}, lambda share: None) for _ in range(2))
+    assert len(one) == 5 and any(labels.any() for labels in one)
+    assert all(labels.dtype == np.uint16 and labels.shape == (drawn.HEIGHT, drawn.WIDTH) for labels in one)
+    assert all(np.array_equal(a, b) for a, b in zip(one, two, strict=True))
+    alone = backends.load("masks", name, studio.model_copy(update={"targets": []}))
+    assert not any(labels.any() for labels in alone.follow(frames, {}, lambda share: None)), "nobody was named"
+    told = alone.follow(frames, {3: [Prompt(box=(20, 20, 120, 120), points=((60.0, 60.0, True),))]}, lambda share: None)
+    assert told[3].any()
+    mask = backend.at(frames[0], [(20.0, 20.0, 120.0, 120.0)])
+    assert mask.dtype == bool and mask.shape == (drawn.HEIGHT, drawn.WIDTH)
+
+
+def test_given_characters_keep_their_outlines_and_lose_their_shadows_by_a_net_as_by_layers(
+    studio: SegmentSettings,
+) -> None:
+    shot = drawn.shot(3, 10)
+    imported = [np.where(o, 255, 0).astype(np.uint8) for o in shot.objects]
+    masks = backends.load("masks", "sam2", studio).masks(shot.frames, imported, lambda share: None)
+    assert all(np.array_equal(o, m == 255) for o, m in zip(shot.objects, masks.masks, strict=True))
+    assert drawn.recall(removed(masks), shot.shadows) > 0.85
+    for solid, alpha in zip(shot.objects, masks.alphas, strict=True):
+        assert alpha is not None and (alpha[solid] > 38).mean() > 0.97, "alpha_threshold cuts off no limb"
+        rim = (alpha > 0) & (alpha < 255)
+        assert rim.any() and not alpha[~dilated(solid, 3)].any()
+
+
+def dilated(mask: np.ndarray, radius: int) -> np.ndarray:
+    import cv2
+
+    return np.asarray(cv2.dilate(mask.astype(np.uint8), np.ones((2 * radius + 1,) * 2, np.uint8)) > 0)
+
+
+def test_nobody_is_kept_in_memory_longer_than_the_net_looks_back(studio: SegmentSettings) -> None:
+    from bglora.vision.following import Prompt
+
+    follower = backends.load("masks", "sam2", studio.model_copy(update={"targets": []})).follower
+    (view,) = follower.look(drawn.shot(18, 2).frames[:1])
+    memory, _ = follower.begin(view, 0, 200, Prompt(box=(20.0, 20.0, 90.0, 90.0)))
+    sizes = []
+    for place in range(1, 80):
+        follower.step(memory, view, place, back=False)
+        sizes.append(held(memory))
+    assert sizes[25] == sizes[-1] < 12 * sizes[0]
+    assert memory.num_frames == 200 and memory.processed_frames is None
+
+
+def held(memory: Any) -> int:
+    """Bytes of all tensors that a memory holds."""
+    outputs = [o for kept in memory.output_dict_per_obj.values() for part in kept.values() for o in part.values()]
+    return sum(tensor.nbytes for output in outputs for tensor in output.values() if tensor is not None)
 
 
 def test_walker_and_shadow_are_found_in_front_of_a_still_background() -> None:

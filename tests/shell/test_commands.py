@@ -185,10 +185,10 @@ def test_doctor_looks_at_the_project(command: Command, frames: Path) -> None:
         states = {one["name"]: one["state"] for one in answer.lines if one["name"].startswith("project: ")}
         return answer.code, states
 
-    assert looked() == (0, {"project: settings": "ok", "project: sources": "ok", "project: base model": "ok"})
-    assert looked("--set", "train.base=/none.safetensors")[1]["project: base model"] == "wrong"
+    assert looked() == (0, {"project: settings": "ok", "project: sources": "ok", "project: weights": "ok"})
+    assert looked("--set", "train.base=/none.safetensors")[1]["project: weights"] == "wrong"
     code, states = looked("--set", "train.base=nobody/nothing")
-    assert (code, states["project: base model"]) == (3, "missing")
+    assert (code, states["project: weights"]) == (3, "missing")
     Path("project.toml").write_text("[ingest]\nfsp = 2\n")
     assert looked() == (2, {"project: settings": "wrong"})
 
@@ -237,28 +237,23 @@ def test_a_missing_package_is_told_with_its_command() -> None:
     lacking = backends.Backend("bglora.backends.fill.patch", "Fills.", packages=("no_such_package",), extra="studio")
     assert lacking.missing() == ["no_such_package"]
     assert lacking.mend() == 'pip install "bglora[studio]"'
-    with pytest.raises(bglora.UserError, match="There is no fill backend 'lama'"):
-        backends.find("fill", "lama")
+    with pytest.raises(bglora.UserError, match="There is no fill backend 'crayon'"):
+        backends.find("fill", "crayon")
 
 
 def test_every_registered_backend_is_there_and_says_what_it_is() -> None:
     from bglora import backends
     from bglora.settings import Settings
 
-    tables = {"masks": "segment", "fill": "inpaint", "embed": "cluster", "caption": "caption"}
     settings = Settings()
     for role, names in backends.REGISTRY.items():
-        for name in names:
-            table = getattr(settings, tables.get(role, "train"))
-            assert backends.identity(role, name, table)
-
-
-def test_models_says_that_nothing_has_to_be_downloaded(command: Command) -> None:
-    answer = command("models")
-    assert answer.code == 0
-    assert "mini" in answer.out
-    assert "nothing has to be downloaded" in answer.out
-    assert Path(command("models", "--json").lines[0]["path"]).is_dir()
+        for name, backend in names.items():
+            table = getattr(settings, backends.TABLES[role])
+            if backend.missing():
+                with pytest.raises(bglora.MachineError, match=backend.missing()[0]):
+                    backends.identity(role, name, table)
+            else:
+                assert backends.identity(role, name, table)
 
 
 def test_python_does_what_the_commands_do(frames: Path, tmp_path: Path) -> None:

@@ -118,3 +118,40 @@ def test_thousands_of_decisions_are_looked_up_fast(tmp_path: Path) -> None:
     started = time.process_time()
     decisions.about("pictures", names)
     assert time.process_time() - started < 1.0
+
+
+def test_somebody_is_pointed_out_by_a_box_or_by_points(tmp_path: Path) -> None:
+    (tmp_path / "decisions.toml").write_text(
+        '[[decision]]\nprompt = "harbor-s003/000060"\nbox = [412, 80.5, 540, 330]\n'
+        '[[decision]]\nprompt = "harbor-s003/000060"\npoints = [[470, 200, 1], [10, 12, 0]]\n'
+        '[[decision]]\nprompt = "harbor-s0/000001"\nbox = [1, 2, 3, 4]\n'
+    )
+    decisions = Decisions.load(tmp_path)
+    told = {
+        "harbor-s003/000060": [
+            {"box": [412, 80.5, 540, 330], "points": []},
+            {"box": [], "points": [[470, 200, 1], [10, 12, 0]]},
+        ]
+    }
+    assert decisions.prompts("harbor-s003") == told
+    assert decisions.prompts("harbor-s00") == {}
+    more = decisions.add("prompt", prompt="harbor-s003/000060", points=[[1, 2, 1]])
+    assert len(more.prompts("harbor-s003")["harbor-s003/000060"]) == 3, "one more character, none replaced"
+    assert Decisions.load(tmp_path) == more
+
+
+@pytest.mark.parametrize(
+    "entry, why",
+    [
+        ('prompt = "a-s000/000001"', "points nobody out"),
+        ('prompt = "a-s000/000001"\npoints = [[4, 5, 0]]', "points nobody out"),
+        ('prompt = "a-s000/000001"\npoints = [[4, 5]]', "points that are not x, y and 0 or 1"),
+        ('prompt = "a-s000/000001"\nbox = [4, 5, 2, 9]', "no box"),
+        ('prompt = "a-s000/000001"\nbox = [4, "5", 8, 9]', "no box"),
+        ('prompt = "a-s000/*"\nbox = [1, 2, 3, 4]', "names no frame"),
+    ],
+)
+def test_a_prompt_that_says_nothing_is_told(tmp_path: Path, entry: str, why: str) -> None:
+    (tmp_path / "decisions.toml").write_text(f"[[decision]]\n{entry}\n")
+    with pytest.raises(UserError, match=why):
+        Decisions.load(tmp_path)

@@ -46,6 +46,21 @@ def test_what_other_frames_show_is_withheld_and_scored_in_its_place(tmp_path: Pa
         assert row["share"] > 0.03 and 8 < row["hole_psnr_db"] < 40 and row["plate_psnr_db"] > row["hole_psnr_db"]
 
 
+def test_the_command_says_how_far_it_is_and_what_it_found(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    from bglora.cli import run
+
+    project = project_of(tmp_path, drawn.shot(63, 8).frames)
+    project.run("ingest", "segment")
+    capfd.readouterr()
+    assert run(["-C", str(project.root), "inpaint", "--compare", "patch", "--limit", "2"]) == 0
+    told = capfd.readouterr()
+    assert "compared, 1 of 2" in told.out + told.err and "compared, 2 of 2" in told.out + told.err
+    assert "patch" in told.out and "report/compare.png" in told.out.replace("\\", "/")
+    assert run(["-C", str(project.root), "inpaint", "--compare", "patch", "--json", "--limit", "1"]) == 0
+    events = [json.loads(line)["event"] for line in capfd.readouterr().out.splitlines()]
+    assert events == ["notice", "compared"]
+
+
 def test_what_can_be_wrong_is_told_in_three_lines(tmp_path: Path) -> None:
     project = project_of(tmp_path, drawn.shot(64, 5, place=lambda k, count: None).frames)
     with pytest.raises(UserError, match="nothing of it yet") as told:

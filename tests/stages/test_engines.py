@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bglora.project import Project
-from bglora.stages.engines import routes, routing_table
+from bglora.stages.engines import chain, routes, routing_table
 from tests.foreign import installed, installed_example
 from tests.stages.drawn_project import folder_of, project_of, records
 from tests.stages.test_inpaint import plates_of
@@ -115,3 +115,9 @@ def test_the_table_knows_the_best_engine_of_each_bin_and_compares_on_the_same_ho
     assert table["bins"][0]["engines"]["a"] == {"holes": 2, "rank": 0.5, "hole_psnr_db": 10.0, "hole_ssim": 0.25}
     assert routes(table) == {"0.05": "a", "1": "b"}
     assert routes(routing_table(rated[1:2])) == {}
+
+
+def test_hybrid_is_lama_for_small_holes_and_brushnet_for_large_ones_and_the_other_one_comes_next() -> None:
+    rule = {"engine": "hybrid", "routes": {}, "fallback": ["patch"], "simple_below": 0.15}
+    assert chain(rule, 0.1) == ["lama", "brushnet", "patch"]
+    assert chain(rule, 0.2) == ["brushnet", "lama", "patch"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -11,8 +10,9 @@ import torch
 from safetensors.torch import save_file
 
 from bglora.errors import MachineError, UserError
-from bglora.training.base import identity, load_base
-from tests.training.tiny_base import tiny_base, write_tiny_base
+from bglora.training.base import load_base
+from tests.training.one_file import write_one_file
+from tests.training.tiny_base import write_tiny_base
 
 
 def refused(name: str) -> UserError:
@@ -40,11 +40,25 @@ def test_a_single_file_that_is_no_sdxl_checkpoint_is_refused(tmp_path: Path) -> 
         load_base(str(tmp_path / "broken.safetensors"))
 
 
-def test_a_hub_name_that_is_not_on_the_machine_is_not_fetched_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+def test_a_single_file_without_the_configs_that_it_does_not_carry_is_told(tmp_path: Path) -> None:
+    save_file({"conditioner.embedders.1.model.ln_final.bias": torch.zeros(4)}, tmp_path / "xl.safetensors")
     with pytest.raises(MachineError) as caught:
-        load_base("nobody/absent-model")
-    assert "project.download" in caught.value.cure
+        load_base(str(tmp_path / "xl.safetensors"))
+    assert caught.value.cure == "bglora models pull sdxl-config"
+
+
+def test_a_single_file_is_the_same_base_as_its_folder(tmp_path: Path) -> None:
+    folder = write_tiny_base(tmp_path / "folder", second=32)
+    file = write_one_file(folder, tmp_path / "one.safetensors")
+    parts = ("unet", "vae", "text_encoder", "text_encoder_2")
+    asked = load_base(str(folder))
+    wanted = {part: getattr(asked.pipeline, part).state_dict() for part in parts}
+    found = load_base(str(file), configs=folder)
+    for part, state in wanted.items():
+        own = getattr(found.pipeline, part).state_dict()
+        assert own.keys() == state.keys()
+        assert all(torch.equal(own[key], value) for key, value in state.items()), part
+    assert found.noise.config.prediction_type == asked.noise.config.prediction_type
 
 
 def test_noise_and_prediction_come_from_the_base(tmp_path: Path) -> None:
@@ -53,14 +67,3 @@ def test_noise_and_prediction_come_from_the_base(tmp_path: Path) -> None:
     assert other.noise.config.beta_end == 0.012
     assert other.vae.config.scaling_factor == 0.9
     assert (other.size, other.latent_factor) == (64, 8)
-
-
-def test_the_identity_follows_the_files_and_not_their_place(tmp_path: Path) -> None:
-    copy = tmp_path / "tiny"
-    shutil.copytree(tiny_base(), copy)
-    assert identity(str(copy)) == identity(str(tiny_base()))
-    weights = copy / "unet" / "diffusion_pytorch_model.safetensors"
-    content = bytearray(weights.read_bytes())
-    content[-1] ^= 1
-    weights.write_bytes(content)
-    assert identity(str(copy)) != identity(str(tiny_base()))

@@ -20,8 +20,10 @@ def tiny_base() -> Path:
     return write_tiny_base(home / "tiny")
 
 
-def write_tiny_base(folder: Path, *, prediction_type: str = "v_prediction", seed: int = 0) -> Path:
-    """Writes the base as a diffusers folder; the same seed gives the same weights."""
+def write_tiny_base(folder: Path, *, prediction_type: str = "v_prediction", seed: int = 0, second: int = 16) -> Path:
+    """Writes the base as a diffusers folder; the same seed gives the same weights. `second`: width of the second text
+    encoder; a single file tells the two apart by it.
+    """
     import torch
     from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
@@ -35,7 +37,7 @@ def write_tiny_base(folder: Path, *, prediction_type: str = "v_prediction", seed
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
         attention_head_dim=(2, 4, 4),
         transformer_layers_per_block=(1, 1, 2),
-        cross_attention_dim=32,
+        cross_attention_dim=16 + second,
         use_linear_projection=True,
         addition_embed_type="text_time",
         addition_time_embed_dim=8,
@@ -64,13 +66,14 @@ def write_tiny_base(folder: Path, *, prediction_type: str = "v_prediction", seed
         eos_token_id=513,
         pad_token_id=513,
     )
+    more_words = CLIPTextConfig(**{**words.to_dict(), "hidden_size": second})
     scheduler = EulerDiscreteScheduler(
         beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, prediction_type=prediction_type
     )
     StableDiffusionXLPipeline(
         vae=vae,
         text_encoder=CLIPTextModel(words),
-        text_encoder_2=CLIPTextModelWithProjection(words),
+        text_encoder_2=CLIPTextModelWithProjection(more_words),
         tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer"),
         tokenizer_2=CLIPTokenizer.from_pretrained(folder / "tokenizer_2"),
         unet=unet,

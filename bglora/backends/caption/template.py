@@ -33,10 +33,17 @@ CHARACTERS = frozenset(WORDS.split())
 
 @dataclass(frozen=True)
 class Caption:
-    """A caption: its fields by name (empty ones are left out of the text), and the whole text on one line."""
+    """A caption.
+
+    Attributes:
+        fields: by name; empty ones are left out of the text.
+        text: the whole of it, on one line.
+        said: why another than the chosen captioner wrote it; empty if none did.
+    """
 
     fields: Mapping[str, str]
     text: str
+    said: str = ""
 
 
 def create(settings: Any) -> Template:
@@ -74,11 +81,16 @@ class Template:
                 fields |= {"architecture": looks.shape_words(look), "atmosphere": looks.content_words(look)}
             else:
                 fields |= {"lighting": looks.light_words(look), "atmosphere": looks.color_words(look)}
-            found.append(Caption(fields, self._checked(trigger, fields)))
+            found.append(Caption(fields, self.text(trigger, fields)))
         return found
 
-    def _checked(self, trigger: str, fields: Mapping[str, str]) -> str:
-        body = tags(self.prefix, *(fields[name] for name in FIELDS))
+    def text(self, trigger: str, fields: Mapping[str, str]) -> str:
+        """The whole caption of these fields.
+
+        Raises:
+            UserError: it would name a character.
+        """
+        body = tags(self.prefix, *(fields.get(name, "") for name in FIELDS))
         word = named_character(body, self.character_names)
         if word:
             raise UserError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -22,5 +23,24 @@ class FillBackend(Protocol):
 
         Returns:
             uint8 RGB (H, W, 3), bit-identical to `frame` outside the hole.
+        """
+        ...
+
+
+class BatchFillBackend(FillBackend, Protocol):
+    """An engine that fills several pictures at once faster than one by one."""
+
+    def fill_many(
+        self,
+        frames: Sequence[np.ndarray],
+        holes: Sequence[np.ndarray],
+        seeds: Sequence[int],
+        prompts: Sequence[str] = (),
+    ) -> list[np.ndarray]:
+        """What `fill` gives for each, up to rounding.
+
+        Args:
+            frames, holes, seeds: one of each a picture; the pictures may differ in size.
+            prompts: one a picture, or none at all.
         """
         ...

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from bglora.vision.boxes import Box
     from bglora.vision.camera import Camera
+    from bglora.vision.following import Prompt
 
 
 @dataclass(frozen=True)
@@ -47,4 +49,34 @@ class MaskBackend(Protocol):
             imported: per frame the mask of an earlier segmentation, uint8 (H, W) 0/128/255, or None.
             progress: told the share that is done, 0 to 1.
         """
+        ...
+
+
+class FollowingBackend(MaskBackend, Protocol):
+    """Knows who is who, and can be told by a person or a detector who is meant.
+
+    Its `masks` takes `imported` for what `follow` found, or follows by itself where all of them are None.
+    """
+
+    def follow(
+        self,
+        frames: Sequence[np.ndarray],
+        prompts: Mapping[int, Sequence[Prompt]],
+        progress: Callable[[float], None],
+    ) -> Sequence[np.ndarray]:
+        """Follows the characters through a shot of any length.
+
+        Args:
+            frames: uint8 RGB (H, W, 3), one size, ascending in time; asked for in slices, so that they need not all be
+                in memory.
+            prompts: by place in `frames` whom a person pointed out there.
+            progress: told the share that is done, 0 to 1.
+
+        Returns:
+            Per frame uint16 (H, W), the number of the character at each pixel, from 1; 0 is nobody.
+        """
+        ...
+
+    def at(self, picture: np.ndarray, boxes: Sequence[Box]) -> np.ndarray:
+        """Masks, bool (H, W) all in one, of who is in these boxes (left, top, right, bottom) of a single picture."""
         ...

@@ -44,10 +44,8 @@ class LayerMasks:
         """See `MaskBackend.masks`; a frame without an imported mask shows no character."""
         import numpy as np
 
-        from bglora.vision.camera import estimate_camera
-        from bglora.vision.effects import effects_of
-        from bglora.vision.exposure import estimate_gains
         from bglora.vision.fringe import remnants
+        from bglora.vision.given import area_at, company
 
         masks = [
             np.zeros(frame.shape[:2], np.uint8) if mask is None else mask
@@ -60,20 +58,14 @@ class LayerMasks:
                 hole | remnants(frame, hole, filled=_filled(frame, hole))
                 for frame, hole in zip(frames, holes, strict=True)
             ]
-        camera = estimate_camera(frames, holes)
-        progress(0.5)
-        gains = np.ones((len(frames), 3))
-        if camera.kind != "unknown":
-            gains = estimate_gains(frames, camera, holes)
+        area = area_at(self.min_area, frames[0].shape[1])
+        found = company(frames, holes, area, progress, effects=not complete)
         if not complete:
-            area = max(1, round(self.min_area * (frames[0].shape[1] / 512) ** 2))
-            found = effects_of(frames, holes, camera, gains, area)
             masks = [
                 np.where((hole | effect) & (mask == 0), np.uint8(EFFECT), mask)
-                for mask, hole, effect in zip(masks, holes, found, strict=True)
+                for mask, hole, effect in zip(masks, holes, found.effects, strict=True)
             ]
-        progress(1.0)
-        return ShotMasks(masks, [None] * len(frames), camera, gains)
+        return ShotMasks(masks, [None] * len(frames), found.camera, found.gains)
 
 
 def _filled(frame: np.ndarray, hole: np.ndarray) -> bool:

@@ -48,6 +48,7 @@ class MotionMasks:
         from bglora.vision.camera import estimate_camera, still_camera
         from bglora.vision.empty import own_motion
         from bglora.vision.exposure import estimate_gains
+        from bglora.vision.given import area_at
         from bglora.vision.motion import MotionModel
 
         count = len(frames)
@@ -62,8 +63,7 @@ class MotionMasks:
             reason = "" if own_motion(frames, camera).nobody else camera.reason
             return ShotMasks(empty, [None] * count, camera, gains, reason)
         gains = estimate_gains(frames, camera)
-        area = max(1, round(self.min_area * (frames[0].shape[1] / 512) ** 2))
-        model = MotionModel(frames, camera, gains, area)
+        model = MotionModel(frames, camera, gains, area_at(self.min_area, frames[0].shape[1]))
         found = model.masks(progress)
         if model.ghosts > GHOSTS or model.misfit > MISFIT:
             if camera.kind != "still" and own_motion(frames, camera).nobody:

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bglora.backends import weights
+from bglora.backends.train import base as bases
 from bglora.errors import UserError
-from bglora.training.base import identity as base_identity
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,14 +20,17 @@ Scales = Callable[[int], Sequence[float]]
 
 def identity(settings: Any) -> str:
     """`diffusers/1 mini@…`. `settings` is the table [train]: pictures are painted by the base that is trained on."""
-    return f"{ALGORITHM} {base_identity(settings.base)}"
+    return f"{ALGORITHM} {weights.identity(settings.base)}"
+
+
+def names_of_weights(settings: Any) -> dict[str, tuple[str, ...]]:
+    """See `bglora.backends`."""
+    return bases.names_of_weights(settings.base)
 
 
 def create(settings: Any, base: Any = None) -> Painter:
     """`base` is a loaded `training.base.Base` to share with the trainer; without one it is loaded here."""
-    from bglora.training.base import load_base
-
-    return Painter(base if base is not None else load_base(settings.base))
+    return Painter(base if base is not None else bases.load(settings.base))
 
 
 class Painter:

@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from bglora.training.base import identity as base_identity
+from bglora.backends import weights
+from bglora.backends.train import base as bases
 from bglora.training.job import TrainJob, TrainResult
 
 ALGORITHM = "native/1"
@@ -14,7 +15,12 @@ ALGORITHM = "native/1"
 
 def identity(settings: Any) -> str:
     """`native/1 mini@…`: changes with the algorithm and with the base's files."""
-    return f"{ALGORITHM} {base_identity(settings.base)}"
+    return f"{ALGORITHM} {weights.identity(settings.base)}"
+
+
+def names_of_weights(settings: Any) -> dict[str, tuple[str, ...]]:
+    """See `bglora.backends`."""
+    return bases.names_of_weights(settings.base)
 
 
 def create(settings: Any) -> Native:
@@ -32,9 +38,9 @@ class Native:
             UserError: a picture cannot be read, the base is not SDXL-class, the loss is not a number.
             MachineError: not enough memory.
         """
-        from bglora.training.base import exact, load_base
+        from bglora.training.base import exact
 
-        base = load_base(job.base, download=job.download)
+        base = bases.load(job.base)
         with exact(job.recipe.threads):
             return _train(job, tools, base)
 

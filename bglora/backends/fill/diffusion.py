@@ -1,0 +1,226 @@
+"""What the engines that paint with a diffusion model share: parts of frames, prompts, batches, the model's place."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from bglora import backends
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from bglora.vision.holecrop import Crop
+
+SMALL_CARD_GB = 16
+"""Below this, `low_memory = "auto"` saves memory."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a frame on its way through the model.
+
+    Attributes:
+        frame: its number in the call.
+        picture: uint8 (h, w, 3), what it had in the hole is gone. hole: bool (h, w), blunted.
+        start: uint8 (h, w, 3), filled before, or None.
+        seed, prompt: of this part.
+    """
+
+    frame: int
+    crop: Crop
+    picture: np.ndarray
+    hole: np.ndarray
+    start: np.ndarray | None
+    seed: int
+    prompt: str
+
+
+@dataclass
+class DiffusionFill(ABC):
+    """Fills holes part by part, each with its surroundings at the frame's own resolution.
+
+    Attributes:
+        settings: the table [inpaint].
+        pipeline: the stock pipeline that holds the base model.
+        device: where it runs.
+        side: pixels, of the pictures that the model was trained on.
+        scheduler: the base model's own, whose noise every sampler takes.
+    """
+
+    settings: Any
+    pipeline: Any
+    device: Any
+    side: int
+    scheduler: Any = field(init=False)
+    _lama: Any = field(default=None, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.scheduler = self.pipeline.scheduler
+
+    @abstractmethod
+    def paint(self, parts: Sequence[Part]) -> Sequence[np.ndarray]:
+        """Paints parts of one size; uint8 (h, w, 3) each."""
+
+    def fill(self, frame: np.ndarray, hole: np.ndarray, *, seed: int, prompt: str = "") -> np.ndarray:
+        """See `FillBackend.fill`. An empty prompt is that of the settings."""
+        return self.fill_many([frame], [hole], [seed], [prompt])[0]
+
+    def fill_many(
+        self,
+        frames: Sequence[np.ndarray],
+        holes: Sequence[np.ndarray],
+        seeds: Sequence[int],
+        prompts: Sequence[str] = (),
+    ) -> list[np.ndarray]:
+        """See `BatchFillBackend.fill_many`: what `fill` would give for each, parts of one size painted together."""
+        from bglora.nets.device import in_halves
+        from bglora.vision.holecrop import pasted
+
+        parts = self._parts(frames, holes, seeds, prompts or [""] * len(frames))
+        filled = [frame.copy() for frame in frames]
+        for size in dict.fromkeys(part.crop.size for part in parts):
+            alike = [part for part in parts if part.crop.size == size]
+            painted = in_halves(
+                self.paint,
+                alike,
+                self.settings.batch,
+                where=f"filling {size[1]} x {size[0]} pixels",
+                cure='Set inpaint.low_memory = "yes", close what else uses the card, or set BGLORA_DEVICE=cpu',
+            )
+            for part, picture in zip(alike, painted, strict=True):
+                filled[part.frame] = pasted(filled[part.frame], part.crop, picture)
+        return filled
+
+    @property
+    def low_memory(self) -> bool:
+        """True if memory is to be saved at the cost of time."""
+        if self.settings.low_memory != "auto":
+            return bool(self.settings.low_memory == "yes")
+        import torch
+
+        if self.device.type != "cuda":
+            return False
+        return bool(torch.cuda.get_device_properties(self.device).total_memory < SMALL_CARD_GB * 1024**3)
+
+    def _parts(
+        self, frames: Sequence[np.ndarray], holes: Sequence[np.ndarray], seeds: Sequence[int], prompts: Sequence[str]
+    ) -> list[Part]:
+        from bglora.nets.diffusion_base import cell
+        from bglora.vision.holecrop import crops, hidden
+
+        grain = cell(self.pipeline)
+        starts = self._starts(frames, holes, seeds)
+        found = []
+        for number, (frame, hole, seed, prompt) in enumerate(zip(frames, holes, seeds, prompts, strict=True)):
+            blind, words = hidden(frame, hole), prompt or self.settings.prompt
+            for k, crop in enumerate(crops(hole, self.side, 8 * grain if self.side >= 512 else grain)):
+                start = crop.cut(starts[number]) if starts else None
+                own = (seed + 7919 * k) % 2**31
+                found.append(Part(number, crop, crop.cut(blind), crop.shown(grain), start, own, words))
+        return found
+
+    def _starts(
+        self, frames: Sequence[np.ndarray], holes: Sequence[np.ndarray], seeds: Sequence[int]
+    ) -> list[np.ndarray]:
+        """The frames filled by LaMa, to start from; nothing where the settings don't ask for it.
+
+        The whole blunted hole is filled: what the model is shown and where it starts must not tell of the outline.
+        """
+        if not self.settings.lama_first:
+            return []
+        from bglora.vision.holecrop import LEAST, blunted
+
+        if self._lama is None:
+            self._lama = backends.load("fill", "lama", self.settings)
+        wide = [blunted(hole, LEAST) for hole in holes]
+        return list(self._lama.fill_many(frames, wide, seeds))
+
+
+def load_base(name: str, setting: str, device: Any, *, inpainting: bool = False) -> Any:
+    """The stock pipeline of the base model that a setting names, on the CPU.
+
+    Raises:
+        UserError, MachineError: it is not there, damaged, or no model of the kind.
+    """
+    from bglora.backends import weights
+    from bglora.nets import diffusion_base
+
+    path = weights.find(name, setting=setting)
+    configs = None
+    if path.is_file():
+        configs = weights.find(diffusion_base.CONFIGS[diffusion_base.family_of(path, setting)], setting=setting)
+    dtype = number_type(device)
+    return diffusion_base.load(path, setting=setting, dtype=dtype, inpainting=inpainting, configs=configs)
+
+
+def names_of_weights(settings: Any, *keys: str) -> dict[str, str]:
+    """The weights that an engine reads with these settings, by key."""
+    keys = (*keys, "few_steps", *(["lama"] if settings.lama_first else []))
+    return {key: getattr(settings, key) for key in keys if getattr(settings, key)}
+
+
+def identity(algorithm: str, settings: Any, *keys: str) -> str:
+    """An algorithm with its weights, the adapter's, and LaMa where it starts from that."""
+    from bglora.backends import weights
+
+    names = [getattr(settings, key) for key in (*keys, "few_steps") if getattr(settings, key)]
+    known = " ".join([algorithm, *map(weights.identity, names)])
+    return f"{known} {backends.identity('fill', 'lama', settings)}" if settings.lama_first else known
+
+
+def placed(pipeline: Any, device: Any) -> Any:
+    """The pipeline on its device."""
+    pipeline.to(device)
+    for part in (pipeline.unet, pipeline.vae):
+        in_fastest_layout(part, device)
+    return pipeline
+
+
+def in_fastest_layout(net: Any, device: Any) -> None:
+    """Channels last on a card: what its convolutions are fastest in."""
+    import torch
+
+    if device.type == "cuda":
+        net.to(memory_format=torch.channels_last)
+
+
+def number_type(device: Any) -> Any:
+    """float16 on a card, as these models were published and run; float32 on the CPU."""
+    import torch
+
+    return torch.float16 if device.type == "cuda" else torch.float32
+
+
+def with_adapter(pipeline: Any, name: str) -> None:
+    """Merges the adapter for few steps into the base model's weights.
+
+    Raises:
+        UserError: it doesn't fit the base model, or can't be read.
+    """
+    from bglora.backends import weights
+    from bglora.errors import UserError
+
+    where = f"inpaint.few_steps = {name}"
+    path = weights.find(name, setting="inpaint.few_steps")
+    files = [path] if path.is_file() else sorted(path.glob("*.safetensors"))
+    if len(files) != 1:
+        there = ", ".join(file.name for file in files) or "none"
+        raise UserError(
+            f"There must be one adapter in this folder; there are: {there}.",
+            where=where,
+            cure="Name the .safetensors file itself.",
+        )
+    try:
+        pipeline.load_lora_weights(str(files[0].parent), weight_name=files[0].name, local_files_only=True)
+        pipeline.fuse_lora()
+        pipeline.unload_lora_weights()
+    except (RuntimeError, ValueError, KeyError, IndexError, OSError) as error:
+        line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(
+            f"The adapter for few steps does not fit this base model: {line}",
+            where=where,
+            cure="Take the one for the family of your base: lcm-lora-sd15 or lcm-lora-sdxl.",
+        ) from error

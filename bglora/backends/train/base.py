@@ -1,0 +1,33 @@
+"""The base model that settings name, found among the weights and loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bglora.backends import weights
+
+if TYPE_CHECKING:
+    from bglora.training.base import Base
+
+SETTING = "train.base"
+CONFIGS = "sdxl-config"
+"""What a base in a single file does not carry."""
+
+
+def names_of_weights(base: str) -> dict[str, tuple[str, ...]]:
+    """The weights that a base needs: itself, and SDXL's configs where it is a single file."""
+    return {"base": (base, CONFIGS) if Path(base).is_file() else (base,)}
+
+
+def load(name: str) -> Base:
+    """The base, loaded; the last one stays loaded.
+
+    Raises:
+        UserError, MachineError: it is not there, or no SDXL-class model.
+    """
+    from bglora.training.base import load_base
+
+    where = weights.find(name, setting=SETTING)
+    configs = weights.find(CONFIGS, setting=SETTING) if where.is_file() else None
+    return load_base(name, where, configs=configs)

@@ -1,0 +1,1 @@
+"""Networks that are written here, and reading what others published for them."""

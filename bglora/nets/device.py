@@ -1,0 +1,101 @@
+"""Where a network runs, in which numbers, and what happens when the device's memory is full."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import torch
+
+from bglora.errors import MachineError, UserError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+ENVIRONMENT = "BGLORA_DEVICE"
+"""Names another device than the one that `device` would take: cpu, cuda, cuda:1."""
+
+
+def device() -> torch.device:
+    """The graphics card if there is one, else the CPU; what BGLORA_DEVICE names if it is set.
+
+    Raises:
+        UserError: BGLORA_DEVICE names no device, or one that is not here.
+    """
+    wanted = os.environ.get(ENVIRONMENT, "").strip()
+    if not wanted:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(wanted)
+    except RuntimeError:
+        found = torch.device("meta")
+    cards = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if found.type == "cpu" or (found.type == "cuda" and (found.index or 0) < cards):
+        return found
+    there = ["cpu", *(f"cuda:{number}" for number in range(cards))]
+    raise UserError(
+        f"There is no device {wanted!r} to compute on.",
+        where=f"environment variable {ENVIRONMENT}; devices here: {', '.join(there)}",
+        cure=f"unset {ENVIRONMENT}, or set it to one of these",
+    )
+
+
+def dtype(where: torch.device) -> torch.dtype:
+    """bfloat16 on a card that computes in it, float16 on an older one, float32 on the CPU."""
+    if where.type != "cuda":
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.get_device_capability(where) >= (8, 0) else torch.float16
+
+
+def in_halves(
+    function: Callable[[Sequence[Item]], Sequence[Result]],
+    items: Sequence[Item],
+    batch: int,
+    *,
+    where: str = "the network",
+    cure: str = "Take smaller pictures, close what else uses the card, or set BGLORA_DEVICE=cpu",
+) -> list[Result]:
+    """Runs a function on batches; a batch that doesn't fit into the device's memory is halved, and stays so.
+
+    Args:
+        function: takes some items, gives one result for each.
+        items: all of them, in the order of the results.
+        batch: items at once at most, 1 or more.
+        where: what runs, for the error.
+        cure: what a person can do when not even one item fits.
+
+    Raises:
+        MachineError: a single item does not fit.
+    """
+    results: list[Result] = []
+    while len(results) < len(items):
+        part = items[len(results) : len(results) + batch]
+        made = _run(function, part)
+        if made is not None:
+            if len(made) != len(part):
+                raise ValueError(f"{len(part)} items gave {len(made)} results")
+            results += made
+            continue
+        # Outside of the handler: the frames that held the tensors are gone only now.
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        if len(part) == 1:
+            raise MachineError("The device has too little memory for a single picture.", where=where, cure=cure)
+        batch = len(part) // 2
+    return results
+
+
+def _run(function: Callable[[Sequence[Item]], Sequence[Result]], part: Sequence[Item]) -> Sequence[Result] | None:
+    """None where memory is short."""
+    try:
+        return function(part)
+    except (torch.OutOfMemoryError, MemoryError):
+        return None
+    except RuntimeError as error:
+        # The CPU's allocator has no error class of its own.
+        if "can't allocate memory" in str(error):
+            return None
+        raise

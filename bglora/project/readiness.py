@@ -1,0 +1,63 @@
+"""What has to be there before a run starts: weights, their terms, the work of earlier stages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from bglora.errors import UserError
+
+if TYPE_CHECKING:
+    from bglora.engine.runner import Runner, RunRequest
+    from bglora.stages.foresight import Demand
+
+
+def check_first(runner: Runner, names: Sequence[str]) -> None:
+    """What would stop a run later is told before it starts: weights that nobody knows or may use, an earlier stage's
+    work that is missing.
+    """
+    from bglora.stages.foresight import check_terms, demands, missing
+
+    wanted = demands(runner.root, runner.settings, names)
+    check_terms(runner.settings, wanted)
+    missing(wanted)
+    first = next(stage for stage in runner.stages if stage.name in names)
+    with closing(runner.view()) as view:
+        for need in first.reads:
+            if not view.rows(need):
+                raise UserError(
+                    f"{first.name} works on what {need} makes, and there is nothing of it yet.",
+                    where=str(runner.root),
+                    cure=f"Run: bglora {need}; or all that is needed: bglora run --to {first.name}",
+                )
+
+
+def absent_weights(runner: Runner, request: RunRequest) -> list[Demand]:
+    """Weights that stages with something to do, and those after them, will miss."""
+    from bglora.stages.foresight import demands, missing
+
+    if not missing(demands(runner.root, runner.settings, request.stages)):
+        return []
+    plans = runner.plan(request).stages
+    first = next((number for number, one in enumerate(plans) if one.todo), len(plans))
+    return missing(demands(runner.root, runner.settings, [one.stage for one in plans[first:]])) if plans[first:] else []
+
+
+def bring_weights(runner: Runner, request: RunRequest) -> None:
+    """Fetches weights that are missing if the project says `download = "yes"`; else stops before anything is made.
+
+    Raises:
+        MachineError: weights are missing and may not be fetched unasked, or can't be fetched.
+    """
+    from bglora.backends.pulling import pull
+    from bglora.engine.events import Notice
+    from bglora.stages.foresight import absence, described
+
+    absent = absent_weights(runner, request)
+    if absent and runner.settings.project.download != "yes":
+        raise absence(absent)
+    for one in absent:
+        shown = described(one.weights) if one.weights else one.name
+        runner.listener(Notice(text=f"fetching {shown}", stage=one.stage, where=f"{one.setting} = {one.name}"))
+        pull(one.name)
