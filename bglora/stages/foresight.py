@@ -44,6 +44,7 @@ class Demand:
 
 def backends_of(settings: Settings) -> dict[str, list[tuple[str, str]]]:
     """Stage to role and name of the backends that it may work with; all stay loaded, so they add up."""
+    from bglora.stages import appearances
     from bglora.stages.engines import chain
     from bglora.stages.followed import detectors_of
     from bglora.stages.leaks import watchers_of
@@ -54,7 +55,7 @@ def backends_of(settings: Settings) -> dict[str, list[tuple[str, str]]]:
         "cluster": [("embed", settings.cluster.backend)],
         "caption": [("caption", settings.caption.backend)],
         "train": [("train", settings.train.backend)],
-        "test": [("paint", "diffusers")],
+        "test": [("paint", "diffusers"), *appearances.detectors_of(settings)],
         "compose": [("paint", "diffusers")],
     }
 
