@@ -20,7 +20,7 @@ from bglora.vision.structure import as_bytes, depth, enlarged, half
 
 OVERLAP = 4
 """Blocks lie a quarter of their side apart, so that each pixel is in sixteen of them."""
-ROUNDS = 20
+ROUNDS = 14
 """Thresholds on the coarsest level; half as many on every other."""
 STRONG, MIDDLE, WEAK = 12.0, 5.0, 0.5
 """Thresholds per pixel of a block's side: at first, at first on a finer level, at last."""
