@@ -1,10 +1,10 @@
 """Fills a hole so that it looks like the picture around it: structure first, then patches that carry its texture.
 
 Structure (lines, edges, repeated forms) is guessed in four ways from all that surrounds the hole (`structure`,
-`sparse`). Patches of the known picture that look like their mean carry the texture: nearest patches by PatchMatch
+`sparse`: simplified from the first two). Patches of the known picture that look like their mean carry the texture: nearest patches by PatchMatch
 (Barnes 2009: propagation and random search, here for all pixels at once), the picture by weighted voting of overlapping
 patches (Wexler 2007), coarse to fine. All five guesses are averaged: where they differ nobody knows better, and what
-detail is left there is an accident of the mean and is toned down; where they agree the mean has lost some of the
+detail is left there is partly an accident of the mean and is toned down; where they agree the mean has lost some of the
 contrast they share and gets it back (`agreed`).
 """
 
@@ -30,17 +30,17 @@ NEARNESS = 400.0
 """Squared grey levels per value by which a patch from the other end of the picture is worse than one from beside."""
 CONTEXT = 3.0
 """Patches are looked for within this many hole diameters around the hole."""
-AT_THE_RIM = (0.4, 0.3, 0.1, 0.0, 0.2)
-DEEP_INSIDE = (0.2, 0.2, 0.2, 0.15, 0.25)
+AT_THE_RIM = (0.5, 0.2, 0.1, 0.0, 0.2)
+DEEP_INSIDE = (0.3, 0.13, 0.13, 0.24, 0.2)
 """Shares of frequencies, sparse short and long blocks, lines, and patches."""
 SHORT, LONG = 16, 32
 """Sides of the blocks that are to be sparse, pixels."""
 DEEP = 12.0
 """Pixels from the rim from which on a pixel lies deep inside."""
 DETAIL = 3.0
-"""Standard deviation (pixels) of the blur that parts detail from the base, and of the window in which it is compared."""
-CONTRAST = 1.6
-"""What detail is multiplied by where all guesses agree; 0 where they have nothing in common."""
+"""Standard deviation (pixels) of the blur that parts detail from the base, and of the window it is compared in."""
+LEAST, CONTRAST = 0.8, 1.6
+"""What detail is multiplied by where the guesses have nothing in common, and where all agree."""
 
 
 def fill_hole(frame: U8, hole: Bool, seed: int, radius: int = RADIUS) -> U8:
@@ -58,10 +58,12 @@ def fill_hole(frame: U8, hole: Bool, seed: int, radius: int = RADIUS) -> U8:
     picture, inside = frame[box].astype(np.float32), hole[box]
     picture[inside] = 0
     inner = np.clip((depth(inside) - 1) / (DEEP - 1), 0, 1)[..., None]
-    short = sparse(picture, inside, SHORT)
+    along = lines(picture, inside)
     # Color changes slowly, so the costly guess is made for brightness alone.
-    brighter = frequencies(gray(picture), inside) - gray(short)
-    guesses = [short + brighter[..., None], short, sparse(picture, inside, LONG), lines(picture, inside)]
+    brighter = (frequencies(gray(picture), inside) - gray(along))[..., None]
+    first = along + brighter * (1 - inner / 2)
+    short, long = (sparse(picture, inside, side, first) for side in (SHORT, LONG))
+    guesses = [short + (brighter + (gray(along) - gray(short))[..., None]), short, long, along]
     guide = _mean(guesses, inner)
     guesses.append(_by_patches(picture, inside, guide, np.random.default_rng(seed), radius))
     out = frame.copy()
@@ -92,7 +94,7 @@ def agreed(mean: F32, guesses: Sequence[F32]) -> F32:
     differing = _local(np.var(details, 0, ddof=1))
     common = np.maximum(_local(center * center) - differing / len(details), 0)
     share = common / (common + differing + 1)
-    return np.asarray(base + CONTRAST * share[..., None] * (mean - base), np.float32)
+    return np.asarray(base + (LEAST + (CONTRAST - LEAST) * share[..., None]) * (mean - base), np.float32)
 
 
 def _local(values: np.ndarray) -> F32:

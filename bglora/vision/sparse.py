@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from scipy.fft import dct
 
 from bglora.vision.arrays import F32, Bool, around
-from bglora.vision.structure import as_bytes, depth, enlarged, half
+from bglora.vision.structure import depth, enlarged, half
 
 OVERLAP = 4
 """Blocks lie a quarter of their side apart, so that each pixel is in sixteen of them."""
-ROUNDS = 14
+ROUNDS = 20
 """Thresholds on the coarsest level; half as many on every other."""
-STRONG, MIDDLE, WEAK = 12.0, 5.0, 0.5
+STRONG, MIDDLE, WEAK = 0.75, 0.6, 0.5
 """Thresholds per pixel of a block's side: at first, at first on a finer level, at last."""
 LEAST_KNOWN = 0.05
 """Trust in a block without any known pixel, against 1 for one that is nearly all known."""
@@ -31,12 +31,13 @@ AFFORDABLE = 48000
 """Pixels of a hole up to which it is guessed in full size, else in the half."""
 
 
-def sparse(picture: F32, hole: Bool, side: int) -> F32:
+def sparse(picture: F32, hole: Bool, side: int, first: F32) -> F32:
     """The hole filled so that blocks of `side` x `side` pixels need few cosine coefficients.
 
     Args:
         picture: float32 (H, W, 3), 0 to 255; the hole's content is not read. hole: bool (H, W), not everything.
         side: of a block, pixels, a multiple of 4: short ones follow detail, long ones carry lines further.
+        first: float32 (H, W, 3), a guess to start from. Waves alone do not find a slanting line again; they keep one.
     """
     out = picture.copy()
     if not hole.any():
@@ -47,8 +48,8 @@ def sparse(picture: F32, hole: Bool, side: int) -> F32:
     for known, inside in reversed(levels):
         start = known.copy()
         if guess is None:
-            smooth = cv2.inpaint(as_bytes(known), inside.astype(np.uint8), 5, cv2.INPAINT_NS)
-            start[inside] = smooth[inside]
+            height, width = inside.shape
+            start[inside] = cv2.resize(first[box], (width, height), interpolation=cv2.INTER_AREA)[inside]
             thresholds = np.geomspace(STRONG * side, WEAK * side, ROUNDS)
         else:
             start[inside] = enlarged(guess, inside.shape)[inside]

@@ -14,6 +14,8 @@ from bglora.vision.arrays import F32, U8, Bool, around
 
 AFFORDABLE = 12000
 """Pixels of a hole that is guessed in full size; the structure of a larger one is guessed in a smaller picture."""
+EXTRAPOLATED = 16000
+"""Pixels of a hole whose frequencies are extrapolated in full size."""
 MARGIN = 32
 """Pixels around the hole that are looked at, on each level."""
 DIRECTIONS = 36
@@ -62,7 +64,7 @@ def frequencies(picture: F32, hole: Bool) -> F32:
     """
     out = picture.copy()
     small, inside = half(picture, hole)
-    if int(hole.sum()) > AFFORDABLE and inside.any() and not inside.all():
+    if int(hole.sum()) > EXTRAPOLATED and inside.any() and not inside.all():
         out[hole] = enlarged(frequencies(small, inside), hole.shape)[hole]
     elif hole.any():
         box = around(hole, MARGIN)
