@@ -16,7 +16,7 @@ def create(settings: Any) -> PatchFill:
 
 
 class PatchFill:
-    """Structure from all that surrounds the hole, then patches that follow it, coarse to fine; agreement stays sharp."""
+    """Structure from all that surrounds the hole, then patches that follow it, coarse to fine."""
 
     def fill(self, frame: np.ndarray, hole: np.ndarray, *, seed: int, prompt: str = "") -> np.ndarray:
         """See `FillBackend.fill`; the prompt is not read."""
