@@ -14,6 +14,8 @@ from bglora.vision.arrays import F32, U8, Bool, around
 
 AFFORDABLE = 12000
 """Pixels of a hole that is guessed in full size; the structure of a larger one is guessed in a smaller picture."""
+EXTRAPOLATED = 16000
+"""Pixels of a hole whose frequencies are extrapolated in full size."""
 MARGIN = 32
 """Pixels around the hole that are looked at, on each level."""
 DIRECTIONS = 36
@@ -37,8 +39,9 @@ def half(picture: F32, hole: Bool) -> tuple[F32, Bool]:
     """The picture at half the size, from pixels outside the hole only, and its hole (mostly unknown pixels)."""
     height, width = (hole.shape[0] + 1) // 2, (hole.shape[1] + 1) // 2
     weight = cv2.resize((~hole).astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
-    total = cv2.resize(picture * (~hole)[..., None], (width, height), interpolation=cv2.INTER_AREA)
-    return np.asarray(total / np.maximum(weight, 1e-3)[..., None], np.float32), np.asarray(weight < 0.5)
+    known, share = (~hole, weight) if picture.ndim == 2 else ((~hole)[..., None], weight[..., None])
+    total = cv2.resize(picture * known, (width, height), interpolation=cv2.INTER_AREA)
+    return np.asarray(total / np.maximum(share, 1e-3), np.float32), np.asarray(weight < 0.5)
 
 
 def enlarged(picture: F32, shape: tuple[int, ...]) -> F32:
@@ -56,11 +59,12 @@ def frequencies(picture: F32, hole: Bool) -> F32:
     """The hole filled by extrapolating the frequencies around it, on the finest level that can be afforded.
 
     Args:
-        picture: float32 (H, W, 3), 0 to 255; the hole's content is not read. hole: bool (H, W), not everything.
+        picture: float32 (H, W) or (H, W, 3), 0 to 255; the hole's content is not read. hole: bool (H, W), not
+            everything.
     """
     out = picture.copy()
     small, inside = half(picture, hole)
-    if int(hole.sum()) > AFFORDABLE and inside.any() and not inside.all():
+    if int(hole.sum()) > EXTRAPOLATED and inside.any() and not inside.all():
         out[hole] = enlarged(frequencies(small, inside), hole.shape)[hole]
     elif hole.any():
         box = around(hole, MARGIN)
