@@ -30,17 +30,18 @@ NEARNESS = 400.0
 """Squared grey levels per value by which a patch from the other end of the picture is worse than one from beside."""
 CONTEXT = 3.0
 """Patches are looked for within this many hole diameters around the hole."""
-AT_THE_RIM = (0.5, 0.2, 0.1, 0.0, 0.2)
-DEEP_INSIDE = (0.3, 0.13, 0.13, 0.24, 0.2)
-"""Shares of frequencies, sparse short and long blocks, lines, and patches."""
+AT_THE_RIM = (0.3, 0.3, 0.2, 0.0, 0.2)
+DEEP_INSIDE = (0.2, 0.2, 0.25, 0.1, 0.25)
+ON_A_LINE = (0.2, 0.1, 0.1, 0.4, 0.2)
+"""Shares of frequencies, sparse short and long blocks, lines, and patches; the last where a line is confirmed."""
 SHORT, LONG = 16, 32
 """Sides of the blocks that are to be sparse, pixels."""
 DEEP = 12.0
 """Pixels from the rim from which on a pixel lies deep inside."""
 DETAIL = 3.0
 """Standard deviation (pixels) of the blur that parts detail from the base, and of the window it is compared in."""
-LEAST, CONTRAST = 0.8, 1.6
-"""What detail is multiplied by where the guesses have nothing in common, and where all agree."""
+CONTRAST = 1.6
+"""What detail is multiplied by where all guesses agree."""
 
 
 def fill_hole(frame: U8, hole: Bool, seed: int, radius: int = RADIUS) -> U8:
@@ -57,26 +58,31 @@ def fill_hole(frame: U8, hole: Bool, seed: int, radius: int = RADIUS) -> U8:
     box = _context(hole)
     picture, inside = frame[box].astype(np.float32), hole[box]
     picture[inside] = 0
-    inner = np.clip((depth(inside) - 1) / (DEEP - 1), 0, 1)[..., None]
-    along = lines(picture, inside)
+    along, confirmed = lines(picture, inside)
+    shares = _shares(inside, confirmed)
+    short, long = (sparse(picture, inside, side, along) for side in (SHORT, LONG))
     # Color changes slowly, so the costly guess is made for brightness alone.
-    brighter = (frequencies(gray(picture), inside) - gray(along))[..., None]
-    first = along + brighter * (1 - inner / 2)
-    short, long = (sparse(picture, inside, side, first) for side in (SHORT, LONG))
-    guesses = [short + (brighter + (gray(along) - gray(short))[..., None]), short, long, along]
-    guide = _mean(guesses, inner)
+    brighter = (frequencies(gray(picture), inside) - gray(short))[..., None]
+    guesses = [short + brighter, short, long, along]
+    guide = _mean(guesses, shares)
     guesses.append(_by_patches(picture, inside, guide, np.random.default_rng(seed), radius))
     out = frame.copy()
-    out[box][inside] = as_bytes(agreed(_mean(guesses, inner), guesses))[inside]
+    out[box][inside] = as_bytes(agreed(_mean(guesses, shares), guesses))[inside]
     return out
 
 
-def _mean(guesses: list[F32], inner: F32) -> F32:
-    rim, deep = (np.array(shares[: len(guesses)]) for shares in (AT_THE_RIM, DEEP_INSIDE))
-    total = np.zeros_like(guesses[0])
-    for guess, near, far in zip(guesses, rim / rim.sum(), deep / deep.sum(), strict=True):
-        total += guess * (near + (far - near) * inner)
-    return total
+def _shares(hole: Bool, confirmed: F32) -> F32:
+    """How much each guess counts, float32 (H, W, guesses)."""
+    inner = np.clip((depth(hole) - 1) / (DEEP - 1), 0, 1)[..., None]
+    rim, deep, line = (np.array(shares, np.float32) for shares in (AT_THE_RIM, DEEP_INSIDE, ON_A_LINE))
+    usual = rim + (deep - rim) * inner
+    return np.asarray(usual + (line - usual) * confirmed[..., None], np.float32)
+
+
+def _mean(guesses: list[F32], shares: F32) -> F32:
+    shares = shares[..., : len(guesses)]
+    total = sum(guess * shares[..., k, None] for k, guess in enumerate(guesses))
+    return np.asarray(total / shares.sum(2, keepdims=True), np.float32)
 
 
 def agreed(mean: F32, guesses: Sequence[F32]) -> F32:
@@ -94,7 +100,7 @@ def agreed(mean: F32, guesses: Sequence[F32]) -> F32:
     differing = _local(np.var(details, 0, ddof=1))
     common = np.maximum(_local(center * center) - differing / len(details), 0)
     share = common / (common + differing + 1)
-    return np.asarray(base + (LEAST + (CONTRAST - LEAST) * share[..., None]) * (mean - base), np.float32)
+    return np.asarray(base + CONTRAST * share[..., None] * (mean - base), np.float32)
 
 
 def _local(values: np.ndarray) -> F32:

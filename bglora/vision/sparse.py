@@ -14,17 +14,18 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import dct
+from scipy.sparse import csr_matrix
 
 from bglora.vision.arrays import F32, Bool, around
 from bglora.vision.structure import depth, enlarged, half
 
 OVERLAP = 4
 """Blocks lie a quarter of their side apart, so that each pixel is in sixteen of them."""
-ROUNDS = 20
+ROUNDS = 36
 """Thresholds on the coarsest level; half as many on every other."""
-STRONG, MIDDLE, WEAK = 0.75, 0.6, 0.5
+STRONG, MIDDLE, WEAK = 1.5, 1.2, 0.5
 """Thresholds per pixel of a block's side: at first, at first on a finer level, at last."""
-LEAST_KNOWN = 0.05
+LEAST_KNOWN = 0.01
 """Trust in a block without any known pixel, against 1 for one that is nearly all known."""
 LEVELS = 3
 AFFORDABLE = 48000
@@ -77,9 +78,12 @@ def _pyramid(picture: F32, hole: Bool, side: int) -> list[tuple[F32, Bool]]:
 class _Blocks:
     """The blocks that meet a hole, in a picture with a margin of one block.
 
+    Blocks are held as (side, N, side), rows first: both transforms are then one product of two matrices.
+
     Attributes:
-        at: int64 (N, side * side), their pixels in the flat picture. into: of those that lie in the hole, which hole
-            pixel each is. inside: bool (N * side * side), which lie in the hole. trust: float32 (N).
+        at: int64 (side * N * side), their pixels in the flat picture. filled: int64, the hole's. spread: float32 sparse
+            (pixels of the hole, side * N * side), 1 where a block's pixel is the hole's. member: float32 sparse
+            (pixels of the hole, N), 1 where a block has the pixel. trust: float32 (N).
     """
 
     hole: Bool
@@ -87,8 +91,8 @@ class _Blocks:
     margins: tuple[int, int, int, int]
     filled: NDArray[np.int64]
     at: NDArray[np.int64]
-    inside: Bool
-    into: NDArray[np.int64]
+    spread: csr_matrix
+    member: csr_matrix
     trust: F32
 
     @classmethod
@@ -103,14 +107,17 @@ class _Blocks:
         unknown = low - high
         row, column = np.nonzero(unknown)
         k = np.arange(side)
-        at = (ys[row] * width + xs[column])[:, None] + (k[:, None] * width + k).ravel()
+        at = (k[:, None, None] * width + (ys[row] * width + xs[column])[:, None] + k).ravel()
         filled = np.flatnonzero(wide)
         number = np.full(height * width, -1, np.int64)
         number[filled] = np.arange(len(filled))
-        into = number[at.ravel()]
-        inside = into >= 0
+        into = number[at]
+        inside = np.flatnonzero(into >= 0)
+        into, ones = into[inside], np.ones(len(inside), np.float32)
+        spread = csr_matrix((ones, (into, inside)), (len(filled), len(at)))
+        member = csr_matrix((ones, (into, inside // side % len(row))), (len(filled), len(row)))
         trust = 1 - unknown[row, column] / side**2 + LEAST_KNOWN
-        return cls(hole, side, margins, filled, at, inside, into[inside], np.asarray(trust, np.float32))
+        return cls(hole, side, margins, filled, at, spread, member, np.asarray(trust, np.float32))
 
     def simplified(self, picture: F32, thresholds: NDArray[np.float64]) -> F32:
         """The picture with the hole's content replaced once per threshold (grey levels, orthonormal transform)."""
@@ -124,13 +131,20 @@ class _Blocks:
         out[self.hole] = np.stack([channel[self.filled] for channel in flat], 1)
         return out
 
-    def _voted(self, channel: F32, threshold: float) -> NDArray[np.float64]:
+    def _voted(self, channel: F32, threshold: float) -> F32:
         waves = np.asarray(dct(np.eye(self.side), axis=0, norm="ortho"), np.float32)
-        found = waves @ channel[self.at].reshape(-1, self.side, self.side) @ waves.T
+        found = self._turned(channel[self.at], waves)
         keep = np.abs(found) > threshold
-        keep[:, 0, 0] = True
-        weight = self.trust / keep.sum((1, 2))
-        shown = waves.T @ (found * keep) @ waves
-        shown *= weight[:, None, None]
-        total = np.bincount(self.into, shown.ravel()[self.inside], len(self.filled))
-        return total / np.bincount(self.into, np.repeat(weight, self.side**2)[self.inside], len(self.filled))
+        keep[0, :, 0] = True
+        weight = np.asarray(self.trust / keep.view(np.uint8).sum(0, dtype=np.uint16).sum(1), np.float32)
+        found *= keep
+        found *= weight[:, None]
+        return np.asarray(
+            self.spread @ self._turned(found, np.ascontiguousarray(waves.T)).ravel() / (self.member @ weight),
+            np.float32,
+        )
+
+    def _turned(self, blocks: F32, by: F32) -> F32:
+        """`by` times each block times `by` transposed."""
+        half_way = by @ blocks.reshape(self.side, -1)
+        return np.asarray((half_way.reshape(-1, self.side) @ by.T).reshape(self.side, -1, self.side), np.float32)
