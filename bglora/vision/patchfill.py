@@ -31,7 +31,7 @@ NEARNESS = 400.0
 CONTEXT = 3.0
 """Patches are looked for within this many hole diameters around the hole."""
 AT_THE_RIM = (0.3, 0.3, 0.2, 0.0, 0.2)
-DEEP_INSIDE = (0.2, 0.2, 0.25, 0.1, 0.25)
+DEEP_INSIDE = (0.15, 0.15, 0.2, 0.1, 0.4)
 ON_A_LINE = (0.2, 0.1, 0.1, 0.4, 0.2)
 """Shares of frequencies, sparse short and long blocks, lines, and patches; the last where a line is confirmed."""
 SHORT, LONG = 16, 32
@@ -40,8 +40,9 @@ DEEP = 12.0
 """Pixels from the rim from which on a pixel lies deep inside."""
 DETAIL = 3.0
 """Standard deviation (pixels) of the blur that parts detail from the base, and of the window it is compared in."""
-CONTRAST = 1.6
-"""What detail is multiplied by where all guesses agree."""
+LEAST, CONTRAST = 0.7, 1.5
+"""What detail is multiplied by where the guesses have nothing in common, and where all agree. Less than LEAST would
+come nearer the truth by a hair, and look like mush."""
 
 
 def fill_hole(frame: U8, hole: Bool, seed: int, radius: int = RADIUS) -> U8:
@@ -100,7 +101,7 @@ def agreed(mean: F32, guesses: Sequence[F32]) -> F32:
     differing = _local(np.var(details, 0, ddof=1))
     common = np.maximum(_local(center * center) - differing / len(details), 0)
     share = common / (common + differing + 1)
-    return np.asarray(base + CONTRAST * share[..., None] * (mean - base), np.float32)
+    return np.asarray(base + (LEAST + (CONTRAST - LEAST) * share[..., None]) * (mean - base), np.float32)
 
 
 def _local(values: np.ndarray) -> F32:

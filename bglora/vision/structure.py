@@ -34,7 +34,8 @@ SALIENCE = 1.0
 ONE_END = 10000.0
 """Squared difference taken for a line that leaves the picture before it leaves the hole: nothing confirms it."""
 DOUBTFUL, CONFIRMED = 2.5, 6.0
-"""Variance across a line's ends over the error along it: below, chance may have made the ends alike; above, no chance."""
+"""Variance across a line's ends over the error along it: up to where chance may have made the ends alike, and from
+where on it has not."""
 SMALLEST_SIDE = 32
 BLOCK = 16
 
