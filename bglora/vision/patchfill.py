@@ -1,11 +1,12 @@
 """Fills a hole so that it looks like the picture around it: structure first, then patches that carry its texture.
 
 Structure (lines, edges, repeated forms) is guessed in four ways from all that surrounds the hole: frequencies and lines
-(`structure`), and both simplified by short and by long blocks (`sparse`). Patches of the known picture that look like
+(`structure`), and lines simplified by short and by long blocks (`sparse`). Patches of the known picture that look like
 their mean carry the texture: nearest patches by PatchMatch (Barnes 2009: propagation and random search, here for all
 pixels at once), the picture by weighted voting of overlapping patches (Wexler 2007), coarse to fine. All five guesses
-are averaged: where they differ nobody knows better, and what detail is left there is partly an accident of the mean and
-is toned down; where they agree the mean has lost some of the contrast they share and gets it back (`agreed`).
+are averaged, lines counting most where one is confirmed. Where guesses differ nobody knows better, and what detail is
+left there is partly an accident of the mean and is toned down; where they agree the mean has lost some of the contrast
+they share and gets it back (`agreed`).
 """
 
 from __future__ import annotations
