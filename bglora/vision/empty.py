@@ -124,7 +124,7 @@ def own_motion(frames: Sequence[U8], camera: Camera) -> Motion:
 
 @dataclass(frozen=True)
 class _Span:
-    """Paths, and their displacements (frames, N, 2) in pixels from where one plane with parallax beside it takes them."""
+    """Paths, and their displacements (frames, N, 2), pixels, from where a plane with parallax beside it takes them."""
 
     paths: Paths
     left: NDArray[np.float64]

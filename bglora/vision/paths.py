@@ -206,7 +206,10 @@ def _plane_motions(place: NDArray[np.float64]) -> NDArray[np.float64]:
     x, y = place.T
     one, none = np.ones_like(x), np.zeros_like(x)
     return np.stack(
-        [np.stack([one, x, y, none, none, none, x * x, x * y], 1), np.stack([none, none, none, one, x, y, x * y, y * y], 1)]
+        [
+            np.stack([one, x, y, none, none, none, x * x, x * y], 1),
+            np.stack([none, none, none, one, x, y, x * y, y * y], 1),
+        ]
     )
 
 
