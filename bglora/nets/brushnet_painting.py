@@ -105,10 +105,13 @@ def masked_latents(vae: Any, pictures: Tensor, noise: Tensor | None = None) -> T
         noise: (m n, 4, h, w), draws from the VAE's distribution, the pictures m times over. None: its mode. The
             research code draws, from a generator of its own that no seed reaches; the spread is tiny in trained VAEs.
     """
-    found = vae.encode(pictures.to(vae.device, vae.dtype)).latent_dist
+    # One picture at a time: in float32, four of SDXL's would take more memory than its UNet.
+    found = [vae.encode(one[None]).latent_dist for one in pictures.to(vae.device, vae.dtype)]
+    mean = torch.cat([one.mean for one in found])
     if noise is None:
-        return torch.as_tensor(found.mode() * vae.config.scaling_factor)
-    mean, spread = (value.repeat(len(noise) // len(value), 1, 1, 1) for value in (found.mean, found.std))
+        return mean * float(vae.config.scaling_factor)
+    spread = torch.cat([one.std for one in found])
+    mean, spread = (value.repeat(len(noise) // len(value), 1, 1, 1) for value in (mean, spread))
     return drawn(mean, spread, noise) * float(vae.config.scaling_factor)
 
 

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+import numpy as np
 import torch
 
 from bglora.errors import MachineError, UserError
@@ -47,6 +48,33 @@ def dtype(where: torch.device) -> torch.dtype:
     if where.type != "cuda":
         return torch.float32
     return torch.bfloat16 if torch.cuda.get_device_capability(where) >= (8, 0) else torch.float16
+
+
+def to_device(values: np.ndarray, where: torch.device | None) -> torch.Tensor:
+    """An array as a tensor. A graphics card fetches it by itself, after what it was told before; nobody waits."""
+    tensor = torch.from_numpy(values)
+    if where is None or where.type != "cuda":
+        return tensor.to(where)
+    return tensor.pin_memory().to(where, non_blocking=True)
+
+
+class Fetched:
+    """A tensor on its way to main memory: who asks for its numbers waits for them, nobody else does."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self._done: torch.cuda.Event | None = None
+        if tensor.device.type != "cuda":
+            self._here = tensor.cpu()
+            return
+        self._here = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+        self._here.copy_(tensor, non_blocking=True)
+        self._done = torch.cuda.current_stream(tensor.device).record_event()
+
+    def numpy(self) -> np.ndarray:
+        """The values, when they are there."""
+        if self._done is not None:
+            self._done.synchronize()
+        return self._here.numpy()
 
 
 def in_halves(

@@ -70,12 +70,40 @@ class Spectral(nn.Module):
         a = torch.relu_(torch.baddbmm(self.first_bias[:, None], _each(self.first, batch), pixels.transpose(1, 2)))
         half = a.shape[1]
         spectrum = torch.fft.rfft2(a.float().view(batch, half, height, width), norm="ortho")
-        y = torch.view_as_real(spectrum).permute(0, 1, 4, 2, 3).reshape(batch, 2 * half, -1).to(a.dtype)
+        y = _laid_out(torch.view_as_real(spectrum).permute(0, 1, 4, 2, 3), a.dtype).view(batch, 2 * half, -1)
         y = torch.relu_(torch.baddbmm(self.middle_bias[:, None], _each(self.middle, batch), y))
-        y = y.view(batch, half, 2, height, -1).permute(0, 1, 3, 4, 2).float().contiguous()
+        y = _laid_out(y.view(batch, half, 2, height, -1).permute(0, 1, 3, 4, 2), torch.float32)
         back = torch.fft.irfft2(torch.view_as_complex(y), s=(height, width), norm="ortho")
-        a = a + back.view(batch, half, -1).to(a.dtype)
+        a = a.add_(back.view(batch, half, -1))
         return torch.matmul(a.transpose(1, 2), self.last.t())
+
+
+def _laid_out(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """In other numbers and contiguous, in one pass over memory."""
+    return x.to(dtype, memory_format=torch.contiguous_format).contiguous()
+
+
+def reflected(x: Tensor, width: int) -> Tensor:
+    """(B, C, H, W), channels last, grown on all sides by its mirror image, edge pixels not repeated; channels last.
+
+    For graphics cards: there torch's own reflection gives channels first, and the convolution would turn them back.
+    """
+    pixels = x.permute(0, 2, 3, 1)
+    batch, height, across, channels = pixels.shape
+    grown = pixels.new_empty(batch, height + 2 * width, across + 2 * width, channels)
+    grown[:, width:-width, width:-width] = pixels
+    inner = grown[:, width:-width]
+    for k in range(1, width + 1):
+        inner[:, :, width - k] = pixels[:, :, k]
+        inner[:, :, k - width - 1] = pixels[:, :, -1 - k]
+    for k in range(1, width + 1):
+        grown[:, width - k] = grown[:, width + k]
+        grown[:, k - width - 1] = grown[:, -1 - width - k]
+    return grown.permute(0, 3, 1, 2)
+
+
+def _padded(x: Tensor, width: int) -> Tensor:
+    return functional.pad(x, (width,) * 4, mode="reflect") if x.device.type == "cpu" else reflected(x, width)
 
 
 def _each(weight: Tensor, batch: int) -> Tensor:
@@ -142,7 +170,7 @@ class FoldedLayer(nn.Module):
 
     def _convolved(self, x: Tensor) -> Tensor:
         if self.padding:
-            x = functional.pad(x, (self.padding,) * 4, mode="reflect")
+            x = _padded(x, self.padding)
         made = [
             functional.conv2d(x[:, :read] if read < x.shape[1] else x, weight, bias, self.stride)
             for weight, bias, read in zip(self.weights, self.biases, self.reads, strict=True)
@@ -213,5 +241,5 @@ class FoldedGenerator(nn.Module):
             x = second(first(x)).add_(x)
         for weight, bias in zip(self.up_weights, self.up_biases, strict=True):
             x = torch.relu_(functional.conv_transpose2d(x, weight, bias, 2, 1, 1))
-        x = functional.conv2d(functional.pad(x, (3,) * 4, mode="reflect"), self.last, self.last_bias, 2)
+        x = functional.conv2d(_padded(x, 3), self.last, self.last_bias, 2)
         return self.activation(functional.pixel_shuffle(x, 2).float())

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from bglora.errors import UserError
 from bglora.nets import checkpoints, ffc
-from bglora.nets.device import device, dtype, in_halves
+from bglora.nets.device import Fetched, device, dtype, in_halves, to_device
 from bglora.nets.folded import FoldedGenerator
 from bglora.nets.lama_pictures import Region, Window, joined, padded, paste, reduced, regions, tiles
 
@@ -150,8 +151,8 @@ def prepared(pictures: np.ndarray, masks: np.ndarray, where: torch.device | None
     Returns:
         image: float32 (B, 3, H, W) in 0..1. hole: float32 (B, 1, H, W), 1 where a mask is above 0, else 0.
     """
-    image = torch.from_numpy(pictures).to(where).permute(0, 3, 1, 2).float() / 255
-    return image, (torch.from_numpy(masks).to(where) > 0).float()[:, None]
+    image = to_device(pictures, where).permute(0, 3, 1, 2).float() / 255
+    return image, (to_device(masks, where) > 0).float()[:, None]
 
 
 def blended(output: Tensor, image: Tensor, hole: Tensor) -> Tensor:
@@ -161,7 +162,11 @@ def blended(output: Tensor, image: Tensor, hole: Tensor) -> Tensor:
 
 def to_bytes(picture: Tensor) -> np.ndarray:
     """(B, 3, H, W) in 0..1 to uint8 (B, H, W, 3): cut, not rounded, as the published programs do."""
-    return (picture * 255).clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    return Fetched(_bytes(picture)).numpy()
+
+
+def _bytes(picture: Tensor) -> Tensor:
+    return (picture * 255).clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 
 class Lama:
@@ -209,7 +214,7 @@ class Lama:
         Raises:
             MachineError: the device has too little memory for one tile.
         """
-        results = [np.array(picture) for picture in pictures]
+        results = [np.array(picture, order="C") for picture in pictures]
         views: list[tuple[int, Region, tuple[int, int], list[Window]]] = []
         jobs: list[tuple[np.ndarray, np.ndarray]] = []
         for number, (picture, hole) in enumerate(zip(pictures, holes, strict=True)):
@@ -221,15 +226,19 @@ class Lama:
                 views.append((number, region, mask.shape, windows))
         made = iter(self._made(jobs, batch))
         for number, region, shape, windows in views:
-            paste(results[number], region, joined(shape, [(window, next(made)) for window in windows], tile))
+            parts = [(window, next(made)()) for window in windows]
+            paste(results[number], region, joined(shape, parts, tile))
         return results
 
-    def _made(self, jobs: Sequence[tuple[np.ndarray, np.ndarray]], batch: int | None) -> list[np.ndarray]:
-        """Uint8 (h, w, 3) for each picture and hole, those of one padded size in batches."""
+    def _made(self, jobs: Sequence[tuple[np.ndarray, np.ndarray]], batch: int | None) -> list[Callable[[], np.ndarray]]:
+        """What gives uint8 (h, w, 3) for each picture and hole, those of one padded size in batches.
+
+        A card has then been told all it has to do, and goes on while the first results are put in their places.
+        """
         buckets: dict[tuple[int, ...], list[int]] = {}
         for number, (_, hole) in enumerate(jobs):
             buckets.setdefault(padded(hole, self.multiple, self.smallest).shape, []).append(number)
-        made: dict[int, np.ndarray] = {}
+        made: dict[int, Callable[[], np.ndarray]] = {}
         for (height, width), numbers in buckets.items():
             usual = 1 if self.network.device.type == "cpu" else max(1, PIXELS_AT_ONCE // (height * width))
             pictures = in_halves(
@@ -242,10 +251,14 @@ class Lama:
             made |= dict(zip(numbers, pictures, strict=True))
         return [made[number] for number in range(len(jobs))]
 
-    def _batch(self, jobs: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[np.ndarray]:
+    def _batch(self, jobs: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[Callable[[], np.ndarray]]:
         pictures, masks = (
             np.stack([padded(job[kind], self.multiple, self.smallest) for job in jobs]) for kind in (0, 1)
         )
         image, hole = prepared(pictures, masks, self.network.device)
-        output = to_bytes(self.network(network_input(image, hole)))
-        return [one[: mask.shape[0], : mask.shape[1]] for one, (_, mask) in zip(output, jobs, strict=True)]
+        output = Fetched(_bytes(self.network(network_input(image, hole))))
+        return [partial(_cut, output, number, mask.shape) for number, (_, mask) in enumerate(jobs)]
+
+
+def _cut(output: Fetched, number: int, size: tuple[int, int]) -> np.ndarray:
+    return output.numpy()[number, : size[0], : size[1]]

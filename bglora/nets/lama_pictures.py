@@ -130,10 +130,10 @@ def paste(picture: np.ndarray, region: Region, made: np.ndarray) -> None:
     """Puts what was made into the region's holes, and nowhere else.
 
     Args:
-        picture: uint8 (H, W, 3), written to.
+        picture: uint8 (H, W, 3), contiguous, written to.
         made: uint8 (h, w, 3) of the region, or smaller.
     """
     height, width = region.window.size
     if made.shape[:2] != (height, width):
         made = cv2.resize(made, (width, height), interpolation=cv2.INTER_CUBIC)
-    picture[region.window.rows_columns][region.own] = made[region.own]
+    cv2.copyTo(made, region.own.view(np.uint8), picture[region.window.rows_columns])

@@ -62,11 +62,16 @@ def estimate(base: Base, recipe: Recipe, bucket: Size) -> Memory:
         recipe.gradient_checkpointing,
     )
     weights = sum(p.numel() * dtype.itemsize for p in base.unet.parameters())
+    return Memory(weights, *adapter_and_activations(shape))
+
+
+def adapter_and_activations(shape: Shape) -> tuple[int, int]:
+    """Bytes of the LoRA with its optimizer state, and of what one step keeps for the way back."""
     adapter, saved = _count(shape)
-    if recipe.gradient_checkpointing:
+    if shape.checkpointing:
         # one block at a time is computed again; SDXL's largest holds about an eighth of what is saved without
         saved += _count(replace(shape, checkpointing=False))[1] // 8
-    return Memory(weights, adapter * ADAM_BYTES, saved)
+    return adapter * ADAM_BYTES, saved
 
 
 @lru_cache(maxsize=32)

@@ -1,18 +1,24 @@
 """The studio's networks at full size, with random weights: pictures a second, memory, and how much of the card is used.
 
     python -m tests.bench.gpu [--only lama,brushnet,sam2,openclip] [--short]
+    python -m tests.bench.gpu --memory
 
-On a card every figure stands beside a plain way of doing the same in the same run, and beside the card's own matrix
-peak, which is measured first. Without a card, or with `--short`, a short form runs where it is: small pictures, few
-steps; only LaMa's comparison means something there.
+On a card figures stand beside a plain way of doing the same in the same run, and beside the card's own matrix peak,
+which is measured first. Each network has a process to itself. Without a card, or with `--short`, a short form runs
+where it is: small pictures, few steps, one thread; only LaMa's comparison means something there. `--memory` counts
+what every stage takes, on shapes alone.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import torch
 
@@ -20,7 +26,16 @@ from bglora.nets.device import device
 from tests.bench.table import table, write_section
 
 COMMAND = "python -m tests.bench.gpu"
-HEAD = ["what", "per second", "seconds each", "of the matrix peak", "peak memory GB"]
+NETWORKS = ("lama", "brushnet_sd15", "brushnet_sdxl", "sam2", "openclip")
+HEAD = ["what", "per second", "seconds each", "× the plain way", "of the matrix peak", "peak memory GB"]
+NOTE = """\
+Networks at their published sizes with random weights, each in a process of its own. Work is counted as convolutions,
+matrix products and attention of the plain network; Fourier transforms are not counted, and filtering that saves
+products counts as what it saves. The plain ways: LaMa as a TorchScript file picture by picture, as
+simple-lama-inpainting does it; BrushNet and its UNet each run twice a step, with the prompt and without."""
+TARGETS = """\
+On an H200 LaMa shall reach 200 pictures a second at batch 16, BrushNet on Stable Diffusion 1.5 3 at 8 steps and 1 at 50,
+SAM 2 large 60 frames."""
 
 
 @dataclass(frozen=True)
@@ -28,69 +43,96 @@ class Scale:
     """How large the benchmark is.
 
     Attributes:
-        size: height and width of the pictures.
-        lama: batches. brushnet: batches. steps: denoising steps.
-        frames: for SAM 2. pictures: for OpenCLIP, at once.
+        lama, brushnet: height and width of the pictures.
+        batches: of LaMa. pictures: how many each of them fills.
+        painted: batches of BrushNet. steps: of denoising.
+        frames: for SAM 2. looks: pictures that OpenCLIP looks at together.
         rounds: how often each is timed, after one that is not.
     """
 
-    size: tuple[int, int]
-    lama: tuple[int, ...]
-    brushnet: tuple[int, ...]
+    lama: tuple[int, int]
+    brushnet: tuple[int, int]
+    batches: tuple[int, ...]
+    pictures: int
+    painted: tuple[int, ...]
     steps: tuple[int, ...]
     frames: int
-    pictures: int
+    looks: int
     rounds: int
 
 
-FULL = Scale((576, 1024), (1, 8, 16), (1, 4), (50, 8), 64, 64, 3)
-SHORT = Scale((288, 512), (1, 2), (1,), (1,), 2, 2, 1)
+FULL = Scale((576, 1024), (576, 1024), (1, 8, 16), 64, (1, 4), (50, 8), 64, 64, 3)
+SHORT = Scale((288, 512), (128, 128), (1, 2), 2, (1,), (1,), 2, 2, 1)
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One line of the table: `each` is seconds per picture, `flop` the work per picture if it was counted."""
+    """One line of the table.
+
+    Attributes:
+        what: is measured, for people.
+        each: seconds per picture; 0: it was left out, and `what` says why.
+        memory_gb: at the peak.
+        flop: work per picture, if it was counted.
+        plain: seconds per picture of the plain way, if there is one.
+    """
 
     what: str
     each: float
-    memory_gb: float
+    memory_gb: float = 0.0
     flop: float = 0.0
+    plain: float = 0.0
 
     def row(self, peak: float) -> list[str]:
         """Cells of the table; `peak` in FLOP/s."""
+        if not self.each:
+            return [self.what, *["–"] * 5]
         share = f"{self.flop / self.each / peak:.0%}" if self.flop else ""
-        return [self.what, f"{1 / self.each:.2f}", f"{self.each:.4f}", share, f"{self.memory_gb:.2f}"]
+        ratio = f"{self.plain / self.each:.2f}" if self.plain else ""
+        return [self.what, f"{1 / self.each:.2f}", f"{self.each:.4f}", ratio, share, f"{self.memory_gb:.2f}"]
 
 
-def timed(what: str, run: Callable[[], object], pictures: int, rounds: int, flop: float = 0.0) -> Measured:
-    """Best of some rounds, after one for warming up; waits for the card."""
-    where = device()
-    run()
-    if where.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-    best = float("inf")
-    for _ in range(rounds):
-        settle(where)
-        start = time.perf_counter()
-        run()
-        settle(where)
-        best = min(best, time.perf_counter() - start)
-    return Measured(what, best / pictures, memory_gb(where), flop)
-
-
-def settle(where: torch.device) -> None:
-    """Waits until the device has done what it was told."""
+def clock(where: torch.device) -> float:
+    """Seconds: of the wall, once a card has done what it was told; of this process on a CPU that others use, too."""
     if where.type == "cuda":
         torch.cuda.synchronize(where)
+        return time.perf_counter()
+    return time.process_time()
+
+
+def timed(
+    what: str, run: Callable[[], object], pictures: int, rounds: int, *, flop: float = 0.0, plain: float = 0.0
+) -> Measured:
+    """Best of some rounds, after one for warming up."""
+    where = device()
+    run()
+    forget_peak(where)
+    best = float("inf")
+    for _ in range(rounds):
+        start = clock(where)
+        run()
+        best = min(best, clock(where) - start)
+    return Measured(what, best / pictures, memory_gb(where), flop, plain)
+
+
+def forget_peak(where: torch.device) -> None:
+    """The peak of memory is measured from now on."""
+    if where.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(where)
+    elif sys.platform == "linux":
+        Path("/proc/self/clear_refs").write_text("5")
 
 
 def memory_gb(where: torch.device) -> float:
-    """Peak of the card since it was last reset; of the process on a CPU."""
+    """Peak of the card, or of this process on a CPU, since `forget_peak`."""
     if where.type == "cuda":
         return torch.cuda.max_memory_allocated(where) / 2**30
-    import resource
+    if sys.platform == "linux":
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 2**20
+    import psutil
 
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return float(psutil.Process().memory_info().rss) / 2**30
 
 
 def flop_of(run: Callable[[], object]) -> float:
@@ -109,38 +151,69 @@ def matrix_peak(where: torch.device, kind: torch.dtype) -> float:
     return 2 * side**3 / timed("", lambda: a @ b, 1, 10).each
 
 
-def sections(scale: Scale, wanted: Sequence[str]) -> Iterator[Measured]:
-    """All lines of the table, network by network; each lets go of its memory before the next begins."""
-    from tests.bench import gpu_networks as networks
+def alone(network: str, short: bool) -> Iterator[Measured]:
+    """The lines of one network, measured in a process of its own.
 
-    for name, measure in networks.MEASURES.items():
-        if not wanted or name in wanted:
-            yield from measure(scale)
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+    Raises:
+        SystemExit: it failed.
+    """
+    command = [sys.executable, "-m", "tests.bench.gpu", "--one", network, *(["--short"] if short else [])]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        for line in child.stdout:
+            if line.startswith("{"):
+                yield Measured(**json.loads(line))
+    if child.returncode:
+        raise SystemExit(f"{network} failed")
+
+
+def one(network: str, scale: Scale) -> None:
+    """Prints the lines of one network as JSON."""
+    from tests.bench import gpu_networks
+
+    for measured in gpu_networks.MEASURES[network](scale):
+        print(json.dumps(asdict(measured)), flush=True)
+
+
+def everything(short: bool, only: Sequence[str]) -> None:
+    """Measures network after network and writes the table."""
+    where = device()
+    kind = torch.bfloat16 if where.type == "cuda" else torch.float32
+    peak = matrix_peak(where, kind)
+    rows = []
+    for network in NETWORKS:
+        if only and not any(network.startswith(name) for name in only):
+            continue
+        for measured in alone(network, short):
+            rows.append(measured.row(peak))
+            print(*rows[-1], sep=" | ", flush=True)
+    card = torch.cuda.get_device_name(where) if where.type == "cuda" else "the processor, one thread, CPU seconds"
+    number = str(kind).removeprefix("torch.")
+    note = f"On {card}; matrix peak measured first: {peak / 1e12:.2f} TFLOP/s in {number}. {NOTE}"
+    title = "Networks of the studio" + (" (short form)" if short else "")
+    flags = (f" --only {','.join(only)}" if only else "") + (" --short" if short else "")
+    write_section(title, COMMAND + flags, table(HEAD, rows), note if short else f"{note} {TARGETS}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="", help="networks, by comma")
-    parser.add_argument("--short", action="store_true")
+    parser.add_argument("--only", default="", help=f"networks, by comma, of {', '.join(NETWORKS)}")
+    parser.add_argument("--short", action="store_true", help="small pictures, few steps")
+    parser.add_argument("--memory", action="store_true", help="count the memory of every stage instead")
+    parser.add_argument("--one", choices=NETWORKS, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    where = device()
-    short = options.short or where.type != "cuda"
-    kind = torch.float32 if where.type == "cpu" else torch.bfloat16
-    peak = matrix_peak(where, kind)
-    rows = []
-    for one in sections(SHORT if short else FULL, [name for name in options.only.split(",") if name]):
-        rows.append(one.row(peak))
-        print(*rows[-1], sep=" | ", flush=True)
-    card = torch.cuda.get_device_name(where) if where.type == "cuda" else "the processor"
-    note = (
-        f"On {card}; matrix peak measured: {peak / 1e12:.2f} TFLOP/s in {str(kind).removeprefix('torch.')}. Networks "
-        "at their published sizes with random weights. Peak memory: of the card; without one, of the process so far."
-    )
-    title = "Networks of the studio" + (" (short form)" if short else "")
-    flags = (f" --only {options.only}" if options.only else "") + (" --short" if options.short else "")
-    write_section(title, COMMAND + flags, table(HEAD, rows), note)
+    short = options.short or device().type != "cuda"
+    if device().type != "cuda":
+        torch.set_num_threads(1)
+    if options.memory:
+        from tests.bench import gpu_memory
+
+        gpu_memory.main()
+    elif options.one:
+        # On a card the short form is for trying the benchmark itself.
+        one(options.one, SHORT if short else FULL)
+    else:
+        everything(short, [name for name in options.only.split(",") if name])
 
 
 if __name__ == "__main__":

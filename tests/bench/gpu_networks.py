@@ -8,19 +8,59 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 from torch import Tensor
 
 from bglora.nets.device import device, dtype
 from tests import full_size
-from tests.bench.gpu import Measured, Scale, flop_of, timed
+from tests.bench.gpu import FULL, Measured, Scale, flop_of, timed
+
+NEEDED_GB = {"sd15": 8, "sdxl": 14}
+"""Of main memory, in float32."""
 
 
 def on_device(build: Callable[[], Any], kind: torch.dtype) -> Any:
-    """A network with random weights, built where it runs: nothing is copied there."""
+    """A network with random weights, filled where it runs: nothing is copied there, and nothing drawn twice."""
     torch.manual_seed(0)
-    with torch.device(device()):
-        return build().to(kind).eval().requires_grad_(False)
+    with torch.device("meta"):
+        net = build().to(kind)
+    net = net.to_empty(device=device()).eval().requires_grad_(False)
+    for name, values in net.named_parameters():
+        if values.dim() > 1:
+            values.normal_(0, values[0].numel() ** -0.5)
+        else:
+            values.fill_(float(name.endswith("weight")))
+    for values in net.buffers():
+        values.zero_()
+    return net
+
+
+def lama(scale: Scale) -> Iterator[Measured]:
+    """The product's own call, arrays in and arrays out, beside the loop of simple-lama-inpainting, in turn."""
+    from bglora.nets import ffc
+    from bglora.nets.lama import Lama
+    from tests.backends import tiny_lama
+    from tests.bench.lama import off_by, one_by_one
+
+    where, (height, width) = device(), scale.lama
+    generator = tiny_lama.generator(1, width=64, blocks=18)
+    ours, plain = Lama(generator), one_by_one(generator, height, width, where)
+    many, holes = pictures_and_holes(scale.pictures, scale.lama)
+    with torch.device("meta"):
+        shapes = ffc.Generator(ffc.published())
+    flop = flop_of(lambda: shapes(torch.empty(1, 4, height, width, device="meta")))
+    named = f"{width} x {height}"
+    loop = timed(
+        f"LaMa {named}, TorchScript one by one", lambda: plain(many, holes), len(many), scale.rounds, flop=flop
+    )
+    yield loop
+    largest, share = off_by(plain(many, holes), ours.fill(many, holes), holes)
+    told = f"differs from it by {largest} of 255 at most, in {share:.2%} of the holes' values"
+    for batch in scale.batches:
+        run = partial(ours.fill, many, holes, batch=batch)
+        what = f"LaMa {named}, bglora, batch {batch} ({told})"
+        yield timed(what, run, len(many), scale.rounds, flop=flop, plain=loop.each)
 
 
 def pictures_and_holes(count: int, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -31,32 +71,32 @@ def pictures_and_holes(count: int, size: tuple[int, int]) -> tuple[np.ndarray, n
     return made, holes
 
 
-def brushnet(scale: Scale) -> Iterator[Measured]:
-    """Both families; the plain way runs BrushNet and UNet twice a step, with the prompt and without."""
-    for family in ("sd15", "sdxl"):
-        yield from _family(family, scale)
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-
-
-def _family(family: str, scale: Scale) -> Iterator[Measured]:
-    from bglora.backends.fill.diffusion import in_fastest_layout
+def brushnet(family: str, scale: Scale) -> Iterator[Measured]:
+    """Pictures in, pictures out; the plain way runs BrushNet and UNet twice a step, with the prompt and without."""
+    from bglora.backends.fill.diffusion import in_fastest_layout, number_type
     from bglora.nets import brushnet as branches
 
     where = device()
-    kind = torch.float16 if where.type == "cuda" else torch.float32
+    kind = number_type(where)
+    named = f"BrushNet {family}, {scale.brushnet[1]} x {scale.brushnet[0]}"
+    needed, free = NEEDED_GB[family], psutil.virtual_memory().available / 2**30
+    if where.type != "cuda" and free < needed:
+        yield Measured(f"{named}: left out, takes {needed} GB of memory in float32 and {free:.0f} are free", 0.0)
+        return
     config = {"sd15": branches.SD15, "sdxl": branches.SDXL}[family]
     branch = on_device(lambda: branches.BrushNet(config), kind)
-    unet, vae = on_device(partial(full_size.unet, family), kind), on_device(full_size.vae, torch.float32)
+    unet = on_device(partial(full_size.unet, family), kind)
+    vae = on_device(full_size.vae, torch.float32 if family == "sdxl" else kind)
     for net in (branch, unet, vae):
         in_fastest_layout(net, where)
-    for batch in scale.brushnet:
+    for batch in scale.painted:
         for steps in scale.steps:
-            painter = _Painter(unet, branch, vae, family, steps, *pictures_and_holes(batch, scale.size))
-            named = f"BrushNet {family}, {scale.size[1]} x {scale.size[0]}, {steps} steps, batch {batch}"
+            painter = _Painter(unet, branch, vae, family, steps, *pictures_and_holes(batch, scale.brushnet))
+            what = f"{named}, {steps} step{'s' * (steps > 1)}, batch {batch}"
             flop = flop_of(painter.ours) / batch
-            yield timed(named, painter.ours, batch, scale.rounds, flop)
-            yield timed(f"{named}, both nets twice a step", painter.plain, batch, scale.rounds)
+            plain = timed(f"{what}, both nets twice a step", painter.plain, batch, scale.rounds)
+            yield plain
+            yield timed(what, painter.ours, batch, scale.rounds, flop=flop, plain=plain.each)
 
 
 @dataclass
@@ -152,35 +192,26 @@ def both_twice(
 
 def openclip(scale: Scale) -> Iterator[Measured]:
     """The picture tower of ViT-L-14, pictures made ready before."""
-    from transformers import CLIPConfig, CLIPModel
-
-    from bglora.backends.embed import openclip_names
-    from bglora.nets.openclip_checkpoint import clip_config
-
-    config = CLIPConfig(**clip_config(openclip_names.named("ViT-L-14/laion2b_s32b_b82k").config))
     kind = dtype(device())
-    net = on_device(lambda: CLIPModel(config), kind)
-    pixels = torch.randn(scale.pictures, 3, 224, 224).to(device(), kind)
+    net = on_device(partial(full_size.clip, "ViT-L-14/laion2b_s32b_b82k"), kind)
+    pixels = torch.randn(scale.looks, 3, 224, 224).to(device(), kind)
 
     @torch.inference_mode()
     def run() -> Tensor:
         return torch.as_tensor(net.visual_projection(net.vision_model(pixel_values=pixels).pooler_output))
 
-    flop = flop_of(run) / scale.pictures
-    yield timed(f"OpenCLIP ViT-L-14, batch {scale.pictures}", run, scale.pictures, scale.rounds, flop)
+    flop = flop_of(run) / scale.looks
+    yield timed(f"OpenCLIP ViT-L-14, batch {scale.looks}", run, scale.looks, scale.rounds, flop=flop)
 
 
 def sam2(scale: Scale) -> Iterator[Measured]:
     """SAM 2.1 large at 1024 x 1024: one character followed from a box, features of the frames included."""
-    from transformers import Sam2VideoModel
-
-    from bglora.nets import sam2_checkpoint
     from bglora.nets.sam2 import Sam2Follower
     from bglora.vision.following import Prompt
 
-    net = on_device(lambda: Sam2VideoModel(sam2_checkpoint.config("large")), dtype(device()))
+    net = on_device(full_size.sam2, dtype(device()))
     follower = Sam2Follower(net)
-    frames = list(pictures_and_holes(scale.frames, scale.size)[0])
+    frames = list(pictures_and_holes(scale.frames, FULL.lama)[0])
 
     def run() -> None:
         memory = None
@@ -191,11 +222,15 @@ def sam2(scale: Scale) -> Iterator[Measured]:
                 else:
                     follower.step(memory, view, k, back=False)
 
-    yield timed(f"SAM 2.1 large, a character over {scale.frames} frames", run, scale.frames, scale.rounds)
+    flop = flop_of(run) / scale.frames
+    what = f"SAM 2.1 large, a character over {scale.frames} frames"
+    yield timed(what, run, scale.frames, scale.rounds, flop=flop)
 
 
 MEASURES: dict[str, Callable[[Scale], Iterator[Measured]]] = {
-    "brushnet": brushnet,
+    "lama": lama,
+    "brushnet_sd15": partial(brushnet, "sd15"),
+    "brushnet_sdxl": partial(brushnet, "sdxl"),
     "sam2": sam2,
     "openclip": openclip,
 }

@@ -60,6 +60,21 @@ def test_the_quick_form_computes_the_same(
     assert torch.allclose(quick(x), expected, atol=2e-5)
 
 
+@pytest.mark.parametrize(("width", "size"), [(1, (2, 2)), (1, (9, 7)), (3, (4, 4)), (3, (8, 12))])
+def test_the_reflection_for_cards_is_torchs_own_in_channels_last(width: int, size: tuple[int, int]) -> None:
+    x = torch.rand(2, 5, *size).contiguous(memory_format=torch.channels_last)
+    made = folded.reflected(x, width)
+    assert torch.equal(made, torch.nn.functional.pad(x, (width,) * 4, mode="reflect"))
+    assert made.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_the_network_asks_nothing_of_its_device_before_it_is_done() -> None:
+    # Values of the meta device can't be asked for, nor mixed with those of another.
+    quick = folded.FoldedGenerator(tiny_lama.generator(3), CPU, torch.bfloat16).to("meta")
+    quick.device = torch.device("meta")
+    assert quick(torch.rand(2, 4, 80, 112)).shape == (2, 3, 80, 112)
+
+
 def test_in_bfloat16_the_spectrum_stays_float32_and_the_picture_nearly_the_same() -> None:
     plain = tiny_lama.generator(3, blocks=1)
     x = torch.rand(1, 4, 64, 88, generator=torch.Generator().manual_seed(1))
