@@ -17,11 +17,11 @@ from bglora.backends.fill.sampling import sampling
 if TYPE_CHECKING:
     import numpy as np
 
-ALGORITHM = "sdxl/1"
+ALGORITHM = "sdxl/2"
 
 
 def identity(settings: Any) -> str:
-    """`sdxl/1 sdxl-inpainting@…`, and the adapter and LaMa where they are used."""
+    """`sdxl/2 sdxl-inpainting@…`, and the adapter and LaMa where they are used."""
     return diffusion.identity(ALGORITHM, settings, "sdxl")
 
 
@@ -53,9 +53,26 @@ def create(settings: Any) -> SDXLFill:
     return engine
 
 
+def seen_strength(steps: int, strength: float) -> float:
+    """A strength with which diffusers' pipeline takes one step at least, however few there are.
+
+    It takes `int(steps * strength)` of them; where that is none, the last one is taken.
+    """
+    return strength if int(steps * strength) else min(1.0, 1.5 / steps)
+
+
 @dataclass
 class SDXLFill(DiffusionFill):
     """The `fill` role."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        vae, numbers = self.pipeline.vae, self.pipeline.unet.dtype
+        if vae.config.force_upcast and vae.dtype != numbers:
+            # The pipeline leaves the VAE in the UNet's numbers after encoding. Rounded to these now, its weights are
+            # the same for the first picture as for all later ones.
+            whole = vae.dtype
+            vae.to(numbers).to(whole)
 
     def paint(self, parts: Sequence[Part]) -> list[np.ndarray]:
         """See `DiffusionFill.paint`."""
@@ -78,8 +95,7 @@ class SDXLFill(DiffusionFill):
             width=width,
             num_inference_steps=how.steps,
             guidance_scale=how.guidance_scale,
-            # Just below 1 the pipeline starts from pure noise, but keeps known latents of an ordinary model.
-            strength=self.settings.strength if seeded else 0.9999,
+            strength=seen_strength(how.steps, self.settings.strength) if seeded else 1.0,
             generator=[torch.Generator().manual_seed(part.seed) for part in parts],
             output_type="latent",
         ).images
