@@ -87,7 +87,7 @@ TRANSFORMERS = ("torch", "transformers", "safetensors", "numpy", "cv2", "scipy")
 
 FOLLOWING = ("targets", "min_score", "window", "redetect")
 """Settings of the table [segment] that who follows characters reads."""
-LAMA = ("lama", "lama_side", "lama_tile")
+LAMA = ("lama", "lama_side", "lama_tile", "lama_compile")
 WORDS = ("prompt", "prompts", "negative_prompt")
 DIFFUSION = (*WORDS, "steps", "guidance_scale", "scheduler", "few_steps", "strength", "batch", "low_memory")
 BRUSHNET = ("brushnet", "brushnet_base", "lama_first", *DIFFUSION, *LAMA)

@@ -53,8 +53,8 @@ def _members(name: str, rule: Mapping[str, Any], share: float | None) -> list[st
     return hybrid.order(rule["simple_below"], share) if name == "hybrid" else [name]
 
 
-ONLY_SPEED = ("batch", "low_memory")
-"""Settings that change no result."""
+ONLY_SPEED = ("batch", "low_memory", "lama_compile")
+"""Settings that change no result, but for the last bits of a sum."""
 
 
 def rule_of(
