@@ -83,11 +83,11 @@ def load(name: str, rule: Mapping[str, Any], tools: Tools) -> Any:
     Args:
         rule: the table [inpaint], as far as `rule_of` gives it; the rest is the project's own.
     """
-    from bglora.backends.resident import Resident
+    from bglora.backends.resident import KEY, Resident
     from bglora.settings.plates import InpaintSettings
 
     whole = tools.settings.inpaint.model_dump(mode="json")
-    resident: Resident = tools.once("fill engines", Resident)
+    resident: Resident = tools.once(KEY, Resident)
     return resident.get("fill", name, InpaintSettings(**{**whole, **rule}))
 
 

@@ -50,13 +50,16 @@ def create(settings: Any) -> BrushNetFill:
     sampling(settings, "unipc")  # a name that says nothing is told before anything is loaded
     where = device()
     branch_path = weights.find(settings.brushnet, setting="inpaint.brushnet")
-    branch = brushnet.load(branch_path, dtype=diffusion.number_type(where), device=where)
+    branch = brushnet.load(branch_path, dtype=diffusion.number_type(where))
     pipeline = diffusion.load_base(settings.brushnet_base, "inpaint.brushnet_base", where)
     check_fit(pipeline.unet, branch, _places(settings))
     if settings.few_steps:
         diffusion.with_adapter(pipeline, settings.few_steps)
-    diffusion.placed(pipeline, where)
-    diffusion.in_fastest_layout(branch, where)
+    for net in (pipeline.unet, pipeline.vae, branch):
+        diffusion.in_fastest_layout(net, where)
+    if not diffusion.saves_memory(settings, where):  # else each part comes when it is its turn
+        diffusion.placed(pipeline, where, f"inpaint.brushnet_base = {settings.brushnet_base}")
+        diffusion.placed(branch, where, f"inpaint.brushnet = {settings.brushnet}")
     return BrushNetFill(settings, pipeline, where, diffusion_base.native_side(pipeline), branch=branch)
 
 
@@ -128,6 +131,10 @@ class BrushNetFill(DiffusionFill):
     def _encoders(self) -> list[Any]:
         found = [self.pipeline.text_encoder, getattr(self.pipeline, "text_encoder_2", None)]
         return [encoder for encoder in found if encoder is not None]
+
+    def make_room(self) -> None:
+        """See `DiffusionFill.make_room`."""
+        self._bring()
 
     def _bring(self, *wanted: Any) -> None:
         """Where memory is to be saved, has only these networks on the card; the others wait in main memory."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bglora import backends
+from bglora.backends.resident import Resident
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 SMALL_CARD_GB = 16
 """Below this, `low_memory = "auto"` saves memory."""
+CURE = 'Set inpaint.low_memory = "yes", close what else uses the card, or set BGLORA_DEVICE=cpu'
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class DiffusionFill(ABC):
         device: where it runs.
         side: pixels, of the pictures that the model was trained on.
         scheduler: the base model's own, whose noise every sampler takes.
+        resident: where it gets LaMa from; that which it was gotten from, if it was.
     """
 
     settings: Any
@@ -55,7 +58,7 @@ class DiffusionFill(ABC):
     device: Any
     side: int
     scheduler: Any = field(init=False)
-    _lama: Any = field(default=None, init=False, repr=False)
+    resident: Resident = field(default_factory=Resident, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.scheduler = self.pipeline.scheduler
@@ -88,7 +91,7 @@ class DiffusionFill(ABC):
                 alike,
                 self.settings.batch,
                 where=f"filling {size[1]} x {size[0]} pixels",
-                cure='Set inpaint.low_memory = "yes", close what else uses the card, or set BGLORA_DEVICE=cpu',
+                cure=CURE,
             )
             for part, picture in zip(alike, painted, strict=True):
                 filled[part.frame] = pasted(filled[part.frame], part.crop, picture)
@@ -97,13 +100,11 @@ class DiffusionFill(ABC):
     @property
     def low_memory(self) -> bool:
         """True if memory is to be saved at the cost of time."""
-        if self.settings.low_memory != "auto":
-            return bool(self.settings.low_memory == "yes")
-        import torch
+        return saves_memory(self.settings, self.device)
 
-        if self.device.type != "cuda":
-            return False
-        return bool(torch.cuda.get_device_properties(self.device).total_memory < SMALL_CARD_GB * 1024**3)
+    @abstractmethod
+    def make_room(self) -> None:
+        """Where memory is saved, clears the card for another engine."""
 
     def _parts(
         self, frames: Sequence[np.ndarray], holes: Sequence[np.ndarray], seeds: Sequence[int], prompts: Sequence[str]
@@ -133,10 +134,19 @@ class DiffusionFill(ABC):
             return []
         from bglora.vision.holecrop import LEAST, blunted
 
-        if self._lama is None:
-            self._lama = backends.load("fill", "lama", self.settings)
+        self.make_room()
+        lama = self.resident.get("fill", "lama", self.settings, beside=self)
         wide = [blunted(hole, LEAST) for hole in holes]
-        return list(self._lama.fill_many(frames, wide, seeds))
+        return list(lama.fill_many(frames, wide, seeds))
+
+
+def saves_memory(settings: Any, device: Any) -> bool:
+    """Whether only what is at work lies on the device, by the settings and the card's size."""
+    if settings.low_memory != "auto":
+        return bool(settings.low_memory == "yes")
+    from bglora.nets.device import card_gb
+
+    return device.type == "cuda" and card_gb() < SMALL_CARD_GB
 
 
 def load_base(name: str, setting: str, device: Any, *, inpainting: bool = False) -> Any:
@@ -171,12 +181,11 @@ def identity(algorithm: str, settings: Any, *keys: str) -> str:
     return f"{known} {backends.identity('fill', 'lama', settings)}" if settings.lama_first else known
 
 
-def placed(pipeline: Any, device: Any) -> Any:
-    """The pipeline on its device."""
-    pipeline.to(device)
-    for part in (pipeline.unet, pipeline.vae):
-        in_fastest_layout(part, device)
-    return pipeline
+def placed(net: Any, device: Any, setting: str) -> Any:
+    """A network, or a pipeline of them, on the device. Raises `MachineError` where it doesn't fit."""
+    from bglora.nets.device import moved
+
+    return moved(net, device, what="The model", setting=setting, cure=CURE)
 
 
 def in_fastest_layout(net: Any, device: Any) -> None:

@@ -47,5 +47,5 @@ class Hybrid:
     def fill(self, frame: np.ndarray, hole: np.ndarray, *, seed: int, prompt: str = "") -> np.ndarray:
         """See `FillBackend.fill`."""
         name = order(self.settings.simple_below, float(hole.mean()))[0]
-        engine = self.resident.get("fill", name, self.settings)
+        engine = self.resident.get("fill", name, self.settings, beside=self)
         return engine.fill(frame, hole, seed=seed, prompt=prompt)

@@ -45,11 +45,13 @@ def create(settings: Any) -> SDXLFill:
     pipeline = diffusion.load_base(settings.sdxl, "inpaint.sdxl", where, inpainting=True)
     if settings.few_steps:
         diffusion.with_adapter(pipeline, settings.few_steps)
+    for net in (pipeline.unet, pipeline.vae):
+        diffusion.in_fastest_layout(net, where)
     engine = SDXLFill(settings, pipeline, where, diffusion_base.native_side(pipeline))
     if engine.low_memory and where.type == "cuda":
         pipeline.enable_model_cpu_offload(device=where)
     else:
-        diffusion.placed(pipeline, where)
+        diffusion.placed(pipeline, where, f"inpaint.sdxl = {settings.sdxl}")
     return engine
 
 
@@ -73,6 +75,10 @@ class SDXLFill(DiffusionFill):
             # the same for the first picture as for all later ones.
             whole = vae.dtype
             vae.to(numbers).to(whole)
+
+    def make_room(self) -> None:
+        """See `DiffusionFill.make_room`."""
+        self.pipeline.maybe_free_model_hooks()
 
     def paint(self, parts: Sequence[Part]) -> list[np.ndarray]:
         """See `DiffusionFill.paint`."""
