@@ -109,6 +109,11 @@ def card_gb() -> float:
     return float(torch.cuda.get_device_properties(where).total_memory) / 2**30 if where.type == "cuda" else 0.0
 
 
+def wide_dtype(where: torch.device) -> torch.dtype:
+    """As `dtype`, for networks whose values float16 can't hold: bfloat16 where a card computes in it, else float32."""
+    return torch.bfloat16 if dtype(where) == torch.bfloat16 else torch.float32
+
+
 def to_device(values: np.ndarray, where: torch.device | None) -> torch.Tensor:
     """An array as a tensor. A graphics card fetches it by itself, after what it was told before; nobody waits."""
     tensor = torch.from_numpy(values)

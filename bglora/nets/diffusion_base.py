@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from bglora.errors import MachineError, UserError
+from bglora.errors import MachineError, UserError, first_line
+from bglora.nets.device import is_full, too_large
 
 PIPELINES = {
     ("Stable Diffusion 1.5", False): "StableDiffusionPipeline",
@@ -58,10 +59,15 @@ def load(path: Path, *, setting: str, dtype: torch.dtype, inpainting: bool = Fal
             if path.is_file()
             else _from_folder(kind, path, dtype, family)
         )
-    except (SafetensorError, ValueError, OSError, KeyError, RuntimeError) as error:
-        line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    except (SafetensorError, ValueError, OSError, KeyError, RuntimeError, MemoryError) as error:
+        if is_full(error):
+            raise too_large(
+                "The base model", f"{setting} = {path}", "Close other programs, or take a smaller one"
+            ) from error
         raise UserError(
-            f"The base model can't be read: {line}", where=f"{setting} = {path}", cure="Copy or fetch it again"
+            f"The base model can't be read: {first_line(error)}",
+            where=f"{setting} = {path}",
+            cure="Copy or fetch it again",
         ) from error
     pipeline.set_progress_bar_config(disable=True)
     for part in pipeline.components.values():

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from bglora.errors import UserError
 from bglora.nets import checkpoints, ffc
-from bglora.nets.device import Fetched, device, dtype, in_halves, to_device
+from bglora.nets.device import Fetched, device, in_halves, to_device, wide_dtype
 from bglora.nets.folded import FoldedGenerator
 from bglora.nets.lama_pictures import Region, Window, joined, padded, paste, reduced, regions, tiles
 
@@ -187,7 +187,7 @@ class Lama:
         compiled: bool = False,
     ) -> None:
         where = where or device()
-        self.network = FoldedGenerator(generator, where, numbers or dtype(where))
+        self.network = FoldedGenerator(generator, where, numbers or wide_dtype(where))
         if compiled and where.type == "cuda":
             self.network.compile_blocks()
         self.multiple = max(PADDED_TO, generator.architecture.multiple)

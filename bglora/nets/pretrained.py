@@ -14,9 +14,11 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from bglora.errors import MachineError, UserError
+from bglora.errors import MachineError, UserError, first_line
+from bglora.nets.device import is_full, moved, too_large
 
 VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt")
+SMALLER = "Choose a smaller model of the kind, close what else uses the card, or set BGLORA_DEVICE=cpu"
 CURE = "Give a whole model of this kind; `bglora models` lists the names that can be pulled."
 
 
@@ -78,7 +80,8 @@ def _ready(
             where=str(where),
             cure=CURE,
         )
-    return model.to(device).eval().requires_grad_(False)
+    moved(model, device, what=f"The model {kind}", setting=str(where), cure=SMALLER)
+    return model.eval().requires_grad_(False)
 
 
 def class_of(name: str) -> Any:
@@ -120,7 +123,7 @@ def tokenizer(folder: Path) -> Any:
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"The tokenizer can't be read: {_line(error)}", where=str(folder), cure=CURE) from error
+        raise UserError(f"The tokenizer can't be read: {first_line(error)}", where=str(folder), cure=CURE) from error
 
 
 def _read(
@@ -135,14 +138,12 @@ def _read(
         model, told = kind.from_pretrained(
             *source, output_loading_info=True, ignore_mismatched_sizes=True, dtype=dtype, **given
         )
-    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
-        raise UserError(f"The model can't be read: {_line(error)}", where=str(where), cure=CURE) from error
+    except (SafetensorError, OSError, ValueError, RuntimeError, MemoryError) as error:
+        if is_full(error):
+            raise too_large("The model", str(where), SMALLER) from error
+        raise UserError(f"The model can't be read: {first_line(error)}", where=str(where), cure=CURE) from error
     finally:
         logging.set_verbosity(before)
         if bars:
             logging.enable_progress_bar()
     return model, told
-
-
-def _line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -20,7 +20,7 @@ from huggingface_hub.errors import StrictDataclassError
 from PIL import Image
 from safetensors import SafetensorError
 
-from bglora.errors import MachineError, UserError
+from bglora.errors import MachineError, UserError, first_line
 from bglora.nets import device
 from bglora.nets.checkpoints import CURE
 
@@ -167,11 +167,11 @@ def _model(folder: Path, kind: str, quantize: str, where: torch.device) -> Any:
         found = getattr(transformers, CLASSES[kind])
     except (ImportError, AttributeError, RuntimeError) as error:
         raise MachineError(
-            f"transformers has no {CLASSES[kind]} here: {_line(error)}",
+            f"transformers has no {CLASSES[kind]} here: {first_line(error)}",
             where=str(folder / "config.json"),
             cure="pip install --upgrade transformers; a torchvision of another build than torch breaks it, too.",
         ) from error
-    numbers = device.dtype(where)
+    numbers = device.wide_dtype(where)
     extra = {"quantization_config": _quantized(quantize, numbers)} if quantize != "none" else {}
     try:
         model, told = found.from_pretrained(
@@ -183,10 +183,12 @@ def _model(folder: Path, kind: str, quantize: str, where: torch.device) -> Any:
             output_loading_info=True,
             **extra,
         )
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise _too_large(folder, "the device's memory is full") from error
-    except DAMAGED as error:
-        raise UserError(f"This model is damaged or not whole: {_line(error)}", where=str(folder), cure=CURE) from error
+    except (MemoryError, *DAMAGED) as error:
+        if device.is_full(error):
+            raise _too_large(folder, "the device's memory is full") from error
+        raise UserError(
+            f"This model is damaged or not whole: {first_line(error)}", where=str(folder), cure=CURE
+        ) from error
     missing = sorted(told["missing_keys"])
     if missing:
         raise UserError(f"This model is not whole: it lacks {missing[0]!r}.", where=str(folder), cure=CURE)
@@ -221,7 +223,7 @@ def _readers(folder: Path) -> tuple[Any, Any]:
         pictures = getattr(transformers, name).from_pretrained(folder, local_files_only=True)
     except (ImportError, *DAMAGED) as error:
         raise UserError(
-            f"The config, the tokenizer or preprocessor_config.json can't be read: {_line(error)}",
+            f"The config, the tokenizer or preprocessor_config.json can't be read: {first_line(error)}",
             where=str(folder),
             cure=CURE,
         ) from error
@@ -246,7 +248,7 @@ def _check_room(folder: Path, quantize: str, where: torch.device) -> None:
     if where.type != "cuda":
         return
     size = sum(path.stat().st_size for path in folder.glob("*.safetensors")) * SHARE[quantize]
-    free, _ = torch.cuda.mem_get_info(where)
+    free = device.free_bytes(where)
     if free < size + ROOM_GB * 2**30:
         raise _too_large(folder, f"{size / 2**30 + ROOM_GB:.1f} GB are needed, {free / 2**30:.1f} are free")
 
@@ -261,7 +263,3 @@ def _cut(picture: np.ndarray) -> np.ndarray:
     most_high, most_wide = min(height, LONGEST_SIDE * width), min(width, LONGEST_SIDE * height)
     top, left = (height - most_high) // 2, (width - most_wide) // 2
     return picture[top : top + most_high, left : left + most_wide]
-
-
-def _line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -88,10 +88,34 @@ def test_words_for_and_against_change_the_picture_and_an_empty_prompt_is_that_of
 
 
 @pytest.mark.parametrize("kind", ["sd15", "sdxl"])
-def test_saving_memory_paints_the_same_picture(kind: str) -> None:
+def test_saving_memory_paints_the_same_picture_with_only_what_is_at_work_on_the_card(kind: str) -> None:
     plain, saving = engine(kind, low_memory="no"), engine(kind, low_memory="yes")
+    parts = ("unet", "vae", "text_encoder", "text_encoder_2")
+    nets = {name: getattr(saving.pipeline, name, None) for name in parts} | {"branch": saving.branch}
+    nets = {name: net for name, net in nets.items() if net is not None}
+    there: set[str] = set()
+    worked: list[tuple[str, set[str]]] = []
+
+    def watch(name: str, net: Any) -> None:
+        moves = net.to
+
+        def to(where: Any) -> Any:
+            (there.discard if where == "cpu" else there.add)(name)  # put aside in main memory by its name
+            return moves(where)
+
+        net.to = to
+        net.register_forward_pre_hook(lambda *_: worked.append((name, set(there))))
+
+    for name, net in nets.items():
+        watch(name, net)
     for seed in (1, 2):  # the second time the parts come back from where they were put aside
         assert np.array_equal(plain.fill(FRAME, figure(), seed=seed), saving.fill(FRAME, figure(), seed=seed))
+    texts = set(nets) - {"unet", "branch", "vae"}
+    allowed = [texts, {"vae"}, {"unet", "branch"}]
+    assert {name for name, _ in worked} >= {"unet", "branch"} | texts
+    assert all(name in found and found in allowed for name, found in worked)
+    saving.make_room()
+    assert not there
 
 
 def test_where_memory_is_short_the_batch_is_halved_then_it_is_told() -> None:
@@ -111,6 +135,23 @@ def test_where_memory_is_short_the_batch_is_halved_then_it_is_told() -> None:
     with pytest.raises(MachineError) as caught:
         found.fill_many(frames, holes, [1, 2])
     assert "low_memory" in caught.value.cure and "pixels" in caught.value.where
+
+
+@pytest.mark.parametrize("name", ["brushnet", "sdxl", "lama"])
+def test_memory_that_is_short_while_an_engine_is_loaded_is_told(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moves = torch.nn.Module.to
+
+    def full(net: torch.nn.Module, *where: Any, **how: Any) -> torch.nn.Module:
+        if "device" in how or any(isinstance(one, torch.device) for one in where):
+            raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED")
+        return moves(net, *where, **how)
+
+    given = {"sdxl": str(tiny.tiny_sdxl()), "lama": str(tiny_lama.checkpoint(tmp_path / "lama.safetensors"))}
+    monkeypatch.setattr(torch.nn.Module, "to", full)
+    error = told(name, **given)
+    assert isinstance(error, MachineError) and "doesn't fit" in error.what and "BGLORA_DEVICE=cpu" in error.cure
 
 
 # Few steps

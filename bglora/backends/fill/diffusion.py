@@ -210,7 +210,7 @@ def with_adapter(pipeline: Any, name: str) -> None:
         UserError: it doesn't fit the base model, or can't be read.
     """
     from bglora.backends import weights
-    from bglora.errors import UserError
+    from bglora.errors import UserError, first_line
 
     where = f"inpaint.few_steps = {name}"
     path = weights.find(name, setting="inpaint.few_steps")
@@ -227,9 +227,8 @@ def with_adapter(pipeline: Any, name: str) -> None:
         pipeline.fuse_lora()
         pipeline.unload_lora_weights()
     except (RuntimeError, ValueError, KeyError, IndexError, OSError) as error:
-        line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
-            f"The adapter for few steps does not fit this base model: {line}",
+            f"The adapter for few steps does not fit this base model: {first_line(error)}",
             where=where,
             cure="Take the one for the family of your base: lcm-lora-sd15 or lcm-lora-sdxl.",
         ) from error
