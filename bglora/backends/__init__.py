@@ -121,7 +121,7 @@ REGISTRY: Mapping[str, Mapping[str, Backend]] = {
             packages=TRANSFORMERS,
             models=("sam2",),
             memory_gb=4.0,
-            gpu_gb=4.0,
+            gpu_gb=3.5,
             reads=("sam2", "detector", "grounding", *FOLLOWING),
         ),
         "sam3": Backend(
@@ -140,7 +140,7 @@ REGISTRY: Mapping[str, Mapping[str, Backend]] = {
             "Finds characters by words: Grounding DINO.",
             packages=(*TRANSFORMERS, "PIL"),
             memory_gb=2.0,
-            gpu_gb=2.0,
+            gpu_gb=4.0,
         ),
         "owlv2": Backend(
             "bglora.backends.detect.owlv2",
@@ -163,7 +163,7 @@ REGISTRY: Mapping[str, Mapping[str, Backend]] = {
             packages=("numpy", "cv2", "torch", "safetensors"),
             models=("lama",),
             memory_gb=2.5,
-            gpu_gb=2.0,
+            gpu_gb=1.5,
             reads=LAMA,
         ),
         "simple_lama": Backend(
@@ -191,7 +191,7 @@ REGISTRY: Mapping[str, Mapping[str, Backend]] = {
             packages=(*TORCH, "peft", "accelerate", "cv2"),
             models=("sdxl", "few_steps"),
             memory_gb=16.0,
-            gpu_gb=7.0,
+            gpu_gb=8.0,
             reads=("sdxl", "lama_first", *DIFFUSION, *LAMA),
         ),
         "hybrid": Backend(
@@ -216,7 +216,7 @@ REGISTRY: Mapping[str, Mapping[str, Backend]] = {
             "Tells places apart by what they show, and names scenes by words, with any OpenCLIP model.",
             packages=("torch", "transformers", "tokenizers", "safetensors", "PIL"),
             memory_gb=3.0,
-            gpu_gb=1.5,
+            gpu_gb=2.0,
             words=True,
         ),
     },
@@ -231,7 +231,7 @@ REGISTRY: Mapping[str, Mapping[str, Backend]] = {
             "Writes captions with Qwen2-VL, 2.5 or 3; the template takes over where an answer can't be used.",
             packages=("torch", "transformers", "tokenizers", "safetensors", "PIL", "jinja2"),
             memory_gb=18.0,
-            gpu_gb=18.0,
+            gpu_gb=11.0,
         ),
     },
     "train": {

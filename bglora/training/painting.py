@@ -11,7 +11,7 @@ import torch
 
 from bglora.training.base import Base
 
-PIXELS_AT_ONCE = {"cpu": 16 * 128 * 128, "cuda": 8 * 1024 * 1024}
+PIXELS_AT_ONCE = {"cpu": 16 * 128 * 128, "cuda": 4 * 1024 * 1024}
 
 
 @dataclass(frozen=True)

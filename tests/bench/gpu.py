@@ -34,8 +34,8 @@ matrix products and attention of the plain network; Fourier transforms are not c
 products counts as what it saves. The plain ways: LaMa as a TorchScript file picture by picture, as
 simple-lama-inpainting does it; BrushNet and its UNet each run twice a step, with the prompt and without."""
 TARGETS = """\
-On an H200 LaMa shall reach 200 pictures a second at batch 16, BrushNet on Stable Diffusion 1.5 3 at 8 steps and 1 at 50,
-SAM 2 large 60 frames."""
+On an H200 LaMa shall reach 200 pictures a second at batch 16, BrushNet on Stable Diffusion 1.5 3 at 8 steps and 1 at
+50, SAM 2 large 60 frames."""
 
 
 @dataclass(frozen=True)

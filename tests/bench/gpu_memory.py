@@ -17,8 +17,8 @@ from tests.bench.table import table, write_section
 
 HEAD = ["stage", "networks", "setting", "weights GB", "at work GB", "needs GB"]
 CARD_GB = 12.0
-ROOM = 1.1
-"""The allocator's waste, and workspaces of convolutions and transforms."""
+ROOM = 1.15
+"""On what is at work: the allocator's waste, and workspaces of convolutions and transforms."""
 CONTEXT_GB = 0.5
 """What the driver takes for itself."""
 GIB = float(2**30)
@@ -40,7 +40,7 @@ class Need:
     @property
     def gb(self) -> float:
         """All of it, in GiB."""
-        return (self.weights + self.work) / GIB * ROOM + CONTEXT_GB
+        return (self.weights + self.work * ROOM) / GIB + CONTEXT_GB
 
     def row(self) -> list[str]:
         """Cells of the table."""
@@ -151,7 +151,7 @@ def _around(family: str) -> tuple[Phase, ...]:
     """Text before, encoder and decoder around the denoising."""
     from bglora.nets import brushnet_painting as painting
 
-    texts = [on_meta(partial(_nth, family, k), HALF) for k in range(len(full_size.text_encoders_of(family)))]
+    texts = [on_meta(build, HALF) for build in full_size.text_encoders_of(family)]
     vae = on_meta(full_size.vae, WHOLE if family == "sdxl" else HALF)
     height, width = LARGEST[family]
     seen = at_work(lambda: painting.masked_latents(vae, meta(1, 3, height, width, dtype=WHOLE)), vae)
@@ -159,14 +159,12 @@ def _around(family: str) -> tuple[Phase, ...]:
     return Phase(tuple(texts), 2**27), Phase((vae,), max(seen, shown))
 
 
-def _nth(family: str, k: int) -> Any:
-    return full_size.text_encoders_of(family)[k]()
-
-
 def _predicted(unet: Any, latents: Tensor, width: int, xl: bool) -> Any:
     rows = len(latents)
-    more = {"added_cond_kwargs": {"text_embeds": meta(rows, 1280), "time_ids": meta(rows, 6)}} if xl else {}
-    return unet(latents, torch.tensor(500), encoder_hidden_states=meta(rows, 77, width), return_dict=False, **more)
+    kind = latents.dtype
+    text, pooled, sizes = (meta(rows, *shape, dtype=kind) for shape in ((77, width), (1280,), (6,)))
+    more = {"added_cond_kwargs": {"text_embeds": pooled, "time_ids": sizes}} if xl else {}
+    return unet(latents, torch.tensor(500), encoder_hidden_states=text, return_dict=False, **more)
 
 
 def _denoised(family: str, batch: int) -> Phase:
@@ -226,27 +224,51 @@ def qwen() -> Iterator[Need]:
 
 
 def train() -> Iterator[Need]:
-    """The estimate of the stage itself; text encoders and VAE lie on the card, too."""
+    """The stage's own estimate, or a sample picture's decoding; text encoders and VAE lie on the card, too."""
     from bglora.training import memory
 
-    unet = on_meta(partial(full_size.unet, "sdxl"), BRAIN)
-    texts = [on_meta(partial(_nth, "sdxl", k), BRAIN) for k in range(2)]
-    rest = weights(unet, *texts, on_meta(full_size.vae, WHOLE))
-    for checkpointing, dim, side in ((False, 128, 1024), (True, 128, 1024), (True, 32, 1024), (True, 32, 768)):
-        shape = memory.Shape(unet.to_json_string(), BRAIN, 2048, 1280, dim, (1, 4, side // 8, side // 8), checkpointing)
-        adapter, saved = memory.count(shape)
-        setting = f"`gradient_checkpointing = {str(checkpointing).lower()}`, `dim = {dim}`, `resolution = {side}`"
-        yield Need("train", "LoRA on SDXL", setting, rest + adapter * memory.ADAM_BYTES, saved)
+    unet, vae = on_meta(partial(full_size.unet, "sdxl"), BRAIN), on_meta(full_size.vae, WHOLE)
+    rest = weights(unet, vae, *(on_meta(build, BRAIN) for build in full_size.text_encoders_of("sdxl")))
+    for checkpointing, dim in ((False, 128), (True, 128), (True, 32)):
+        shape = memory.Shape(unet.to_json_string(), BRAIN, 2048, 1280, dim, (1, 4, 128, 128), checkpointing)
+        adapter, kept = memory.adapter_and_activations(shape)
+        setting = f"`train.gradient_checkpointing = {str(checkpointing).lower()}`, `train.dim = {dim}`"
+        yield Need("train", "LoRA on SDXL, 1024 x 1024", setting, rest + adapter, max(kept, _decoded(vae)))
 
 
-STAGES = (segment, lama, brushnet, sdxl, openclip, qwen, train)
+def paint() -> Iterator[Need]:
+    """Pictures of the stages test and compose, as many at once as the stage takes."""
+    from bglora.training.painting import PIXELS_AT_ONCE
+
+    unet, vae = on_meta(partial(full_size.unet, "sdxl"), BRAIN), on_meta(full_size.vae, WHOLE)
+    every = weights(unet, vae, *(on_meta(build, BRAIN) for build in full_size.text_encoders_of("sdxl")))
+    count = PIXELS_AT_ONCE["cuda"] // 1024**2
+    latents = meta(2 * count, 4, 128, 128, dtype=BRAIN)
+    work = at_work(partial(_predicted, unet, latents, 2048, True), unet)
+    yield Need("test, compose", f"SDXL, {count} pictures of 1024 x 1024", "as it is", every, max(work, _decoded(vae)))
+
+
+def _decoded(vae: Any) -> int:
+    from bglora.nets import brushnet_painting as painting
+
+    return at_work(lambda: painting.decoded(vae, meta(1, 4, 128, 128)), vae)
+
+
+STAGES = (segment, lama, brushnet, sdxl, openclip, qwen, train, paint)
+NOTE = f"""\
+Computed, not measured: weights in the numbers that they run in, and what lives beside them at the peak of a run on
+shapes alone (of the detector: of a run in earnest), attention taken as fused; for Qwen by its layers' widths. Needs:
+the weights, {ROOM} x what is at work for the allocator and workspaces, and {CONTEXT_GB} GB for the driver. A cross:
+more than {CARD_GB:g} GB. BrushNet and SDXL paint parts of at most 1.5 times the area that they were trained on. Batches
+of inpaint, cluster and caption halve by themselves where memory is short, and `low_memory = "auto"` is "yes" on cards
+below 16 GB."""
 
 
 def main() -> None:
+    """Counts and writes the section."""
     rows = []
     for stage in STAGES:
         for need in stage():
             rows.append(need.row())
             print(*rows[-1], sep=" | ", flush=True)
-    note = "x"
-    write_section("Memory of the studio's stages", "python -m tests.bench.gpu --memory", table(HEAD, rows), note)
+    write_section("Memory of the studio's stages", "python -m tests.bench.gpu --memory", table(HEAD, rows), NOTE)

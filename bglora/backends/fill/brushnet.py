@@ -1,12 +1,12 @@
 """Fill with BrushNet on a Stable Diffusion 1.5 or SDXL base: paints the hole by words and by what stands around it.
 
-Memory on a card, computed, in float16 at about the native size, one part at a time:
+Memory on a card, computed, in float16, for a part of the largest size that is painted:
 
-    Stable Diffusion 1.5    5 GB: UNet 1.7, BrushNet 1.2, text 0.3, VAE 0.2, activations 1.5
-    SDXL                    11.5 GB: UNet 5.1, BrushNet 0.8, text 1.6, VAE in float32 0.3, its decoder's activations 3.5
-    SDXL, `low_memory`      7.5 GB: only what is at work is on the card; the pictures are the same
+    Stable Diffusion 1.5    4.5 GB: UNet 1.6, BrushNet 1.2, text and VAE 0.4, at work 0.5, driver 0.5
+    SDXL                    13 GB: UNet 4.8, BrushNet 0.7, text 1.5, VAE in float32 0.3, its decoder at work 4.5
+    SDXL, `low_memory`      7 GB: only what is at work is on the card; the pictures are the same
 
-and 1 to 1.5 GB for each further part that is painted at once.
+and with `low_memory` about 0.9 GB for each further part that is painted at once (Stable Diffusion 1.5: 0.2).
 """
 
 from __future__ import annotations
