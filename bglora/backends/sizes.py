@@ -37,7 +37,7 @@ def tensor_bytes(name: str) -> int:
 
 
 def is_sdxl(name: str) -> bool:
-    """Whether a diffusion model is of SDXL's kind: by its config or its tensors' names, by its name if it isn't here."""
+    """Whether a diffusion model is of SDXL's kind: by its config or its tensors, by its name if it isn't here."""
     path = found(name)
     try:
         if path is not None and path.is_dir():

@@ -23,6 +23,7 @@ from safetensors import SafetensorError
 from bglora.errors import MachineError, UserError, first_line
 from bglora.nets import device
 from bglora.nets.checkpoints import CURE
+from bglora.nets.quantized import SHARE
 
 CLASSES = {
     "qwen2_vl": "Qwen2VLForConditionalGeneration",
@@ -39,8 +40,6 @@ PICTURE_TOKENS = 768
 FEWEST_TOKENS = 4
 LONGEST_SIDE = 100
 """Sides of a picture are at most so unlike each other; what is longer is cut. The processor refuses 200."""
-SHARE = {"none": 1.0, "8bit": 0.65, "4bit": 0.45}
-"""Memory of the weights against the files', by `quantize`: vision tower, embedding and head stay as they are (7B)."""
 ROOM_GB = 1.5
 """For what is computed, beside the weights."""
 SMALLER = 'bglora set caption.quantize "4bit", or bglora set caption.qwen_vl "Qwen2-VL-2B-Instruct"'
@@ -248,6 +247,8 @@ def _check_room(folder: Path, quantize: str, where: torch.device) -> None:
     if where.type != "cuda":
         return
     size = sum(path.stat().st_size for path in folder.glob("*.safetensors")) * SHARE[quantize]
+    if quantize == "none" and device.wide_dtype(where) == torch.float32:
+        size *= 2  # files are in bfloat16
     free = device.free_bytes(where)
     if free < size + ROOM_GB * 2**30:
         raise _too_large(folder, f"{size / 2**30 + ROOM_GB:.1f} GB are needed, {free / 2**30:.1f} are free")

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from bglora.backends import weights
+from bglora.backends import Needs, weights
 from bglora.backends.fill import diffusion
 from bglora.backends.fill.diffusion import DiffusionFill, Part
 from bglora.backends.fill.sampling import sampling
@@ -34,6 +34,11 @@ def identity(settings: Any) -> str:
 def names_of_weights(settings: Any) -> dict[str, str]:
     """See `bglora.backends`."""
     return diffusion.names_of_weights(settings, "brushnet", "brushnet_base")
+
+
+def needs(settings: Any, card_gb: float) -> Needs:
+    """See `bglora.backends.needs`."""
+    return diffusion.needs_of(settings, card_gb, settings.brushnet_base, small_gb=4.5, large_gb=13.0, saving_gb=7.0)
 
 
 def create(settings: Any) -> BrushNetFill:

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bglora import backends
+from bglora.backends import Needs
 from bglora.backends.resident import Resident
+from bglora.backends.sizes import is_sdxl
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 
 SMALL_CARD_GB = 16
 """Below this, `low_memory = "auto"` saves memory."""
+MEMORY_GB, MEMORY_XL_GB = 8.0, 10.0
+"""What an engine on Stable Diffusion 1.5 takes of the machine's memory, and one on SDXL on its way to a card."""
 CURE = 'Set inpaint.low_memory = "yes", close what else uses the card, or set BGLORA_DEVICE=cpu'
 
 
@@ -147,6 +151,22 @@ def saves_memory(settings: Any, device: Any) -> bool:
     from bglora.nets.device import card_gb
 
     return device.type == "cuda" and card_gb() < SMALL_CARD_GB
+
+
+def needs_of(settings: Any, card_gb: float, base: str, small_gb: float, large_gb: float, saving_gb: float) -> Needs:
+    """See `bglora.backends.needs`: a part at a time, for batches halve where memory is short; with LaMa if it is first.
+
+    Args:
+        base: the base model as the settings name it.
+        small_gb, large_gb, saving_gb: on the card with Stable Diffusion 1.5, with SDXL, and with SDXL where only what
+            is at work lies there.
+    """
+    saves = settings.low_memory == "yes" or (settings.low_memory == "auto" and card_gb < SMALL_CARD_GB)
+    first = backends.needs("fill", "lama", settings, card_gb).gpu_gb if settings.lama_first else 0.0
+    if not is_sdxl(base):
+        return Needs(MEMORY_GB + first, small_gb + first)
+    # Where memory is saved, everything else leaves the card for LaMa.
+    return Needs(MEMORY_XL_GB + first, saving_gb if saves else large_gb + first)
 
 
 def load_base(name: str, setting: str, device: Any, *, inpainting: bool = False) -> Any:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from bglora.backends import Needs
 from bglora.backends.fill import diffusion
 from bglora.backends.fill.diffusion import DiffusionFill, Part
 from bglora.backends.fill.sampling import sampling
@@ -28,6 +29,11 @@ def identity(settings: Any) -> str:
 def names_of_weights(settings: Any) -> dict[str, str]:
     """See `bglora.backends`."""
     return diffusion.names_of_weights(settings, "sdxl")
+
+
+def needs(settings: Any, card_gb: float) -> Needs:
+    """See `bglora.backends.needs`."""
+    return diffusion.needs_of(settings, card_gb, settings.sdxl, small_gb=12.3, large_gb=12.3, saving_gb=6.0)
 
 
 def create(settings: Any) -> SDXLFill:
