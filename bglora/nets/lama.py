@@ -155,11 +155,6 @@ def prepared(pictures: np.ndarray, masks: np.ndarray, where: torch.device | None
     return image, (to_device(masks, where) > 0).float()[:, None]
 
 
-def blended(output: Tensor, image: Tensor, hole: Tensor) -> Tensor:
-    """The network's picture in the holes, the given one elsewhere."""
-    return hole * output + (1 - hole) * image
-
-
 def to_bytes(picture: Tensor) -> np.ndarray:
     """(B, 3, H, W) in 0..1 to uint8 (B, H, W, 3): cut, not rounded, as the published programs do."""
     return Fetched(_bytes(picture)).numpy()
