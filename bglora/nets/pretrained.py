@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 
 from bglora.errors import MachineError, UserError, first_line
 from bglora.nets.device import is_full, moved, too_large
+from bglora.nets.quiet import quiet
 
 VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt")
 SMALLER = "Choose a smaller model of the kind, close what else uses the card, or set BGLORA_DEVICE=cpu"
@@ -129,21 +130,13 @@ def tokenizer(folder: Path) -> Any:
 def _read(
     kind: Any, where: Path, source: tuple[Any, ...], given: Mapping[str, Any], dtype: torch.dtype
 ) -> tuple[Any, dict[str, Any]]:
-    from transformers.utils import logging
-
-    before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
     try:
-        model, told = kind.from_pretrained(
-            *source, output_loading_info=True, ignore_mismatched_sizes=True, dtype=dtype, **given
-        )
+        with quiet():
+            model, told = kind.from_pretrained(
+                *source, output_loading_info=True, ignore_mismatched_sizes=True, dtype=dtype, **given
+            )
     except (SafetensorError, OSError, ValueError, RuntimeError, MemoryError) as error:
         if is_full(error):
             raise too_large("The model", str(where), SMALLER) from error
         raise UserError(f"The model can't be read: {first_line(error)}", where=str(where), cure=CURE) from error
-    finally:
-        logging.set_verbosity(before)
-        if bars:
-            logging.enable_progress_bar()
     return model, told

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from importlib import util
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,8 @@ from safetensors import SafetensorError
 from bglora.errors import MachineError, UserError, first_line
 from bglora.nets import device
 from bglora.nets.checkpoints import CURE
-from bglora.nets.quantized import SHARE
+from bglora.nets.published import SHARE
+from bglora.nets.quiet import quiet
 
 CLASSES = {
     "qwen2_vl": "Qwen2VLForConditionalGeneration",
@@ -63,7 +63,7 @@ class QwenVL:
         kind = model_kind(folder)
         self.where = device.device()
         _check_room(folder, quantize, self.where)
-        with _quiet():
+        with quiet():
             self.tokenizer, self.pictures = _readers(folder)
             self.model = _model(folder, kind, quantize, self.where)
         self.template = _template(folder, self.tokenizer)
@@ -88,7 +88,7 @@ class QwenVL:
             given["mm_token_type_ids"] = (read["input_ids"] == self.token).int()
         given = {name: tensor.to(self.where) for name, tensor in given.items()}
         given["pixel_values"] = given["pixel_values"].to(self.model.dtype)
-        with _quiet():
+        with quiet():
             made = self.model.generate(**given, generation_config=self._greedy())
         return list(self.tokenizer.batch_decode(made[:, read["input_ids"].shape[1] :], skip_special_tokens=True))
 
@@ -121,22 +121,6 @@ class QwenVL:
             eos_token_id=ends,
             pad_token_id=pad if pad is not None else self.tokenizer.eos_token_id,
         )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """transformers without its bars and warnings; what matters of them is an error here."""
-    from transformers.utils import logging
-
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
 
 
 def model_kind(folder: Path) -> str:

@@ -17,7 +17,7 @@ from bglora.backends.caption import template
 from bglora.backends.caption.answers import LEFT_OUT, Asked, ask_all
 from bglora.backends.caption.template import Caption, Template
 from bglora.backends.sizes import tensor_bytes
-from bglora.nets.quantized import SHARE
+from bglora.nets.published import SHARE
 
 if TYPE_CHECKING:
     from bglora.nets.qwen_vl import QwenVL

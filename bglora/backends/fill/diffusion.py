@@ -177,11 +177,12 @@ def load_base(name: str, setting: str, device: Any, *, inpainting: bool = False)
     """
     from bglora.backends import weights
     from bglora.nets import diffusion_base
+    from bglora.nets.published import CONFIGS
 
     path = weights.find(name, setting=setting)
     configs = None
     if path.is_file():
-        configs = weights.find(diffusion_base.CONFIGS[diffusion_base.family_of(path, setting)], setting=setting)
+        configs = weights.find(CONFIGS[diffusion_base.family_of(path, setting)], setting=setting)
     dtype = number_type(device)
     return diffusion_base.load(path, setting=setting, dtype=dtype, inpainting=inpainting, configs=configs)
 

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bglora.backends import Needs, weights
+from bglora.nets import published
 
 if TYPE_CHECKING:
     from bglora.training.base import Base
 
 SETTING = "train.base"
 MINI = "mini"
-CONFIGS = "sdxl-config"
+CONFIGS = published.CONFIGS["SDXL"]
 """What a base in a single file does not carry."""
 
 

@@ -54,12 +54,13 @@ class Native:
 
 
 def _train(job: TrainJob, tools: Any, base: Any) -> TrainResult:
+    from bglora.nets.device import free_bytes
     from bglora.training import memory
     from bglora.training.cache import cuts_of
     from bglora.training.loop import Training, Watch
 
     largest = max((cut.bucket for cut in cuts_of(job.pictures, job.recipe)), key=lambda size: size[0] * size[1])
-    free = memory.free_bytes(base.device)
+    free = free_bytes(base.unet.device)
     needed = memory.check(base, job.recipe, largest, free=free, force=job.force)
     home = f"loras/{job.scene}"
     state = Path(tools.scratch) / "state" / job.scene
