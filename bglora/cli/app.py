@@ -63,7 +63,9 @@ NO_DRY = {"init", "demo", "report", "set", *(name for name, _ in GROUPS["Decide"
 
 for panel, commands in GROUPS.items():
     for name, command in commands:
-        app.command(name, rich_help_panel=panel)(everywhere(command, dry=name not in NO_DRY))
+        # `set inpaint.hole_gain_db -5` is a value, not an option
+        parsing = {"ignore_unknown_options": True} if name == "set" else {}
+        app.command(name, rich_help_panel=panel, context_settings=parsing)(everywhere(command, dry=name not in NO_DRY))
 
 
 def _version(wanted: bool) -> None:

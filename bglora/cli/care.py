@@ -38,7 +38,8 @@ def init(
     shown = project.root.relative_to(Path.cwd()) if project.root.is_relative_to(Path.cwd()) else project.root
     if not film and not layers:
         session.console.say(f"Put films or folders of frames into {shown / 'sources'}, then:")
-    session.console.say(f"Next: bglora -C {_quoted(shown)} run --all")
+    first = "run --all" if preset == "cpu" else "doctor"
+    session.console.say(f"Next: bglora -C {_quoted(shown)} {first}")
 
 
 def demo(

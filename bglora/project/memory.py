@@ -70,9 +70,9 @@ def refuse(stages: Iterable[str], wanted: Mapping[str, Need]) -> None:
 
     for stage in stages:
         need, free = wanted[stage], psutil.virtual_memory().available / 2**30
-        fewer = f"--jobs {max(int(free / need.memory_gb * need.processes), 1)}, or " if need.processes > 1 else ""
+        fewer = f"Use --jobs {max(int(free / need.memory_gb * need.processes), 1)}, or " if need.processes > 1 else ""
         raise MachineError(
             f"{stage} takes about {need.memory_gb:.1f} GB of memory; {free:.1f} GB are free.",
             where=stage,
-            cure=f"Use {fewer}close other programs.",
+            cure=f"{fewer}close other programs." if fewer else "Close other programs.",
         )

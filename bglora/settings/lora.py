@@ -79,6 +79,10 @@ class TestSettings(Table):
     steps: int = Field(50, ge=1, le=200, description="Denoising steps.")
     guidance_scale: float = Field(7.5, ge=0, le=30, description="Classifier-free guidance.")
     negative_prompt: str = Field(NEGATIVE, description="What must not appear.")
+    detector: bool = Field(
+        False,
+        description="Let segment's detector count the pictures on which somebody is though the prompt asks for nobody.",
+    )
     fail_on: tuple[Verdict, ...] = Field((), description="Verdicts that make the run end with exit code 1, for CI.")
 
 

@@ -90,7 +90,7 @@ def followed(
         numbers, frames: frame numbers, ascending, and their pictures, which may be read when asked for.
 
     Raises:
-        UserError: a person pointed somebody out, and the backend can't be told.
+        UserError: a person pointed somebody out, and the backend can't be told, or sees nobody there.
     """
     prompts = pointed_out(item)
     if not hasattr(backend, "follow"):
@@ -107,4 +107,12 @@ def followed(
         return None
     places = {number: k for k, number in enumerate(numbers)}
     given = {places[number]: one for number, one in prompts.items() if number in places}
-    return Who(places, backend.follow(frames, given, progress))
+    labels = backend.follow(frames, given, progress)
+    for place in getattr(labels, "nobody", ()):
+        first = f"{item.name}/{numbers[place]:06d}"
+        raise UserError(
+            f"Nobody is seen where you pointed somebody out in {first}.",
+            where=f"decisions.toml, prompt = {first!r}",
+            cure="Draw the box closer around him, or add points on him and beside him.",
+        )
+    return Who(places, labels)

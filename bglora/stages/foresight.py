@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 ALSO_EMBED = ("caption", "test")
 """Stages that compare pictures with the backend of `cluster` beside their own."""
 BASE = "train.base"
+PAINTERS = {"fill", "train", "paint"}
+"""Roles whose backends may work with the same diffusion models."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class Demand:
 
 def backends_of(settings: Settings) -> dict[str, list[tuple[str, str]]]:
     """Stage to role and name of the backends that it may work with; all stay loaded, so they add up."""
+    from bglora.stages import appearances
     from bglora.stages.engines import chain
     from bglora.stages.followed import detectors_of
     from bglora.stages.leaks import watchers_of
@@ -54,7 +57,7 @@ def backends_of(settings: Settings) -> dict[str, list[tuple[str, str]]]:
         "cluster": [("embed", settings.cluster.backend)],
         "caption": [("caption", settings.caption.backend)],
         "train": [("train", settings.train.backend)],
-        "test": [("paint", "diffusers")],
+        "test": [("paint", "diffusers"), *appearances.detectors_of(settings)],
         "compose": [("paint", "diffusers")],
     }
 
@@ -95,19 +98,38 @@ def missing(wanted: Sequence[Demand]) -> list[Demand]:
     """Those of the weights that could be fetched and are not on this machine.
 
     Raises:
-        UserError: a path at which nothing is, or a name that nobody knows.
+        UserError: a path at which nothing is, a file that can't be weights, weights of another stage, or a name that
+            nobody knows.
     """
-    from bglora.backends import weights
+    from bglora.backends import soundness, weights
 
     found = []
     for one in wanted:
+        _check_kind(one)
         try:
-            weights.find(one.name, setting=one.setting)
+            path = weights.find(one.name, setting=one.setting)
         except MachineError:
             found.append(one)
+            continue
         except UserError as error:
             raise (_no_base(one) if one.setting == BASE else error) from error
+        if one.weights is None:  # what was fetched was checked by its digest
+            soundness.check(path, setting=one.setting)
     return found
+
+
+def _check_kind(one: Demand) -> None:
+    """Raises `UserError` for weights that belong to backends of another role."""
+    known, role = one.weights, one.backend.partition(" ")[0]
+    if known is None or not known.role or known.role == role or {known.role, role} <= PAINTERS:
+        return
+    from bglora.backends import TABLES
+
+    raise UserError(
+        f"{one.name} is for {TABLES[known.role]}: {known.about.rstrip('.')}.",
+        where=f"{one.setting} = {one.name}",
+        cure=f"Choose other weights for {one.setting}; `bglora models` says what each is for.",
+    )
 
 
 def check_weights(root: Path, settings: Settings, stages: Sequence[str] = ()) -> None:
@@ -129,8 +151,10 @@ def absence(absent: Sequence[Demand]) -> BgloraError:
     names = list(dict.fromkeys(described(one.weights) for one in absent if one.weights))
     pulls = list(dict.fromkeys(one.weights.name for one in absent if one.weights))
     settings = list(dict.fromkeys(f"{one.setting} = {one.name}" for one in absent))
+    size = sum({one.weights.name: one.weights.bytes for one in absent if one.weights}.values())
+    total = f"; {size / 1e9:.1f} GB in all" if len(pulls) > 1 and size else ""
     return MachineError(
-        f"Not on this machine: {', '.join(names)}.",
+        f"Not on this machine: {', '.join(names)}{total}.",
         where="; ".join(settings),
         cure=f"bglora models pull {' '.join(pulls)}; or let runs fetch: bglora set project.download yes",
     )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bglora.engine.stage import Item, Outcome, Row, Stage, Tools, View
 from bglora.stages import engines, leaks
-from bglora.stages.prompts import scenes_of_shots
+from bglora.stages.prompts import scenes_file, scenes_of_shots
 from bglora.stages.revisits import Revisits, candidates, files_of
 from bglora.stages.shelf import Shelf
 
@@ -79,8 +79,9 @@ class Inpaint(Stage):
             )
 
     def surroundings(self, view: View) -> str:
-        """The engines with their weights, and who looks over plates."""
-        return engines.identity(view.settings.inpaint) + leaks.identity(view.settings)
+        """The engines with their weights, who looks over plates, and the scenes where a prompt speaks of them."""
+        settings = view.settings
+        return engines.identity(settings.inpaint) + leaks.identity(settings) + scenes_file(view.root, settings.inpaint)
 
     def shared_files(self, view: View) -> Mapping[str, bytes]:
         """plates/engines.json: which engine is best by the share missing, as far as this film was rated."""

@@ -88,14 +88,9 @@ class Watch:
 
     def words(self, number: int) -> str:
         """Why a plate can't be trusted on which somebody is found to the last; empty for others."""
-        last = [find for find in self.finds.get(number, []) if find["turn"] == TURNS]
-        if not last:
-            return ""
-        left, top, right, bottom = last[0]["box"]
-        return (
-            f"the detector still sees a character after {TURNS} more tries: "
-            f"at {left}, {top} to {right}, {bottom}, score {last[0]['score']:.2f}"
-        )
+        last = any(find["turn"] == TURNS for find in self.finds.get(number, []))
+        words = f"the detector still sees a character after {TURNS} more tries (inpaint.detector, segment.min_score)"
+        return words if last else ""
 
     def _masked(self, picture: np.ndarray, found: Sequence[Found]) -> np.ndarray:
         """What is to go: what is masked in each box, at most a little beyond it; the box, where nothing is."""

@@ -44,14 +44,26 @@ def negative_of(settings: InpaintSettings, names: Iterable[str]) -> str:
     return ", ".join(filter(None, [settings.negative_prompt, *dict.fromkeys(new)]))
 
 
+def speaks_of_scenes(settings: InpaintSettings) -> bool:
+    """Whether a prompt may depend on the scene that a shot is in."""
+    return TITLE in settings.prompt or bool(settings.prompts)
+
+
+def scenes_file(root: Path, settings: InpaintSettings) -> str:
+    """The scenes as the last clustering left them, as text to compare with; empty where no prompt asks or there are
+    none yet.
+    """
+    path = root / SCENES
+    return path.read_text("utf-8") if speaks_of_scenes(settings) and path.exists() else ""
+
+
 def scenes_of_shots(root: Path, settings: InpaintSettings) -> dict[str, dict[str, str]]:
     """The scene that most plates of a shot are in, by the clustering before, shot by shot; empty where no prompt asks.
 
     A film is clustered after its plates are made, so the first run knows no scene. A scene that is renamed afterwards
     makes the shots anew whose prompts name its title. Raises `UserError` if scenes.json can't be read.
     """
-    asked = any(TITLE in words for words in (settings.prompt, *settings.prompts.values())) or settings.prompts
-    if not asked:
+    if not speaks_of_scenes(settings):
         return {}
     scenes = read_scenes(root / SCENES).get("scenes", ())
     found = [(plate.rpartition("/")[0], one) for one in scenes for plate in one["plates"]]

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from PIL import Image
@@ -14,7 +14,11 @@ from PIL import Image
 from bglora import backends
 from bglora.engine.stage import Item, Outcome, Stage, Stopped, Tools, View
 from bglora.errors import UserError
+from bglora.stages import appearances
 from bglora.stages.train import SceneData, located_base, scene_data
+
+if TYPE_CHECKING:
+    from bglora.training.figures import Estimate
 
 LIGHTS = ("golden evening", "blue dusk")
 CHARACTER = "with a character"
@@ -32,7 +36,7 @@ class Plates:
 
 class Test(Stage):
     name: ClassVar[str] = "test"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     reads: ClassVar[tuple[str, ...]] = ("inpaint", "cluster", "caption", "train")
     home: ClassVar[str] = "grids"
     parallel: ClassVar[bool] = False
@@ -72,7 +76,7 @@ class Test(Stage):
                     "copies": _near_copies(view, data.scene),
                     "limits": _limits(view, data.scene),
                 },
-                backend=f"{identity} {judge}",
+                backend=f"{identity} {judge}{appearances.identity(settings)}",
             )
 
     def make(self, item: Item, tools: Tools) -> Iterator[Outcome]:
@@ -155,7 +159,8 @@ def _test(item: Item, tools: Tools, painter: Any) -> Outcome:
         _plates(root, payload["pictures"], FOR_COPIES, side, painter),
         _plates(root, payload["held_out"], FOR_LIKENESS, side, painter),
     )
-    scores, verdict, recommended = _judge(tools, pictures, plates, scales, payload)
+    somebody = appearances.rates(tools, pictures, prompts)
+    scores, verdict, recommended = _judge(tools, pictures, plates, scales, payload, somebody)
     home = f"grids/{item.name}"
     outputs = _write_pictures(Path(tools.scratch), home, pictures, prompts, scales)
     about = {
@@ -213,9 +218,18 @@ def _plates(root: Path, paths: Sequence[str], most: int, side: int, painter: Any
 
 
 def _judge(
-    tools: Tools, pictures: np.ndarray, plates: Plates, scales: Sequence[float], payload: Mapping[str, Any]
+    tools: Tools,
+    pictures: np.ndarray,
+    plates: Plates,
+    scales: Sequence[float],
+    payload: Mapping[str, Any],
+    somebody: Sequence[Estimate] | None,
 ) -> tuple[dict[str, Any], list[dict[str, Any]], float]:
-    """Figures as JSON, the verdict, and the recommended scale."""
+    """Figures as JSON, the verdict, and the recommended scale.
+
+    Args:
+        somebody: per scale the share of pictures with a character on them; None where nobody looked.
+    """
     from bglora.training import figures, verdict
 
     cluster = tools.settings.cluster
@@ -235,6 +249,7 @@ def _judge(
             followed[number],
             varied[number],
             figures.wilson(int((correlations[number] > limit).sum()), correlations.shape[1]),
+            somebody[number] if somebody else None,
         )
         for number, scale in enumerate(scales)
     ]
@@ -242,7 +257,9 @@ def _judge(
         "by_scale": [figure.to_json() for figure in found],
         "copy_limit": round(limit, 4),
         "likeness_to": "held-out plates" if len(plates.held_out) else "training plates, for none was held out",
-        "characters": {"judged": False, "why": "no detector comes with this base"},
+        "characters": {"judged": True}
+        if somebody
+        else {"judged": False, "why": "test.detector is false, or every prompt asks for somebody"},
     }
     words = verdict.judge(found, len(payload["pictures"]), len(plates.held_out), payload["copies"], payload["limits"])
     return scores, words, verdict.recommend(found)

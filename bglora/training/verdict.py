@@ -28,6 +28,8 @@ class ScaleFigures:
         following: difference between prompts, as a share of the base's.
         variety: difference between seeds, as a share of the base's.
         copies: share of pictures nearer to a training picture than held-out plates are.
+        characters: share of the pictures with a character on them though the prompt asks for none; None if nobody
+            looked.
     """
 
     scale: float
@@ -36,9 +38,10 @@ class ScaleFigures:
     following: Estimate
     variety: Estimate
     copies: Estimate
+    characters: Estimate | None = None
 
     def to_json(self) -> dict[str, Any]:
-        names = ("likeness", "gain", "following", "variety", "copies")
+        names = ["likeness", "gain", "following", "variety", "copies", *(["characters"] if self.characters else [])]
         return {"scale": self.scale, **{name: getattr(self, name).to_json() for name in names}}
 
 
@@ -87,6 +90,11 @@ def judge(
         found.append(
             _fault("overpowers the prompt", cure, scale=recommended.scale, following=recommended.following.to_json())
         )
+    base = next((figure.characters for figure in figures if figure.scale == 0), None)
+    if recommended.characters is not None and base is not None and recommended.characters.low > base.high:
+        cure = "Look through the scene's contact sheet, `bglora drop` the plates that leak, and train again."
+        rates = {"characters": recommended.characters.to_json(), "base": base.to_json()}
+        found.append(_fault("hallucinates characters", cure, scale=recommended.scale, **rates))
     if recommended.copies.low > COPIES:
         cure = f"Train shorter (lower {LENGTH}), at a lower rank (train.dim), or on more varied plates."
         found.append(

@@ -17,7 +17,16 @@ from numpy.typing import NDArray
 
 from bglora.vision.arrays import F32, U8, grow, largest_channel, shrink
 from bglora.vision.camera import Camera
-from bglora.vision.paths import FEWEST_PATHS, Paths, follow_paths, moved, round_corners
+from bglora.vision.paths import (
+    FEWEST_PATHS,
+    Paths,
+    centered,
+    fit_parallax,
+    follow_paths,
+    moved,
+    root_mean_square,
+    round_corners,
+)
 from bglora.vision.tracking import follow_points
 
 FEWEST_FRAMES = 8
@@ -26,6 +35,9 @@ SPANS = (6, 12, 24)
 """Frames over which paths are followed: short ones hold fast motion, long ones slow."""
 OFF_PX = 1.0
 """Distance (working pixels, root mean square over a span) from which a path is not where the camera takes it."""
+TOLD = 5.0
+"""Grey levels by which such a displacement must change what is around the point: along an edge and in soft clouds
+trackers slide."""
 WIDE, TRAVELS = 0.4, 0.3
 """Share of the width over which points lie that parallax explains, and share of such spans where the camera travels."""
 REACH_PX = 32
@@ -92,32 +104,57 @@ def own_motion(frames: Sequence[U8], camera: Camera) -> Motion:
     ]
     resize = np.diag([scale, scale, 1.0])
     poses = [resize @ pose @ np.linalg.inv(resize) for pose in camera.to_reference]
-    count, paths, followed, clusters = len(frames), 10**6, 1.0, 0
+    count = len(frames)
+    found: list[list[_Span]] = []
     for length in SPANS:
         if length > count > SPANS[0]:
             continue
         starts = range(0, max(1, count - length + 1), max(1, length // 2))
         spans = [follow_paths(gray, range(first, min(count, first + length)), poses) for first in starts]
-        paths = min(paths, *(len(span.points) for span in spans))
-        if length == SPANS[0]:
-            followed = min(span.followed for span in spans)
-        travels = np.mean([_wide(span, gray[0].shape[1]) for span in spans]) > TRAVELS
-        clusters = max(clusters, *(_largest_cluster(span, bool(travels)) for span in spans))
-    return Motion(count, paths, followed, clusters, _unlike(frames, camera))
+        found.append([_explained(span, gray[0].shape) for span in spans])
+    travels = any(np.mean([_wide(span, gray[0].shape[1]) for span in spans]) > TRAVELS for spans in found)
+    return Motion(
+        count,
+        paths=min(len(span.paths.points) for spans in found for span in spans),
+        followed=min(span.paths.followed for span in found[0]),
+        clusters=max(_largest_cluster(span, travels) for spans in found for span in spans),
+        unlike=_unlike(frames, camera),
+    )
 
 
-def _wide(span: Paths, width: int) -> bool:
+@dataclass(frozen=True)
+class _Span:
+    """Paths, and their displacements (frames, N, 2), pixels, from where a plane with parallax beside it takes them."""
+
+    paths: Paths
+    left: NDArray[np.float64]
+
+    @property
+    def by_depth(self) -> NDArray[np.float64]:
+        return root_mean_square(self.left)
+
+
+def _explained(paths: Paths, shape: tuple[int, ...]) -> _Span:
+    if len(paths.points) < FEWEST_PATHS:
+        return _Span(paths, paths.beside)
+    return _Span(paths, fit_parallax(centered(paths.points, shape), paths.beside, bent=True).left)
+
+
+def _wide(span: _Span, width: int) -> bool:
     """Whether parallax explains a wide part of the picture: one thing that walks looks like one at another depth."""
-    near = span.points[(span.by_plane > OFF_PX) & (span.by_depth < OFF_PX), 0]
+    near = span.paths.points[(span.paths.by_plane > OFF_PX) & (span.by_depth < OFF_PX), 0]
     return len(near) >= CLUSTER and float(np.ptp(near)) > WIDE * width
 
 
-def _largest_cluster(span: Paths, travels: bool) -> int:
+def _largest_cluster(one: _Span, travels: bool) -> int:
     """How many unexplained paths of a span lie among their like; `travels`: parallax counts as an explanation."""
+    span = one.paths
     if not len(span.points):
         return 0
-    away = np.minimum(span.by_plane, span.by_depth) if travels else span.by_plane
-    off = away > max(OFF_PX, 4 * float(np.median(away)))
+    away = np.minimum(span.by_plane, one.by_depth) if travels else span.by_plane
+    left = one.left if travels else span.beside
+    changed = np.sqrt(np.einsum("tni,nij,tnj->tn", left, span.structure, left).mean(0))
+    off = (away > max(OFF_PX, 4 * float(np.median(away)))) & (changed > TOLD)
     near = np.linalg.norm(span.points[:, None] - span.points[None], axis=2) < REACH_PX
     many = (near & off[None]).sum(1)
     return int((off & (many >= CLUSTER) & (many >= 0.5 * near.sum(1))).sum())

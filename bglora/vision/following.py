@@ -82,8 +82,12 @@ class Followed(Sequence[np.ndarray]):
     """Who is where: per frame uint16 (H, W), the number of the character at each pixel, from 1; 0 is nobody.
 
     Frames are kept as runs of equal numbers.
+
+    Attributes:
+        nobody: places at which a person pointed at something in which the network sees nobody.
     """
 
+    nobody: list[int] = field(default_factory=list)
     _packed: list[Runs] = field(default_factory=list)
     _same: dict[int, int] = field(default_factory=dict)
 
@@ -98,7 +102,8 @@ class Followed(Sequence[np.ndarray]):
     def join(self, number: int, earlier: int) -> None:
         """Two numbers turn out to be one character: the smaller counts."""
         one, other = self._number(number), self._number(earlier)
-        self._same[max(one, other)] = min(one, other)
+        if one != other:
+            self._same[max(one, other)] = min(one, other)
 
     def raw(self, place: int) -> np.ndarray:
         """A frame's numbers before characters were joined."""
@@ -232,6 +237,7 @@ class Following:
         memory, logits = self.follower.begin(view, place, self.count, prompt)
         seen = Seen.of(logits, frame.labels.shape)
         if seen is None:
+            self.found.nobody.append(place)
             return
         known = frame.whom(seen)
         track = next((one for one in self.tracks if one.number == known), None)

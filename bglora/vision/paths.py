@@ -20,9 +20,12 @@ GRID = (9, 16)
 CORNERS_PER_CELL = 8
 ROUND = 0.06
 """Smaller over larger eigenvalue of a corner: less is an edge along which a point slides."""
+PATCH_PX = 9
 FEWEST_PATHS = 40
 BORDER_PX = 12
 ROUNDS = 40
+PLANE_RIDGE = 1e-3
+"""Keeps planes that are fitted anew where they were: depths that lie on a plane are as good as another plane."""
 NOISE_SQUARE = 0.25
 """Square (pixels) of the distance from which a path counts half in the fit of parallax."""
 
@@ -50,6 +53,7 @@ class Paths:
 
     Attributes:
         points: (N, 2) float32, in the span's reference frame. followed: their share of the points in view.
+        structure: (N, 2, 2) float64, see `structure_tensors`: which motions of a point its surroundings could tell.
         planes: (frames, 3, 3) float64, homographies of one plane from the frame that the points are of.
         beside: (frames, N, 2) float64, pixels beside where one plane would have taken them.
         parallax: what explains that; None where there are too few paths.
@@ -57,6 +61,7 @@ class Paths:
 
     points: NDArray[np.float32]
     followed: float
+    structure: NDArray[np.float64]
     planes: NDArray[np.float64]
     beside: NDArray[np.float64]
     parallax: Parallax | None
@@ -106,7 +111,8 @@ def follow_paths(
     whole = alive & visible
     points, rest = start[whole], beside[:, whole]
     parallax = fit_parallax(centered(points, gray[middle].shape), rest) if len(points) >= FEWEST_PATHS else None
-    return Paths(points, float(whole.sum() / max(1, visible.sum())), planes, rest, parallax)
+    followed = float(whole.sum() / max(1, visible.sum()))
+    return Paths(points, followed, structure_tensors(gray[middle], points), planes, rest, parallax)
 
 
 def round_corners(picture: U8, usable: U8 | None = None) -> NDArray[np.float32]:
@@ -133,6 +139,18 @@ def round_corners(picture: U8, usable: U8 | None = None) -> NDArray[np.float32]:
     return np.concatenate(found).astype(np.float32) if found else np.zeros((0, 2), np.float32)
 
 
+def structure_tensors(picture: U8, points: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Mean outer product of the gradients (grey levels a pixel) around points, (N, 2, 2).
+
+    A patch that is moved by r changes by the square root of r' A r grey levels (root mean square; Foerstner 1987): by
+    nothing along an edge, and by little in soft clouds, whatever a tracker says of them.
+    """
+    slopes = [cv2.Sobel(picture, cv2.CV_32F, dx, 1 - dx, ksize=3, scale=0.125) for dx in (1, 0)]
+    x, y = np.rint(points).astype(int).T
+    means = {(a, b): cv2.blur(slopes[a] * slopes[b], (PATCH_PX, PATCH_PX))[y, x] for a, b in ((0, 0), (0, 1), (1, 1))}
+    return np.asarray([[means[0, 0], means[0, 1]], [means[0, 1], means[1, 1]]], np.float64).transpose(2, 0, 1)
+
+
 def moved(points: NDArray[np.float32], pose: NDArray[np.float64]) -> NDArray[np.float64]:
     """Where a homography takes points (N, 2)."""
     if not len(points):
@@ -150,30 +168,49 @@ def root_mean_square(beside: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(np.sqrt((beside**2).sum(2).mean(0)), np.float64)
 
 
-def fit_parallax(place: NDArray[np.float64], beside: NDArray[np.float64]) -> Parallax:
+def fit_parallax(place: NDArray[np.float64], beside: NDArray[np.float64], *, bent: bool = False) -> Parallax:
     """What parallax explains of displacements beside a plane, (frames, N, 2).
 
     One number a point and three a frame, fitted in turn, robustly (Cauchy weights).
 
     Args:
         place: (N, 2), see `centered`.
+        bent: whether the planes are fitted anew along with the depths, eight numbers more a frame: alone, each frame's
+            plane was fitted to most of its points, which need not be one plane's in all frames.
     """
     count = beside.shape[1]
     flat = beside.transpose(1, 0, 2).reshape(count, -1)
     first = np.linalg.svd(flat, full_matrices=False)[0][:, 0]
     depth = first / max(1e-9, float(np.abs(first).max()))
     left, motion = beside, np.zeros((len(beside), 3))
+    planes = _plane_motions(place) if bent else np.zeros((2, count, 0))
+    ridge = np.diag([1e-6] * 3 + [PLANE_RIDGE] * planes.shape[2])
     for _ in range(ROUNDS):
         weight = 1 / (1 + (left**2).sum(2).mean(0) / NOISE_SQUARE)
         design = np.zeros((2, count, 3))
         design[0, :, 0] = design[1, :, 1] = depth
         design[..., 2] = depth * place.T
-        normal = np.einsum("cni,n,cnj->ij", design, weight, design) + 1e-6 * np.eye(3)
-        motion = np.einsum("cni,n,tnc->ti", design, weight, beside) @ np.linalg.inv(normal)
+        design = np.concatenate([design, planes], 2)
+        normal = np.einsum("cni,n,cnj->ij", design, weight, design) + ridge
+        fit = np.einsum("cni,n,tnc->ti", design, weight, beside) @ np.linalg.inv(normal)
+        motion = fit[:, :3]
+        rest = beside - np.einsum("cni,ti->tnc", planes, fit[:, 3:])
         basis = motion[:, None, :2] + motion[:, None, 2:] * place[None]
-        depth = (basis * beside).sum((0, 2)) / ((basis**2).sum((0, 2)) + 1e-6)
-        left = beside - basis * depth[None, :, None]
+        depth = (basis * rest).sum((0, 2)) / ((basis**2).sum((0, 2)) + 1e-6)
+        left = rest - basis * depth[None, :, None]
     return Parallax(np.asarray(motion, np.float64), np.asarray(depth, np.float64), np.asarray(left, np.float64))
+
+
+def _plane_motions(place: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How each of a homography's eight numbers moves points near the identity, (2, N, 8)."""
+    x, y = place.T
+    one, none = np.ones_like(x), np.zeros_like(x)
+    return np.stack(
+        [
+            np.stack([one, x, y, none, none, none, x * x, x * y], 1),
+            np.stack([none, none, none, one, x, y, x * y, y * y], 1),
+        ]
+    )
 
 
 def _plane(

@@ -324,3 +324,15 @@ def test_weights_of_one_repository_do_not_take_each_others_files(hub: SmallHub) 
     assert not (base / "vae").exists() or not list((base / "vae").iterdir())
     stock.remove("sdxl-config")
     assert not configs.exists()
+
+
+def test_weights_of_another_stage_are_refused_before_they_are_fetched(tmp_path: Path) -> None:
+    from bglora.stages.foresight import Demand, missing
+
+    with pytest.raises(UserError, match="is for segment") as told:
+        missing([Demand("inpaint", "fill lama", "inpaint.lama", "sam2.1-hiera-tiny")])
+    assert told.value.where == "inpaint.lama = sam2.1-hiera-tiny"
+    text = tmp_path / "text.safetensors"
+    text.write_text("text")
+    with pytest.raises(UserError, match="no checkpoint"):
+        missing([Demand("inpaint", "fill lama", "inpaint.lama", str(text))])

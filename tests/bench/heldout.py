@@ -7,7 +7,7 @@ is drawn from its own seed; another `--seed` of the benchmark draws all of them 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -152,6 +152,26 @@ def draw(kind: Kind, seed: int = 0, scale: float = 1.0) -> Drawn:
         frame = _byte(picture * gains[k] + kind.grain * grain[..., None])
         drawn.frames.append(cv2.copyMakeBorder(frame, kind.bars, kind.bars, 0, 0, cv2.BORDER_CONSTANT))
     return drawn
+
+
+def painted(frames: Sequence[np.ndarray], actors: tuple[Actor, ...]) -> Drawn:
+    """Figures painted over real frames, uint8 BGR of one size, whose truth is therefore known.
+
+    Args:
+        actors: their paths and heights are for pictures 384 wide.
+    """
+    height, width = frames[0].shape[:2]
+    kind = Kind("painted", "real", 0, actors, count=len(frames))
+    view = _view((0.0, 0.0, 1.0, 0.0), width / WIDTH)
+    out = Drawn(kind, [], list(frames), [], [])
+    for k, clean in enumerate(frames):
+        paint, cover, light = _figures(kind, k, view, (width, height))
+        picture = clean * light * (1 - cover[..., None]) + paint
+        objects = cover > 0.02
+        out.frames.append(_byte(picture))
+        out.objects.append(objects)
+        out.effects.append((np.abs(out.frames[-1].astype(np.int16) - clean).max(2) > 0) & ~objects)
+    return out
 
 
 def _byte(picture: np.ndarray) -> np.ndarray:

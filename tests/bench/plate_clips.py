@@ -1,8 +1,8 @@
-"""Real clips: what became plates, and recovery beside simpler ways on pixels whose truth the film shows.
+"""Real clips: what became plates, and recovery beside simpler ways where the film shows the truth.
 
-Truth in a real film: a figure's outline from one frame is laid over another frame of the shot, where the background is
-in view. The masks in the project are edited so, as a person would edit them, the plates are made again, and what the
-plates show under the laid outline is compared with the frame itself.
+Truth in a real film: a walking figure with its shadow is painted over frames in which everything behind it stands still
+or moves as the film made it. Its masks are given as layers, so that recovery alone is measured, and what the plates
+show in their place is compared with the frames before they were painted over.
 """
 
 from __future__ import annotations
@@ -19,17 +19,29 @@ from typing import Any
 import cv2
 import numpy as np
 
-from bglora.film.png import read_grey, read_picture, write_png
+from bglora.film.png import read_grey
+from bglora.film.video import VideoFile
+from tests.bench.heldout import Actor, across, painted
 from tests.bench.projects import made, scorer
 from tests.bench.table import table, write_section
 from tests.shared import ROOT as SHARED
 
 CLIPS = SHARED / "clips"
 SETTINGS = ("ingest.fps=0", "ingest.max_per_shot=16")
-TRIED = 6
-"""Frames of a shot whose masks are edited, at most."""
-SMALLEST = 200
-"""Pixels of a withheld part at least."""
+PAINTED = ("ingest.fps=0", "ingest.max_per_shot=8")
+LONGEST = 32
+"""Frames of a part that are painted over, evenly chosen."""
+WALKS = (Actor(across(60, 330, 176), 92.0),)
+PARTS = (
+    ("bbb_opening", 51, 283, "landscape, the camera tilts and pulls back"),
+    ("bbb_opening", 284, 376, "stream and grass that move, the camera drifts"),
+    ("bbb_burrow", 0, 8, "tree, the camera pushes in"),
+    ("bbb_burrow", 62, 200, "burrow, its owner asleep, the camera pushes in"),
+    ("bbb_burrow", 485, 545, "meadow, the camera at rest, somebody scratches himself"),
+    ("sintel_rooftop", 121, 160, "flight past ruins"),
+    ("sintel_snow_hut", 140, 146, "mountains in mist, the camera moves in"),
+)
+"""Clip, first and last frame, what is seen."""
 WAYS = ("bglora", "median over the shot", "Telea", "Navier-Stokes")
 COMMAND = "python -m tests.bench.plates --only clips"
 
@@ -46,25 +58,47 @@ def clips(folder: Path, given: argparse.Namespace) -> None:
     note = f"`{' '.join(SETTINGS)}`; {seconds:.0f} s to scenes."
     write_section("Real clips in one project", COMMAND, table(head, rows), note)
     sheet(project.root, folder / "clip-plates.jpg")
-    probes = _withhold(project.root)
-    if probes:
-        result = project.run("inpaint")
-        assert result.exit_code == 0, result.failures
-    measured: dict[str, _Errors] = defaultdict(_Errors)
-    for name, (frame, outline) in probes.items():
-        _measure(project.root, name, frame, outline, measured[name.rpartition("-s")[0]])
-    rows = [measured[film.stem].row(film.stem) for film in films]
-    whole = _Errors()
-    for one in measured.values():
-        whole.add(one)
-    rows.append(whole.row("**all**"))
-    head = ["clip", "frames", "dropped", "withheld px", "of them recovered"]
-    head += [f"{way}, recovered part" for way in WAYS] + [f"{way}, rest" for way in WAYS]
-    note = """\
-PSNR in dB against the frame itself, in outlines of the shot's own figures laid where the frame shows the background:
-where bglora says that a pixel is recovered, and where it guesses. The median is of the shot's kept frames as they are;
-Telea and Navier-Stokes (OpenCV, radius 3) see the one frame. A dash: no such pixels."""
+    rows, whole = [], _Errors()
+    for number, part in enumerate(PARTS):
+        errors, reason = _beside(folder / f"part{number}", *part[:3])
+        whole.add(errors)
+        rows.append(errors.row(f"{part[0]} {part[1]}–{part[2]}: {part[3]}", reason))
+    rows.append(whole.row("**all**", ""))
+    head = ["clip, frames, what is seen", "frames", "dropped", "covered px", "of them recovered"]
+    head += [f"{way}, recovered part" for way in WAYS] + [f"{way}, rest" for way in WAYS] + ["dropped because"]
+    note = f"""\
+PSNR in dB against the film's own frames where a figure and its shadow were painted over them, its masks given as
+layers: where bglora says that a pixel is recovered, and where it guesses. At most {LONGEST} frames of each part, 8 of
+them plates. The median is of all these frames as they are, figure and all; Telea and Navier-Stokes (OpenCV, radius 3)
+see the one frame. A dash: no such pixels."""
     write_section("Recovery on real clips, beside simpler ways", COMMAND, table(head, rows), note)
+
+
+def _beside(folder: Path, clip: str, first: int, last: int) -> tuple[_Errors, str]:
+    """A part of a clip painted over and made into plates: errors of all ways, and why plates were dropped."""
+    numbers = sorted({round(n) for n in np.linspace(first, last, min(LONGEST, last - first + 1))})
+    with VideoFile(CLIPS / f"{clip}.mp4", threads=1) as video:
+        real = {number: video.picture(frame) for number, frame in video.decode() if number in numbers}
+    shot = painted([cv2.cvtColor(real[number], cv2.COLOR_RGB2BGR) for number in numbers], WALKS)
+    source, layers = folder / "part", folder / "layers" / "part"
+    for path in (source, layers / "background", layers / "masks"):
+        path.mkdir(parents=True)
+    masks = []
+    for k, (picture, objects, effects) in enumerate(zip(shot.frames, shot.objects, shot.effects, strict=True)):
+        mask = np.where(objects, np.uint8(255), np.where(effects, np.uint8(128), np.uint8(0)))
+        holed = np.dstack([np.where(mask[..., None] > 0, np.uint8(0), picture), 255 * (mask == 0).astype(np.uint8)])
+        for path, what in ((source, picture), (layers / "background", holed), (layers / "masks", mask)):
+            cv2.imwrite(str(path / f"{k:06d}.png"), what)
+        masks.append(mask > 0)
+    project = made(folder / "project", [source], [layers], "inpaint", *PAINTED)
+    typical = np.median(np.stack(shot.frames), axis=0)
+    errors = _Errors()
+    for path in sorted((project.root / "frames").glob("part-s*/*.png")):
+        k = int(path.stem)
+        _measure(
+            project.root, f"{path.parent.name}/{path.stem}", shot.frames[k], typical, shot.clean[k], masks[k], errors
+        )
+    return errors, reasons_of(project.root, "part")
 
 
 def _kept(root: Path, source: str, truth: list[dict[str, Any]]) -> list[str]:
@@ -97,44 +131,6 @@ def reasons_of(root: Path, source: str) -> str:
     return "; ".join(f"{reason} ({count})" for reason, count in sorted(found.items())) or "–"
 
 
-def _withhold(root: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Edits masks; returns each picture's frame (uint8 RGB) and the outline (bool) that was added to its mask."""
-    shots: dict[str, list[str]] = defaultdict(list)
-    for row in _rows(root):
-        if row["status"] == "made":
-            shots[row["picture"].rpartition("/")[0]].append(row["picture"])
-    masks = {name: read_grey(_mask_path(root, name)) for names in shots.values() for name in names}
-    shapes = {shot: [masks[name] > 0 for name in names if masks[name].any()] for shot, names in shots.items()}
-    probes = {}
-    for shot, names in shots.items():
-        if len(names) < 3:
-            continue
-        chosen = sorted({names[round(i)] for i in np.linspace(0, len(names) - 1, TRIED)})
-        outlines = shapes[shot] or _of_other_shots(shapes, shot, masks[names[0]].shape)
-        for number, name in enumerate(chosen):
-            free = cv2.dilate((masks[name] > 0).astype(np.uint8), np.ones((9, 9), np.uint8)) == 0
-            parts = [outline & free for outline in outlines]
-            parts.sort(key=lambda part: -int(part.sum()))
-            if not parts or parts[0].sum() < SMALLEST:
-                continue
-            best = [part for part in parts if part.sum() > 0.7 * parts[0].sum()]
-            outline = best[number % len(best)]
-            probes[name] = (read_picture(root / "frames" / f"{name}.png"), outline)
-            write_png(_mask_path(root, name), np.where(outline, np.uint8(255), masks[name]))
-    return probes
-
-
-def _mask_path(root: Path, name: str) -> Path:
-    return root / "segmented" / "masks" / f"{name}.png"
-
-
-def _of_other_shots(shapes: dict[str, list[np.ndarray]], shot: str, size: tuple[int, ...]) -> list[np.ndarray]:
-    """Outlines of the other shots at this shot's size, where nobody is in it."""
-    others = [outline for name in sorted(shapes) if name != shot for outline in shapes[name]]
-    flat = [cv2.resize(outline.astype(np.uint8), size[::-1], interpolation=cv2.INTER_NEAREST) for outline in others]
-    return [outline > 0 for outline in flat[:: max(1, len(flat) // 12)]]
-
-
 @dataclass
 class _Errors:
     """Squared errors summed over pixels, by way and by part (recovered, rest)."""
@@ -152,7 +148,7 @@ class _Errors:
         for key, value in other.squared.items():
             self.squared[key] += value
 
-    def row(self, name: str) -> list[str]:
+    def row(self, name: str, reason: str) -> list[str]:
         known = sum(self.pixels.values())
         share = f"{self.pixels['recovered'] / known:.0%}" if known else "–"
         cells = [name, str(self.frames), str(self.dropped), f"{known:,}", share]
@@ -161,29 +157,27 @@ class _Errors:
             decibels = [10 * np.log10(65025 * 3 * count / max(1e-9, self.squared[way, part])) for way in WAYS if count]
             best = max(decibels, default=0.0)
             cells += [f"**{value:.1f}**" if value == best else f"{value:.1f}" for value in decibels] or ["–"] * 4
-        return cells
+        return [*cells, reason]
 
 
-def _measure(root: Path, name: str, frame: np.ndarray, outline: np.ndarray, errors: _Errors) -> None:
-    """Adds what each way made of the withheld pixels of one picture."""
+def _measure(
+    root: Path, name: str, frame: np.ndarray, typical: np.ndarray, clean: np.ndarray, hole: np.ndarray, errors: _Errors
+) -> None:
+    """Adds what each way made of the hole of one frame (all uint8 BGR, bool)."""
     path = root / "plates" / f"{name}.png"
     errors.frames += 1
     if not path.exists():
         errors.dropped += 1
         return
-    provenance = scorer().rd_index(str(root / "provenance" / f"{name}.png"))
-    hole = (read_grey(_mask_path(root, name)) > 0).astype(np.uint8)
-    others = [read_picture(one) for one in sorted((root / "frames" / name).parent.glob("*.png"))]
+    recovered = scorer().rd_index(str(root / "provenance" / f"{name}.png"))[hole] == 1
     pictures = {
-        "bglora": read_picture(path),
-        "median over the shot": np.median(np.stack(others)[:, outline], axis=0),
-        "Telea": cv2.inpaint(frame, hole, 3, cv2.INPAINT_TELEA),
-        "Navier-Stokes": cv2.inpaint(frame, hole, 3, cv2.INPAINT_NS),
+        "bglora": cv2.imread(str(path)),
+        "median over the shot": typical,
+        "Telea": cv2.inpaint(frame, hole.astype(np.uint8), 3, cv2.INPAINT_TELEA),
+        "Navier-Stokes": cv2.inpaint(frame, hole.astype(np.uint8), 3, cv2.INPAINT_NS),
     }
-    recovered = provenance[outline] == 1
     for way, picture in pictures.items():
-        values = picture if picture.ndim == 2 else picture[outline]
-        squared = ((values.astype(np.float64) - frame[outline]) ** 2).sum(1)
+        squared = ((picture[hole].astype(np.float64) - clean[hole]) ** 2).sum(1)
         errors.squared[way, "recovered"] += float(squared[recovered].sum())
         errors.squared[way, "rest"] += float(squared[~recovered].sum())
     errors.pixels["recovered"] += int(recovered.sum())
@@ -211,7 +205,9 @@ def _tiles(root: Path) -> Iterator[np.ndarray]:
             continue
         frame = cv2.imread(str(root / "frames" / f"{name}.png"))
         plate = cv2.imread(str(root / "plates" / f"{name}.png"))
-        contours, _ = cv2.findContours(read_grey(_mask_path(root, name)), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        contours, _ = cv2.findContours(
+            read_grey(root / "segmented" / "masks" / f"{name}.png"), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
+        )
         cv2.drawContours(frame, contours, -1, (0, 0, 255), 2)
         origin = colors[score.rd_index(str(root / "provenance" / f"{name}.png"))]
         tile = np.hstack([frame, plate, cv2.addWeighted(plate, 0.5, origin, 0.5, 0)])

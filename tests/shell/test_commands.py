@@ -141,6 +141,13 @@ def test_set_and_get(command: Command) -> None:
     assert command("-C", "film", "get", "caption.prefix", "--set", 'caption.prefix="a b"').out == "a b\n"
 
 
+def test_set_takes_a_negative_value(command: Command) -> None:
+    command("init", "film")
+    assert command("-C", "film", "set", "inpaint.hole_gain_db", "-5").code == 0
+    assert command("-C", "film", "get", "inpaint.hole_gain_db").out == "-5.0\n"
+    assert command("-C", "film", "set", "inpaint.hole_gain_db", "--quiet", "-4").code == 0
+
+
 def test_settings_prints_every_key(command: Command) -> None:
     from bglora.settings.manifest import fields
 

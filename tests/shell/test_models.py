@@ -157,14 +157,15 @@ def _read(terminal: int) -> bytes:
 
 
 def test_a_commercial_project_refuses_terms_that_forbid_it(command: Command, frames: Path) -> None:
-    command("init", "film", "--film", frames, "--set", "project.commercial=true")
-    base = "Qwen/Qwen2.5-VL-3B-Instruct"
-    answer = command("-C", "film", "run", "--all", "--set", f"train.base={base}")
+    command("init", "film", "--film", frames, "--set", "project.commercial=true", "--set", "caption.backend=qwen_vl")
+    model = "Qwen/Qwen2.5-VL-3B-Instruct"
+    command("-C", "film", "set", "caption.qwen_vl", model)
+    answer = command("-C", "film", "run", "--all")
     assert answer.code == 2
     assert "qwen2.5-vl-3b may not be used commercially" in answer.told[0]
     assert "non-commercial use only" in answer.told[0]
-    assert answer.told[1] == f"train.base = {base}, with project.commercial = true"
-    free = command("-C", "film", "run", "--all", "--set", f"train.base={base}", "--set", "project.commercial=false")
+    assert answer.told[1] == f"caption.qwen_vl = {model}, with project.commercial = true"
+    free = command("-C", "film", "run", "--all", "--set", "project.commercial=false")
     assert free.told[0].startswith("Not on this machine: qwen2.5-vl-3b")
 
 

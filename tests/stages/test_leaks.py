@@ -104,7 +104,7 @@ def test_a_plate_on_which_somebody_is_seen_again_and_again_is_dropped_and_a_pers
     assert kept["status"] == "made" and "detected" not in kept["record"]
     for line in lines.values():
         assert line["status"] == "dropped"
-        assert line["reason"].startswith("the detector still sees a character after 2 more tries: at 30, 40 to 60, 80")
+        assert line["reason"].startswith("the detector still sees a character after 2 more tries (inpaint.detector")
         assert [find["turn"] for find in line["record"]["detected"]] == [0, 1, 2]
 
 

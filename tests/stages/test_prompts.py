@@ -10,7 +10,7 @@ import numpy as np
 import bglora
 from bglora.settings.plates import InpaintSettings
 from bglora.stages.engines import rule_of
-from bglora.stages.prompts import negative_of, prompt_of, scenes_of_shots
+from bglora.stages.prompts import negative_of, prompt_of, scenes_file, scenes_of_shots
 from tests.backends import tiny_diffusion
 from tests.stages.drawn_project import EVERYTHING, records
 from tests.stages.test_engines import never_seen
@@ -81,3 +81,11 @@ def test_a_shot_is_painted_with_its_own_words_and_made_anew_only_when_these_chan
 
     assert not stale("inpaint.batch=1", "inpaint.low_memory=yes", "inpaint.prompt=elsewhere")
     assert stale("inpaint.negative_prompt=zebra")
+
+
+def test_what_the_last_clustering_left_is_looked_at_where_a_prompt_speaks_of_scenes(tmp_path: Path) -> None:
+    (tmp_path / "scenes").mkdir()
+    asking, plain = InpaintSettings(prompt="empty {title}"), InpaintSettings()
+    assert scenes_file(tmp_path, asking) == ""
+    (tmp_path / "scenes/scenes.json").write_text('{"scenes": []}', encoding="utf-8")
+    assert scenes_file(tmp_path, asking) and not scenes_file(tmp_path, plain)

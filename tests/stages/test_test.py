@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from PIL import Image
 
 from bglora.engine.stage import Row
 from bglora.errors import UserError
+from bglora.stages.appearances import empty_prompts
 from bglora.stages.test import Test, default_prompts
 from bglora.training import figures
 from bglora.training.figures import Estimate
@@ -102,6 +104,20 @@ def at(scale: float, gain: float, following: float = 1.0, copies: float = 0.0) -
 )
 def test_figures_get_their_word_and_no_other(scales: list[ScaleFigures], word: str) -> None:
     assert [fault["word"] for fault in judge(scales, pictures=40, held_out=5)] == [word]
+
+
+def test_more_characters_than_the_base_paints_is_a_word_of_its_own() -> None:
+    def seen(scale: float, share: Estimate) -> ScaleFigures:
+        return replace(at(scale, 0.2 * scale), characters=share)
+
+    base, many, unsure = Estimate(0.1, 0.0, 0.2), Estimate(0.6, 0.4, 0.8), Estimate(0.3, 0.1, 0.5)
+    assert [one["word"] for one in judge([seen(0, base), seen(1, many)], 40, 5)] == ["hallucinates characters"]
+    assert [one["word"] for one in judge([seen(0, base), seen(1, unsure)], 40, 5)] == ["good"]
+
+
+def test_prompts_that_ask_for_somebody_do_not_count() -> None:
+    prompts = ["a town, no characters", "a town, with a character", "a town with Bill", "a beach, blue dusk"]
+    assert empty_prompts(prompts, ["Bill"]) == [0, 3]
 
 
 def test_few_plates_get_the_cure_that_fits_why_they_are_few() -> None:

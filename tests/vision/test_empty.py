@@ -12,6 +12,7 @@ from bglora.film.video import VideoFile
 from bglora.stages.shotframes import groups
 from bglora.vision.camera import estimate_camera
 from bglora.vision.empty import own_motion
+from bglora.vision.paths import structure_tensors
 from tests.shared import shared
 from tests.vision import drawn
 
@@ -76,6 +77,25 @@ def test_a_landscape_under_a_tilting_camera_is_taken_as_it_is() -> None:
     kept = [62, 98, 134, 171, 237]
     frames = clip("bbb_opening", groups(kept, range(51, 284), 32)[0])
     assert own_motion(frames, estimate_camera(frames)).nobody
+
+
+def test_a_landscape_is_taken_as_it_is_however_it_is_sampled() -> None:
+    frames = clip("bbb_opening", range(51, 284, 8))  # frames without one plane in common; near grass, soft hills
+    assert own_motion(frames, estimate_camera(frames)).nobody
+
+
+def test_nobody_is_found_where_a_slow_camera_passes_near_posts_and_a_walker_among_them_is() -> None:
+    frames = drawn.traveled(61, speeds=(0.3, 0.6, 1.5), place=lambda k, count: None).frames
+    assert own_motion(frames, estimate_camera(frames)).nobody
+    frames = drawn.traveled(61, speeds=(0.3, 0.6, 1.5)).frames
+    assert not own_motion(frames, estimate_camera(frames)).nobody
+
+
+def test_displacements_along_an_edge_change_nothing_and_across_it_much() -> None:
+    picture = np.repeat(np.linspace(40, 200, 60).astype(np.uint8)[:, None], 60, 1)
+    tensor = structure_tensors(picture, np.array([[30.0, 30.0]], np.float32))[0]
+    along, across = (np.sqrt(way @ tensor @ way) for way in (np.array([3.0, 0.0]), np.array([0.0, 3.0])))
+    assert along < 0.01 and abs(across - 3 * 160 / 59) < 0.5
 
 
 def test_a_bird_that_hops_in_place_is_never_taken_for_background() -> None:

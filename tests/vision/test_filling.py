@@ -9,7 +9,8 @@ import pytest
 from bglora.vision.camera import Camera, still_camera
 from bglora.vision.filling import ShotFill
 from bglora.vision.metrics import psnr_db, ssim
-from bglora.vision.patchfill import fill_hole
+from bglora.vision.patchfill import agreed, fill_hole
+from bglora.vision.sparse import sparse
 from bglora.vision.structure import frequencies, lines
 from tests.vision import drawn
 
@@ -34,7 +35,7 @@ def beam(slope: float) -> np.ndarray:
     return np.asarray(np.rint(dark * (60, 40, 30) + (1 - dark) * (200, 190, 170)), np.uint8)
 
 
-@pytest.mark.parametrize("slope", [0.0, 0.5, -1.0])
+@pytest.mark.parametrize("slope", [0.0, 0.3, 0.5, -1.0, 2.0])
 def test_a_beam_behind_a_hole_is_guessed_nearer_than_by_smearing(slope: float) -> None:
     picture, hole = beam(slope), box(30, 48, 36, 32)
     filled = fill(picture, hole)
@@ -46,7 +47,61 @@ def test_a_beam_behind_a_hole_is_guessed_nearer_than_by_smearing(slope: float) -
 @pytest.mark.parametrize("slope", [0.0, -1.0])
 def test_a_line_through_a_hole_ties_its_two_ends(slope: float) -> None:
     picture, hole = beam(slope).astype(np.float32), box(30, 48, 36, 32)
-    assert lines(picture, hole)[48, 64].mean() < 115, "nearer to the beam (43) than to the wall (187)"
+    assert lines(picture, hole)[0][48, 64].mean() < 115, "nearer to the beam (43) than to the wall (187)"
+
+
+def test_a_line_is_confirmed_where_structure_joins_both_ends_and_not_on_a_plain_or_mixed_ground() -> None:
+    hole = box(30, 48, 36, 32)
+    _, along = lines(beam(0.5).astype(np.float32), hole)
+    assert along[48, 64] > 0.8 and along[32, 78] < 0.2
+    _, plain = lines(np.full((*SHAPE, 3), 120, np.float32), hole)
+    assert plain[hole].max() == 0
+    _, mixed = lines(np.random.default_rng(3).uniform(0, 255, (*SHAPE, 3)).astype(np.float32), hole)
+    assert np.mean(mixed[hole] > 0.5) < 0.05
+
+
+def waves() -> np.ndarray:
+    ys, xs = np.mgrid[0 : SHAPE[0], 0 : SHAPE[1]]
+    one = 120 + 40 * np.cos(np.pi / 8 * xs) + 30 * np.cos(np.pi / 4 * ys)
+    return np.repeat(one[..., None], 3, 2).astype(np.float32)
+
+
+@pytest.mark.parametrize("side", [16, 32])
+def test_few_waves_go_on_behind_a_hole_from_a_flat_guess(side: int) -> None:
+    picture, hole = waves(), box(34, 50, 24, 26)
+    flat = np.full_like(picture, picture[~hole].mean())
+    filled = sparse(np.where(hole[..., None], 0, picture).astype(np.float32), hole, side, flat)
+    assert np.array_equal(filled[~hole], picture[~hole])
+    error = ((filled - picture)[hole] ** 2).mean()
+    assert error < 0.2 * ((flat - picture)[hole] ** 2).mean()
+
+
+def test_a_guess_of_few_waves_has_no_seam_at_the_rim_and_does_not_read_the_hole() -> None:
+    ramp = np.repeat(np.tile(np.linspace(60, 180, SHAPE[1], dtype=np.float32), (SHAPE[0], 1))[..., None], 3, 2)
+    hole = box(34, 50, 24, 26)
+    first = np.full_like(ramp, 120)
+    blank, white = (np.where(hole[..., None], value, ramp).astype(np.float32) for value in (0, 255))
+    filled = sparse(blank, hole, 16, first)
+    assert np.array_equal(filled, sparse(white, hole, 16, first))
+    steps = np.abs(np.diff(filled[46, 44:82, 0]) - np.diff(ramp[46, 44:82, 0]))
+    assert steps.max() < 6, "the flat guess alone would step by ten at both ends"
+
+
+def test_detail_that_guesses_share_gains_contrast_and_detail_of_one_alone_loses_it() -> None:
+    rng = np.random.default_rng(1)
+
+    def speckle() -> np.ndarray:
+        return np.repeat(rng.normal(0, 20, SHAPE)[..., None], 3, 2).astype(np.float32) + 120
+
+    def gain(guesses: list[np.ndarray]) -> float:
+        mean = np.mean(guesses, 0).astype(np.float32)
+        return float(agreed(mean, guesses).std() / mean.std())
+
+    shared, apart = [speckle()] * 4, [speckle() for _ in range(4)]
+    assert gain(shared) > 1.3
+    assert gain(apart) < 0.9
+    flat = np.full((*SHAPE, 3), 90, np.float32)
+    assert np.allclose(agreed(flat, [flat, flat]), flat, atol=1e-3)
 
 
 def test_lines_and_frequencies_do_not_read_the_hole() -> None:
@@ -54,10 +109,10 @@ def test_lines_and_frequencies_do_not_read_the_hole() -> None:
     one = drawn.texture(5, *SHAPE).astype(np.float32)
     other = one.copy()
     other[hole] = 255
-    for guess in (lines, frequencies):
+    for guess in (lambda picture, hole: lines(picture, hole)[0], frequencies):
         blank = [np.where(hole[..., None], 0, p).astype(np.float32) for p in (one, other)]
         assert np.array_equal(guess(blank[0], hole), guess(blank[1], hole))
-    assert np.array_equal(lines(one, hole)[~hole], one[~hole])
+    assert np.array_equal(lines(one, hole)[0][~hole], one[~hole])
 
 
 @pytest.mark.parametrize("where", [(66, 40, 30, 30), (0, 30, 25, 40), (30, 101, 30, 27), (20, 0, 40, 25)])

@@ -199,3 +199,17 @@ def test_packed_labels_come_back_as_they_were() -> None:
     labels = np.random.default_rng(6).integers(0, 3, (31, 17)).astype(np.uint16) * 300
     assert np.array_equal(Runs.of(labels).unpacked(), labels)
     assert np.array_equal(Runs.of(labels[:1] * 0).unpacked(), labels[:1] * 0)
+
+
+def test_two_numbers_that_are_one_already_may_be_joined_again() -> None:
+    found = Followed()
+    found.append(np.array([[1, 2, 3]], np.uint16))
+    for _ in range(2):
+        found.join(2, 1)
+        found.join(3, 2)
+    assert found[0].tolist() == [[1, 1, 1]]
+
+
+def test_a_word_where_nobody_is_seen_is_remembered() -> None:
+    found = follow([(RED, crossing(0, 9))], 9, None, {4: [Prompt(box=(2, 2, 5, 5))]})
+    assert found.nobody == [4] and not found[4].any()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
 
-IDENTITY = "patch/2"
+IDENTITY = "patch/4"
 
 
 def create(settings: Any) -> PatchFill:
