@@ -41,6 +41,11 @@ class BgloraError(Exception):
         return _rebuild, (type(self), self.what, self.where, self.cure)
 
 
+def first_line(error: BaseException) -> str:
+    """What a library's error says, in one line; its class if it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def _rebuild(kind: type[BgloraError], what: str, where: str, cure: str) -> BgloraError:
     return kind(what, where=where, cure=cure)
 

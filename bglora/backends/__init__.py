@@ -5,6 +5,7 @@ A role is one folder here; a backend is one module in it with
     IDENTITY: str   or   identity(settings) -> str     what it is and which revision: part of every fingerprint
     create(settings) -> object                         the backend, loaded, with the role's method
     names_of_weights(settings) -> {key: name or names} optional: the weights that it reads with these settings
+    needs(settings, card_gb) -> Needs                  optional: memory that it takes with these settings (see `needs`)
 
 Another package adds one by an entry point in the group `bglora.<role>` that names such a module.
 """
@@ -50,8 +51,8 @@ class Backend:
         weights: asset folders inside the package that must be there.
         models: keys of its table in the settings that name its weights (see `bglora.backends.weights`), where the
             module has no `names_of_weights` that knows better.
-        memory_gb: memory that it takes, about.
-        gpu_gb: memory on the graphics card, 0 if it needs none.
+        memory_gb: memory that it takes, about, where the module has no `needs` that knows better.
+        gpu_gb: memory on the graphics card, 0 if it needs none; likewise.
         reads: settings of its stage's table that are there for it; where it isn't used, they don't count.
         words: whether an `embed` backend can compare pictures with words, and so title scenes.
     """
@@ -82,12 +83,20 @@ class Backend:
         return f"pip install {names}" if names else "pip install --force-reinstall bglora"
 
 
+@dataclass(frozen=True)
+class Needs:
+    """Memory that a backend takes, in GB: the machine's, and the graphics card's where there is one (0: none)."""
+
+    memory_gb: float
+    gpu_gb: float = 0.0
+
+
 TORCH = ("torch", "diffusers", "transformers", "safetensors")
 TRANSFORMERS = ("torch", "transformers", "safetensors", "numpy", "cv2", "scipy")
 
 FOLLOWING = ("targets", "min_score", "window", "redetect")
 """Settings of the table [segment] that who follows characters reads."""
-LAMA = ("lama", "lama_side", "lama_tile")
+LAMA = ("lama", "lama_side", "lama_tile", "lama_compile")
 WORDS = ("prompt", "prompts", "negative_prompt")
 DIFFUSION = (*WORDS, "steps", "guidance_scale", "scheduler", "few_steps", "strength", "batch", "low_memory")
 BRUSHNET = ("brushnet", "brushnet_base", "lama_first", *DIFFUSION, *LAMA)
@@ -311,6 +320,23 @@ def names_of_weights(role: str, name: str, settings: Any) -> list[tuple[str, str
         named = {key: getattr(settings, key) for key in backend.models}
     each = ((key, (value,) if isinstance(value, str) else value) for key, value in named.items())
     return [(f"{TABLES[role]}.{key}", one) for key, values in each for one in values if one]
+
+
+def needs(role: str, name: str, settings: Any, card_gb: float = 0.0) -> Needs:
+    """Memory that a backend takes with these settings, the table of its role. Nothing is loaded to find out.
+
+    Args:
+        card_gb: memory of the card, by which some decide to save it; 0: unknown, they are taken to do so.
+
+    Raises:
+        UserError: a setting names what the backend doesn't know.
+    """
+    backend = find(role, name)
+    found = import_module(backend.module)
+    if hasattr(found, "needs"):
+        own: Needs = found.needs(settings, card_gb)
+        return own
+    return Needs(backend.memory_gb, backend.gpu_gb)
 
 
 def load(role: str, name: str, settings: Any) -> Any:

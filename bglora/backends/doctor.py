@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-from bglora.backends import ROLES, TABLES, Backend, known, names_of_weights, weights
+from bglora.backends import ROLES, TABLES, Backend, Needs, known, names_of_weights, needs, weights
 from bglora.errors import MachineError, UserError
 
 OPENCV = (
@@ -98,8 +98,14 @@ def _torch() -> Check:
         return Check("torch", "missing", "not here", "pip install torch")
     import torch
 
-    if torch.cuda.is_available():
-        card = torch.cuda.get_device_properties(0)
+    from bglora.nets.device import device
+
+    try:
+        where = device()
+    except UserError as error:
+        return Check("torch", "wrong", f"{error.what} ({error.where})", error.cure)
+    if where.type == "cuda":
+        card = torch.cuda.get_device_properties(where)
         return Check("torch", "ok", f"{torch.__version__} on {card.name}, {card.total_memory / 2**30:.0f} GB")
     if torch.backends.mps.is_available():
         return Check("torch", "ok", f"{torch.__version__} on Apple's mps")
@@ -163,7 +169,7 @@ def _backend(role: str, name: str, backend: Backend, table: Any, used: bool) -> 
             return Check(title, "wrong" if used else "unused", f"{error.what} ({error.where})", error.cure)
     if lacks:
         return Check(title, "missing" if used else "unused", f"lacks {', '.join(lacks)}", " && ".join(mends))
-    takes, short = _takes(backend)
+    takes, short = _takes(needs(role, name, table, _card_gb()))
     found = f"{backend.sentence} {takes}"
     if short:
         return Check(title, "warning" if used else "unused", found, short)
@@ -195,24 +201,29 @@ def _weights(role: str, name: str, backend: Backend, table: Any) -> tuple[list[s
     return list(absent.values()), [f"bglora models pull {' '.join(absent)}"] if absent else []
 
 
-def _takes(backend: Backend) -> tuple[str, str]:
+def _takes(wanted: Needs) -> tuple[str, str]:
     """The memory that a backend takes against what this machine has, and what to do if that is too little."""
     import psutil
 
     there = psutil.virtual_memory().total / 2**30
-    card = _card_gb() if backend.gpu_gb else 0.0
-    needed = backend.memory_gb
-    text = f"Takes {needed:g} of {there:.0f} GB of memory"
-    if backend.gpu_gb:
-        text += f", {backend.gpu_gb:g} of {card:.0f} GB on the card" if card else "; no card: on the processor, slowly"
-    short = needed > there or (card and backend.gpu_gb > card)
+    card = _card_gb() if wanted.gpu_gb else 0.0
+    text = f"Takes {wanted.memory_gb:g} of {there:.0f} GB of memory"
+    if wanted.gpu_gb:
+        text += f", {wanted.gpu_gb:g} of {card:.0f} GB on the card" if card else "; no card: on the processor, slowly"
+    short = wanted.memory_gb > there or (card and wanted.gpu_gb > card)
     return f"{text}.", "choose a smaller model in the settings, or another backend" if short else ""
 
 
 def _card_gb() -> float:
-    import torch
+    """Memory of the card that is used; 0 if there is none, or none can be."""
+    if find_spec("torch") is None:
+        return 0.0
+    from bglora.nets.device import card_gb
 
-    return torch.cuda.get_device_properties(0).total_memory / 2**30 if torch.cuda.is_available() else 0.0
+    try:
+        return card_gb()
+    except UserError:  # the check of torch says so
+        return 0.0
 
 
 def _version(distribution: str) -> str:

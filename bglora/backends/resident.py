@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
 
 from bglora import backends
 
 ROOM = 1.1
 """A backend's stated need times this must be free before it is loaded beside others."""
+KEY = "backends"
+"""By which a stage's items share one (`Tools.once`): whatever a stage loads, it loads here, or memory isn't managed."""
 
 
 class Resident:
@@ -23,42 +25,43 @@ class Resident:
         self.free_gb = free_gb or measured_free_gb
         self.loaded: dict[tuple[str, str], Any] = {}
 
-    def get(self, role: str, name: str, settings: Any) -> Any:
-        """The backend, loaded if it is not there; see `backends.load` for errors."""
+    def get(self, role: str, name: str, settings: Any, beside: Any = None) -> Any:
+        """The backend, loaded if it is not there; see `backends.load` for errors.
+
+        A backend that has others work for it has an attribute `resident`: it is given this one, to get them from.
+
+        Args:
+            beside: a loaded backend that is at work and stays: the one that asks.
+        """
         key = (role, name)
         if key not in self.loaded:
-            if self.loaded and self.free_gb() < ROOM * _need_gb(role, name):
-                self.clear()
-            self.loaded[key] = backends.load(role, name, settings)
+            if self.loaded and self.free_gb() < ROOM * _need_gb(role, name, settings):
+                self.clear(beside)
+            loaded = backends.load(role, name, settings)
+            if hasattr(loaded, "resident"):
+                loaded.resident = self
+            self.loaded[key] = loaded
         return self.loaded[key]
 
-    def clear(self) -> None:
-        """Lets go of all backends and gives the card's memory back."""
-        self.loaded.clear()
-        gc.collect()
-        if _on_card():
-            import torch
+    def clear(self, beside: Any = None) -> None:
+        """Lets go of all backends but one that is at work, and gives the card's memory back."""
+        self.loaded = {key: one for key, one in self.loaded.items() if one is beside}
+        if find_spec("torch") is not None:
+            from bglora.nets.device import give_back
 
-            torch.cuda.empty_cache()
+            give_back()
 
 
 def measured_free_gb() -> float:
     """Memory that is free on the card, or in the machine where models run on the processor; GB."""
-    if _on_card():
-        import torch
+    from bglora.nets.device import device, free_bytes
 
-        return float(torch.cuda.mem_get_info()[0]) / 2**30
-    import psutil
-
-    return float(psutil.virtual_memory().available) / 2**30
+    return free_bytes(device()) / 2**30
 
 
-def _need_gb(role: str, name: str) -> float:
-    entry = backends.find(role, name)
-    return entry.gpu_gb if entry.gpu_gb and _on_card() else entry.memory_gb
+def _need_gb(role: str, name: str, settings: Any) -> float:
+    from bglora.nets.device import card_gb
 
-
-def _on_card() -> bool:
-    from bglora.nets.device import device
-
-    return device().type == "cuda"
+    card = card_gb()
+    need = backends.needs(role, name, settings, card)
+    return need.gpu_gb if need.gpu_gb and card else need.memory_gb

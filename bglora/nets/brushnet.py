@@ -20,10 +20,12 @@ from torch import Tensor, nn
 
 from bglora.errors import UserError
 from bglora.nets import checkpoints
+from bglora.nets.device import moved
 
 CONFIG = "config.json"
 TENSORS = "diffusion_pytorch_model.safetensors"
 OTHER_NAMES = ("diffusion_pytorch_model.fp16.safetensors", "model.safetensors")
+SMALLER = "Close what else uses the card, or set BGLORA_DEVICE=cpu"
 CURE = "Take a BrushNet: brushnet-sd15-random, brushnet-sdxl-random, or a folder that its authors published"
 
 
@@ -309,7 +311,8 @@ def from_tensors(
         net = BrushNet(config)
     _check(net.state_dict(), tensors, where)
     net.load_state_dict(dict(tensors), strict=True, assign=True)
-    return net.to(device=device, dtype=dtype).requires_grad_(False).eval()
+    moved(net, device or torch.device("cpu"), dtype, what="BrushNet", setting=where, cure=SMALLER)
+    return net.requires_grad_(False).eval()
 
 
 def _tensor_file(path: Path) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +17,9 @@ Result = TypeVar("Result")
 
 ENVIRONMENT = "BGLORA_DEVICE"
 """Names another device than the one that `device` would take: cpu, cuda, cuda:1."""
+CURE = "Take smaller pictures, close what else uses the card, or set BGLORA_DEVICE=cpu"
+FULL = ("out of memory", "can't allocate memory", "CUFFT_ALLOC_FAILED", "STATUS_ALLOC_FAILED")
+"""What plain errors say where memory is short: the CPU's allocator, cuFFT, cuBLAS and cuDNN have no class of error."""
 
 
 def device() -> torch.device:
@@ -48,6 +51,67 @@ def dtype(where: torch.device) -> torch.dtype:
     if where.type != "cuda":
         return torch.float32
     return torch.bfloat16 if torch.cuda.get_device_capability(where) >= (8, 0) else torch.float16
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether it says that memory is short, the machine's or the card's."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in FULL)
+
+
+def too_large(what: str, where: str, cure: str) -> MachineError:
+    """The error for networks that memory does not hold. `what` begins a sentence: "The base model"."""
+    return MachineError(f"{what} doesn't fit into the device's memory.", where=where, cure=cure)
+
+
+def moved(
+    net: Any, where: torch.device, numbers: torch.dtype | None = None, *, what: str, setting: str, cure: str
+) -> Any:
+    """A network, or a pipeline of them, on its device and in these numbers.
+
+    Args:
+        what, setting: for the error: what it is, at the beginning of a sentence, and what names it.
+        cure: what a person can do.
+
+    Raises:
+        MachineError: the device has too little memory for it.
+    """
+    try:
+        return net.to(device=where) if numbers is None else net.to(device=where, dtype=numbers)
+    except (RuntimeError, MemoryError) as error:
+        if not is_full(error):
+            raise
+    give_back()
+    raise too_large(what, setting, cure)
+
+
+def give_back() -> None:
+    """Has the card take back what nothing uses anymore."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def free_bytes(where: torch.device) -> int:
+    """Memory that is free on a device: what PyTorch holds back for itself is free, too."""
+    if where.type == "cuda":
+        held = torch.cuda.memory_reserved(where) - torch.cuda.memory_allocated(where)
+        return int(torch.cuda.mem_get_info(where)[0] + held)
+    import psutil
+
+    return int(psutil.virtual_memory().available)
+
+
+def card_gb() -> float:
+    """Memory of the card that `device` takes, in GB; 0 where it takes the CPU."""
+    where = device()
+    return float(torch.cuda.get_device_properties(where).total_memory) / 2**30 if where.type == "cuda" else 0.0
+
+
+def wide_dtype(where: torch.device) -> torch.dtype:
+    """As `dtype`, for networks whose values float16 can't hold: bfloat16 where a card computes in it, else float32."""
+    return torch.bfloat16 if dtype(where) == torch.bfloat16 else torch.float32
 
 
 def to_device(values: np.ndarray, where: torch.device | None) -> torch.Tensor:
@@ -83,7 +147,7 @@ def in_halves(
     batch: int,
     *,
     where: str = "the network",
-    cure: str = "Take smaller pictures, close what else uses the card, or set BGLORA_DEVICE=cpu",
+    cure: str = CURE,
 ) -> list[Result]:
     """Runs a function on batches; a batch that doesn't fit into the device's memory is halved, and stays so.
 
@@ -106,10 +170,7 @@ def in_halves(
                 raise ValueError(f"{len(part)} items gave {len(made)} results")
             results += made
             continue
-        # Outside of the handler: the frames that held the tensors are gone only now.
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        give_back()  # outside of the handler: the frames that held the tensors are gone only now
         if len(part) == 1:
             raise MachineError("The device has too little memory for a single picture.", where=where, cure=cure)
         batch = len(part) // 2
@@ -120,10 +181,7 @@ def _run(function: Callable[[Sequence[Item]], Sequence[Result]], part: Sequence[
     """None where memory is short."""
     try:
         return function(part)
-    except (torch.OutOfMemoryError, MemoryError):
+    except (RuntimeError, MemoryError) as error:
+        if not is_full(error):
+            raise
         return None
-    except RuntimeError as error:
-        # The CPU's allocator has no error class of its own.
-        if "can't allocate memory" in str(error):
-            return None
-        raise

@@ -11,15 +11,16 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from bglora.errors import MachineError, UserError
+from bglora.errors import MachineError, UserError, first_line
+from bglora.nets.device import is_full, too_large
+from bglora.nets.published import CONFIGS
+from bglora.nets.quiet import silence
 
 PIPELINES = {
     ("Stable Diffusion 1.5", False): "StableDiffusionPipeline",
     ("SDXL", False): "StableDiffusionXLPipeline",
     ("SDXL", True): "StableDiffusionXLInpaintPipeline",
 }
-CONFIGS = {"Stable Diffusion 1.5": "sd15-config", "SDXL": "sdxl-config"}
-"""Weights with the configs and tokenizers that a base in a single file does not carry."""
 WITHOUT: dict[str, dict[str, Any]] = {
     "Stable Diffusion 1.5": {"safety_checker": None, "requires_safety_checker": False},
     "SDXL": {"add_watermarker": False},
@@ -28,7 +29,15 @@ WITHOUT: dict[str, dict[str, Any]] = {
 PLAIN, HALF = "diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors"
 
 
-def load(path: Path, *, setting: str, dtype: torch.dtype, inpainting: bool = False, configs: Path | None = None) -> Any:
+def load(
+    path: Path,
+    *,
+    setting: str,
+    dtype: torch.dtype,
+    inpainting: bool = False,
+    configs: Path | None = None,
+    exact_vae: bool = False,
+) -> Any:
     """A stock pipeline of diffusers on the CPU, weights frozen, without a safety checker (it blanks pictures).
 
     The VAE of SDXL stays in float32 unless its config says that it bears half precision.
@@ -38,12 +47,13 @@ def load(path: Path, *, setting: str, dtype: torch.dtype, inpainting: bool = Fal
         setting: the key that names it, for errors.
         inpainting: diffusers' inpainting pipeline instead of the ordinary one; SDXL only.
         configs: a folder with the configs and tokenizers that a single file does not carry.
+        exact_vae: keep it in float32 whatever its config says.
 
     Raises:
         UserError: nothing is there, it is damaged, or it is no model of these kinds.
         MachineError: a single file, and `configs` is not given.
     """
-    _silence_libraries()
+    silence()
     family = family_of(path, setting)
     if (family, inpainting) not in PIPELINES:
         raise UserError(
@@ -58,16 +68,21 @@ def load(path: Path, *, setting: str, dtype: torch.dtype, inpainting: bool = Fal
             if path.is_file()
             else _from_folder(kind, path, dtype, family)
         )
-    except (SafetensorError, ValueError, OSError, KeyError, RuntimeError) as error:
-        line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    except (SafetensorError, ValueError, OSError, KeyError, RuntimeError, MemoryError) as error:
+        if is_full(error):
+            raise too_large(
+                "The base model", f"{setting} = {path}", "Close other programs, or take a smaller one"
+            ) from error
         raise UserError(
-            f"The base model can't be read: {line}", where=f"{setting} = {path}", cure="Copy or fetch it again"
+            f"The base model can't be read: {first_line(error)}",
+            where=f"{setting} = {path}",
+            cure="Copy or fetch it again",
         ) from error
     pipeline.set_progress_bar_config(disable=True)
     for part in pipeline.components.values():
         if isinstance(part, torch.nn.Module):
             part.requires_grad_(False).eval()
-    if family != "SDXL" or not pipeline.vae.config.force_upcast:
+    if not exact_vae and (family != "SDXL" or not pipeline.vae.config.force_upcast):
         pipeline.vae.to(dtype)
     return pipeline
 
@@ -89,14 +104,6 @@ def native_side(pipeline: Any) -> int:
 def cell(pipeline: Any) -> int:
     """Pixels per latent cell: 8."""
     return int(2 ** (len(pipeline.vae.config.block_out_channels) - 1))
-
-
-def _silence_libraries() -> None:
-    """Their bars and warnings would tear our own progress display."""
-    for library in ("transformers", "diffusers"):  # in this order: importing diffusers makes transformers warn
-        logging = import_module(f"{library}.utils.logging")
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
 
 
 def _from_folder(kind: Any, folder: Path, dtype: torch.dtype, family: str) -> Any:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bglora.nets import winograd
+from bglora.nets.device import moved
 from bglora.nets.ffc import Block, Convolutions, Generator, Layer, SpectralTransform
 
 WINOGRAD_FROM = 256
@@ -215,13 +216,14 @@ class FoldedGenerator(nn.Module):
             self.up_weights.append(_layout(_scaled(_weight(conv).transpose(0, 1), scale).transpose(0, 1)))
             self.up_biases.append(_value(_bias(conv) * scale + shift))
         last = parts[-2]
-        # Four pixels' kernels, each moved within one window that is larger by one.
-        moved = [functional.pad(_weight(last), (x, 1 - x, y, 1 - y)) for y in range(2) for x in range(2)]
-        self.last = _layout(torch.stack(moved, 1).flatten(0, 1))
+        # Four pixels' kernels, each shifted within one window that is larger by one.
+        shifted = [functional.pad(_weight(last), (x, 1 - x, y, 1 - y)) for y in range(2) for x in range(2)]
+        self.last = _layout(torch.stack(shifted, 1).flatten(0, 1))
         self.last_bias = _value(_bias(last).repeat_interleave(4))
         self.activation = parts[-1]
         self.eval()
-        self.to(device=device, dtype=dtype)
+        cure = "Close what else uses the card, or set BGLORA_DEVICE=cpu"
+        moved(self, device, dtype, what="LaMa", setting=f"the generator, on {device}", cure=cure)
 
     def compile_blocks(self) -> None:
         """Has torch.compile join the passes between products, at the first picture of each size. For graphics cards.

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from bglora.errors import UserError
+from bglora.errors import UserError, first_line
 from bglora.nets import pretrained
 from bglora.nets.device import in_halves
 from bglora.vision.arrays import U8
@@ -125,9 +125,10 @@ def _processor(name: str, folder: Path) -> Any:
     try:
         return pretrained.class_of(name).from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
-        line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
-            f"How pictures are prepared for it can't be read: {line}", where=str(folder), cure=pretrained.CURE
+            f"How pictures are prepared for it can't be read: {first_line(error)}",
+            where=str(folder),
+            cure=pretrained.CURE,
         ) from error
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from bglora.errors import UserError
 from bglora.nets import checkpoints, ffc
-from bglora.nets.device import Fetched, device, dtype, in_halves, to_device
+from bglora.nets.device import Fetched, device, in_halves, to_device, wide_dtype
 from bglora.nets.folded import FoldedGenerator
 from bglora.nets.lama_pictures import Region, Window, joined, padded, paste, reduced, regions, tiles
 
@@ -155,11 +155,6 @@ def prepared(pictures: np.ndarray, masks: np.ndarray, where: torch.device | None
     return image, (to_device(masks, where) > 0).float()[:, None]
 
 
-def blended(output: Tensor, image: Tensor, hole: Tensor) -> Tensor:
-    """The network's picture in the holes, the given one elsewhere."""
-    return hole * output + (1 - hole) * image
-
-
 def to_bytes(picture: Tensor) -> np.ndarray:
     """(B, 3, H, W) in 0..1 to uint8 (B, H, W, 3): cut, not rounded, as the published programs do."""
     return Fetched(_bytes(picture)).numpy()
@@ -187,7 +182,7 @@ class Lama:
         compiled: bool = False,
     ) -> None:
         where = where or device()
-        self.network = FoldedGenerator(generator, where, numbers or dtype(where))
+        self.network = FoldedGenerator(generator, where, numbers or wide_dtype(where))
         if compiled and where.type == "cuda":
             self.network.compile_blocks()
         self.multiple = max(PADDED_TO, generator.architecture.multiple)

@@ -15,7 +15,7 @@ from huggingface_hub.errors import StrictDataclassError
 from PIL import Image
 from torch import Tensor
 
-from bglora.errors import MachineError, UserError
+from bglora.errors import MachineError, UserError, first_line
 from bglora.nets import device
 from bglora.nets.checkpoints import CURE
 from bglora.nets.openclip_checkpoint import (
@@ -261,14 +261,14 @@ def _fill(model: Any, tensors: dict[str, Tensor], published: Published, *, assig
 
 
 def _move(model: Any, where: torch.device, kind: torch.dtype) -> None:
-    try:
-        model.to(device=where, dtype=kind)
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise MachineError(
-            "OpenCLIP doesn't fit into the device's memory.",
-            where=f"cluster.backend = openclip on {where}",
-            cure='bglora set cluster.openclip "ViT-B-32/laion2b_s34b_b79k", or set BGLORA_DEVICE=cpu',
-        ) from error
+    device.moved(
+        model,
+        where,
+        kind,
+        what="OpenCLIP",
+        setting=f"cluster.backend = openclip on {where}",
+        cure='bglora set cluster.openclip "ViT-B-32/laion2b_s34b_b79k", or set BGLORA_DEVICE=cpu',
+    )
 
 
 def _no_model(published: Published, error: Exception) -> UserError:
@@ -286,4 +286,4 @@ def _another(published: Published, sign: str) -> UserError:
 def _line(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return first_line(error)

@@ -14,9 +14,12 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from bglora.errors import MachineError, UserError
+from bglora.errors import MachineError, UserError, first_line
+from bglora.nets.device import is_full, moved, too_large
+from bglora.nets.quiet import quiet
 
 VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt")
+SMALLER = "Choose a smaller model of the kind, close what else uses the card, or set BGLORA_DEVICE=cpu"
 CURE = "Give a whole model of this kind; `bglora models` lists the names that can be pulled."
 
 
@@ -78,7 +81,8 @@ def _ready(
             where=str(where),
             cure=CURE,
         )
-    return model.to(device).eval().requires_grad_(False)
+    moved(model, device, what=f"The model {kind}", setting=str(where), cure=SMALLER)
+    return model.eval().requires_grad_(False)
 
 
 def class_of(name: str) -> Any:
@@ -120,29 +124,19 @@ def tokenizer(folder: Path) -> Any:
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"The tokenizer can't be read: {_line(error)}", where=str(folder), cure=CURE) from error
+        raise UserError(f"The tokenizer can't be read: {first_line(error)}", where=str(folder), cure=CURE) from error
 
 
 def _read(
     kind: Any, where: Path, source: tuple[Any, ...], given: Mapping[str, Any], dtype: torch.dtype
 ) -> tuple[Any, dict[str, Any]]:
-    from transformers.utils import logging
-
-    before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
     try:
-        model, told = kind.from_pretrained(
-            *source, output_loading_info=True, ignore_mismatched_sizes=True, dtype=dtype, **given
-        )
-    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
-        raise UserError(f"The model can't be read: {_line(error)}", where=str(where), cure=CURE) from error
-    finally:
-        logging.set_verbosity(before)
-        if bars:
-            logging.enable_progress_bar()
+        with quiet():
+            model, told = kind.from_pretrained(
+                *source, output_loading_info=True, ignore_mismatched_sizes=True, dtype=dtype, **given
+            )
+    except (SafetensorError, OSError, ValueError, RuntimeError, MemoryError) as error:
+        if is_full(error):
+            raise too_large("The model", str(where), SMALLER) from error
+        raise UserError(f"The model can't be read: {first_line(error)}", where=str(where), cure=CURE) from error
     return model, told
-
-
-def _line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

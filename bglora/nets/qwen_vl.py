@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from importlib import util
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,11 @@ from huggingface_hub.errors import StrictDataclassError
 from PIL import Image
 from safetensors import SafetensorError
 
-from bglora.errors import MachineError, UserError
+from bglora.errors import MachineError, UserError, first_line
 from bglora.nets import device
 from bglora.nets.checkpoints import CURE
+from bglora.nets.published import SHARE
+from bglora.nets.quiet import quiet
 
 CLASSES = {
     "qwen2_vl": "Qwen2VLForConditionalGeneration",
@@ -39,8 +40,6 @@ PICTURE_TOKENS = 768
 FEWEST_TOKENS = 4
 LONGEST_SIDE = 100
 """Sides of a picture are at most so unlike each other; what is longer is cut. The processor refuses 200."""
-SHARE = {"none": 1.0, "8bit": 0.65, "4bit": 0.45}
-"""Memory of the weights against the files', by `quantize`: vision tower, embedding and head stay as they are (7B)."""
 ROOM_GB = 1.5
 """For what is computed, beside the weights."""
 SMALLER = 'bglora set caption.quantize "4bit", or bglora set caption.qwen_vl "Qwen2-VL-2B-Instruct"'
@@ -64,7 +63,7 @@ class QwenVL:
         kind = model_kind(folder)
         self.where = device.device()
         _check_room(folder, quantize, self.where)
-        with _quiet():
+        with quiet():
             self.tokenizer, self.pictures = _readers(folder)
             self.model = _model(folder, kind, quantize, self.where)
         self.template = _template(folder, self.tokenizer)
@@ -89,7 +88,7 @@ class QwenVL:
             given["mm_token_type_ids"] = (read["input_ids"] == self.token).int()
         given = {name: tensor.to(self.where) for name, tensor in given.items()}
         given["pixel_values"] = given["pixel_values"].to(self.model.dtype)
-        with _quiet():
+        with quiet():
             made = self.model.generate(**given, generation_config=self._greedy())
         return list(self.tokenizer.batch_decode(made[:, read["input_ids"].shape[1] :], skip_special_tokens=True))
 
@@ -124,22 +123,6 @@ class QwenVL:
         )
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """transformers without its bars and warnings; what matters of them is an error here."""
-    from transformers.utils import logging
-
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
-
-
 def model_kind(folder: Path) -> str:
     """`model_type` of a folder's config.json; a `UserError` where it is no Qwen-VL."""
     path = folder / "config.json"
@@ -167,11 +150,11 @@ def _model(folder: Path, kind: str, quantize: str, where: torch.device) -> Any:
         found = getattr(transformers, CLASSES[kind])
     except (ImportError, AttributeError, RuntimeError) as error:
         raise MachineError(
-            f"transformers has no {CLASSES[kind]} here: {_line(error)}",
+            f"transformers has no {CLASSES[kind]} here: {first_line(error)}",
             where=str(folder / "config.json"),
             cure="pip install --upgrade transformers; a torchvision of another build than torch breaks it, too.",
         ) from error
-    numbers = device.dtype(where)
+    numbers = device.wide_dtype(where)
     extra = {"quantization_config": _quantized(quantize, numbers)} if quantize != "none" else {}
     try:
         model, told = found.from_pretrained(
@@ -183,10 +166,12 @@ def _model(folder: Path, kind: str, quantize: str, where: torch.device) -> Any:
             output_loading_info=True,
             **extra,
         )
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise _too_large(folder, "the device's memory is full") from error
-    except DAMAGED as error:
-        raise UserError(f"This model is damaged or not whole: {_line(error)}", where=str(folder), cure=CURE) from error
+    except (MemoryError, *DAMAGED) as error:
+        if device.is_full(error):
+            raise _too_large(folder, "the device's memory is full") from error
+        raise UserError(
+            f"This model is damaged or not whole: {first_line(error)}", where=str(folder), cure=CURE
+        ) from error
     missing = sorted(told["missing_keys"])
     if missing:
         raise UserError(f"This model is not whole: it lacks {missing[0]!r}.", where=str(folder), cure=CURE)
@@ -221,7 +206,7 @@ def _readers(folder: Path) -> tuple[Any, Any]:
         pictures = getattr(transformers, name).from_pretrained(folder, local_files_only=True)
     except (ImportError, *DAMAGED) as error:
         raise UserError(
-            f"The config, the tokenizer or preprocessor_config.json can't be read: {_line(error)}",
+            f"The config, the tokenizer or preprocessor_config.json can't be read: {first_line(error)}",
             where=str(folder),
             cure=CURE,
         ) from error
@@ -246,7 +231,9 @@ def _check_room(folder: Path, quantize: str, where: torch.device) -> None:
     if where.type != "cuda":
         return
     size = sum(path.stat().st_size for path in folder.glob("*.safetensors")) * SHARE[quantize]
-    free, _ = torch.cuda.mem_get_info(where)
+    if quantize == "none" and device.wide_dtype(where) == torch.float32:
+        size *= 2  # files are in bfloat16
+    free = device.free_bytes(where)
     if free < size + ROOM_GB * 2**30:
         raise _too_large(folder, f"{size / 2**30 + ROOM_GB:.1f} GB are needed, {free / 2**30:.1f} are free")
 
@@ -261,7 +248,3 @@ def _cut(picture: np.ndarray) -> np.ndarray:
     most_high, most_wide = min(height, LONGEST_SIDE * width), min(width, LONGEST_SIDE * height)
     top, left = (height - most_high) // 2, (width - most_wide) // 2
     return picture[top : top + most_high, left : left + most_wide]
-
-
-def _line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -40,14 +40,16 @@ def needs(stages: Sequence[Stage], settings: Settings, jobs: int) -> dict[str, N
     Args:
         jobs: processes of stages that can work side by side; 0 means as many as there are cores.
     """
-    from bglora.backends import find
+    from bglora.backends import TABLES
+    from bglora.backends import needs as needs_of
     from bglora.engine.executors.local import cores
     from bglora.stages.foresight import backends_of
 
     chosen = backends_of(settings)
     found = {}
     for stage in stages:
-        used = [find(role, name) for role, name in chosen.get(stage.name, [])]
+        named = chosen.get(stage.name, [])
+        used = [needs_of(role, name, getattr(settings, TABLES[role])) for role, name in named]
         processes = (jobs or cores()) if stage.parallel else 1
         memory = sum(one.memory_gb for one in used) if used else INGEST_GB
         found[stage.name] = Need(memory * processes, sum((one.gpu_gb for one in used), 0.0), processes)

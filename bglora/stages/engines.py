@@ -53,8 +53,8 @@ def _members(name: str, rule: Mapping[str, Any], share: float | None) -> list[st
     return hybrid.order(rule["simple_below"], share) if name == "hybrid" else [name]
 
 
-ONLY_SPEED = ("batch", "low_memory")
-"""Settings that change no result."""
+ONLY_SPEED = ("batch", "low_memory", "lama_compile")
+"""Settings that change no result, but for the last bits of a sum."""
 
 
 def rule_of(
@@ -83,11 +83,11 @@ def load(name: str, rule: Mapping[str, Any], tools: Tools) -> Any:
     Args:
         rule: the table [inpaint], as far as `rule_of` gives it; the rest is the project's own.
     """
-    from bglora.backends.resident import Resident
+    from bglora.backends.resident import KEY, Resident
     from bglora.settings.plates import InpaintSettings
 
     whole = tools.settings.inpaint.model_dump(mode="json")
-    resident: Resident = tools.once("fill engines", Resident)
+    resident: Resident = tools.once(KEY, Resident)
     return resident.get("fill", name, InpaintSettings(**{**whole, **rule}))
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bglora import backends
+from bglora.backends.resident import KEY, Resident
 from bglora.errors import UserError
 
 if TYPE_CHECKING:
@@ -111,20 +112,24 @@ class Watch:
         return grow(gone, MARGIN)
 
     def _detector(self) -> Any:
-        name = self.table["detector"]
-        return self.tools.once(f"detect {name}", lambda: backends.load("detect", name, self._settings()))
+        return self._resident().get("detect", self.table["detector"], self._settings())
 
     def _segmenter(self) -> Any:
         # The words are the detector's business: without them no second one is loaded.
         settings = self._settings().model_copy(update={"targets": []})
         name = _masks(settings)
-        found = self.tools.once(f"pointed masks {name}", lambda: backends.load("masks", name, settings))
+        found = self._resident().get("masks", name, settings)
         if not hasattr(found, "at"):
             raise UserError(
                 f"The masks backend {name} can't be told whom to mask.",
                 where="inpaint.detector = true",
                 cure="bglora set segment.backend sam2, or bglora set inpaint.detector false",
             )
+        return found
+
+    def _resident(self) -> Resident:
+        """The one that the engines are in, too: who looks and who fills fit into memory together, or take turns."""
+        found: Resident = self.tools.once(KEY, Resident)
         return found
 
     def _settings(self) -> Any:

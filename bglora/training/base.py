@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from bglora.errors import MachineError, UserError
+from bglora.errors import UserError
 
+SETTING = "train.base"
 MINI = "mini"
 MINI_FOLDER = Path(__file__).parents[1] / "assets" / "mini"
 PICK_ONE = (
@@ -27,7 +25,7 @@ class Base:
     Attributes:
         name: as written in the settings.
         pipeline: diffusers' StableDiffusionXLPipeline.
-        device: "cpu" or "cuda".
+        device: "cpu", "cuda" or "cuda:1".
         noise: the training noise schedule, `diffusers.DDPMScheduler` with the base's own betas and prediction type.
     """
 
@@ -80,16 +78,20 @@ def load_base(name: str, where: Path | None = None, *, configs: Path | None = No
 def _load(name: str, where: Path, configs: Path | None) -> Base:
     import torch
 
-    _silence_libraries()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    dtype = torch.float32 if device == "cpu" else torch.bfloat16
-    pipeline = _load_path(where, configs, dtype)
-    pipeline.set_progress_bar_config(disable=True)
-    pipeline.to(device)
-    for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder, pipeline.text_encoder_2):
-        part.requires_grad_(False)
-        part.eval()
-    return Base(name, pipeline, device, _noise_schedule(pipeline.scheduler, name))
+    from bglora.nets import diffusion_base
+    from bglora.nets.device import device, moved
+
+    if not where.exists():
+        raise UserError("There is no base model at this path.", where=f"{SETTING} = {where}", cure=PICK_ONE)
+    family = diffusion_base.family_of(where, SETTING)
+    if family != "SDXL":
+        raise UserError(f"The base model is {family}, not SDXL's kind.", where=f"{SETTING} = {where}", cure=PICK_ONE)
+    place = device()
+    dtype = torch.float32 if place.type == "cpu" else torch.bfloat16
+    pipeline = diffusion_base.load(where, setting=SETTING, dtype=dtype, configs=configs, exact_vae=True)
+    cure = "Close what else uses the card, or set BGLORA_DEVICE=cpu"
+    moved(pipeline, place, what="The base model", setting=f"{SETTING} = {name}", cure=cure)
+    return Base(name, pipeline, str(place), _noise_schedule(pipeline.scheduler, name))
 
 
 def _noise_schedule(scheduler: Any, name: str) -> Any:
@@ -104,83 +106,6 @@ def _noise_schedule(scheduler: Any, name: str) -> Any:
             cure=PICK_ONE,
         )
     return noise
-
-
-def _silence_libraries() -> None:
-    """Their bars and warnings would tear our own progress display."""
-    for library in ("transformers", "diffusers"):  # in this order: importing diffusers makes transformers warn
-        logging = import_module(f"{library}.utils.logging")
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
-
-
-def _from_folder(where: Path, dtype: Any) -> Any:
-    """The VAE stays fp32: SDXL's own overflows in half precision."""
-    import torch
-    from diffusers import StableDiffusionXLPipeline
-
-    pipelines: Any = StableDiffusionXLPipeline
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # newer versions call torch_dtype dtype, older ones don't
-        return pipelines.from_pretrained(
-            where,
-            torch_dtype={"default": dtype, "vae": torch.float32},
-            local_files_only=True,
-            use_safetensors=True,  # nothing is unpickled
-            add_watermarker=False,
-        )
-
-
-def _load_path(path: Path, configs: Path | None, dtype: Any) -> Any:
-    import torch
-    from diffusers import AutoencoderKL, StableDiffusionXLPipeline
-
-    if path.is_dir():
-        _check_folder(path)
-        return _from_folder(path, dtype)
-    if not path.is_file():
-        raise UserError("There is no base model at this path.", where=str(path), cure=PICK_ONE)
-    _check_single_file(path)
-    if configs is None:
-        raise MachineError(
-            "The configs of SDXL, which a single file does not carry, are not on this machine.",
-            where=str(path),
-            cure="bglora models pull sdxl-config",
-        )
-    own = {"config": str(configs), "local_files_only": True}
-    vae = AutoencoderKL.from_single_file(str(path), subfolder="vae", torch_dtype=torch.float32, **own)
-    pipelines: Any = StableDiffusionXLPipeline
-    return pipelines.from_single_file(str(path), vae=vae, torch_dtype=dtype, add_watermarker=False, **own)
-
-
-def _check_folder(folder: Path) -> None:
-    index = folder / "model_index.json"
-    if not index.is_file():
-        raise UserError("The base model's folder has no model_index.json.", where=str(folder), cure=PICK_ONE)
-    _check_class(str(json.loads(index.read_text("utf-8")).get("_class_name")), str(folder))
-    config = json.loads((folder / "unet" / "config.json").read_text("utf-8"))
-    if config.get("addition_embed_type") != "text_time":
-        raise UserError("The base model's U-Net is not SDXL's.", where=str(folder / "unet"), cure=PICK_ONE)
-
-
-def _check_class(name: str, where: str) -> None:
-    if not name.startswith("StableDiffusionXL"):
-        raise UserError(f"The base model is a {name}, not an SDXL-class model.", where=where, cure=PICK_ONE)
-
-
-def _check_single_file(path: Path) -> None:
-    """SDXL checkpoints carry a second text encoder; SD 1 and 2, Flux and bare LoRAs don't."""
-    from safetensors import SafetensorError, safe_open
-
-    if path.suffix != ".safetensors":
-        raise UserError("A base model in one file must be .safetensors.", where=str(path), cure=PICK_ONE)
-    try:
-        with safe_open(str(path), "pt") as stream:
-            keys = list(stream.keys())
-    except SafetensorError as error:
-        raise UserError("The base model's file is damaged.", where=str(path), cure="Copy or fetch it again.") from error
-    if not any(key.startswith("conditioner.embedders.1.") for key in keys):
-        raise UserError("The file is not an SDXL-class checkpoint.", where=str(path), cure=PICK_ONE)
 
 
 @contextmanager

@@ -57,7 +57,7 @@ def error(base: Base, batch: Batch) -> Tensor:
         target = schedule.get_velocity(batch.latents, batch.noise, batch.timesteps)
     else:
         target = batch.noise
-    with torch.autocast(base.device, torch.bfloat16, enabled=base.device != "cpu"):
+    with torch.autocast(base.unet.device.type, torch.bfloat16, enabled=base.device != "cpu"):
         predicted = base.unet(
             noisy,
             batch.timesteps,

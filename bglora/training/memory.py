@@ -142,15 +142,6 @@ def _saved_bytes(unet: Any, shape: Shape) -> int:
     return sum(storages.values())
 
 
-def free_bytes(device: str) -> int:
-    """Memory that is free now on the device that trains."""
-    if device == "cuda":
-        return int(torch.cuda.mem_get_info()[0])
-    import psutil
-
-    return int(psutil.virtual_memory().available)
-
-
 def check(base: Base, recipe: Recipe, bucket: Size, *, free: int, force: bool) -> dict[str, Any]:
     """Estimates; refuses what will not fit, naming the first settings that will.
 

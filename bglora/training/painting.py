@@ -38,7 +38,7 @@ def paint(
     denoising step i (from 0) of each batch.
     """
     height, width = look.size
-    size = max(1, PIXELS_AT_ONCE[base.device] // (height * width))
+    size = max(1, PIXELS_AT_ONCE[base.unet.device.type] // (height * width))
     for start in range(0, len(prompts), size):
         chosen = list(prompts[start : start + size])
         yield from _paint_batch(base, chosen, list(seeds[start : start + size]), look, on_step)

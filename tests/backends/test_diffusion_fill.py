@@ -16,6 +16,7 @@ from bglora.errors import MachineError, UserError
 from bglora.nets.brushnet import TENSORS
 from bglora.settings.plates import InpaintSettings
 from tests.backends import tiny_diffusion as tiny
+from tests.backends import tiny_lama
 from tests.vision import drawn
 
 FRAME = drawn.texture(41).astype(np.uint8)
@@ -87,10 +88,34 @@ def test_words_for_and_against_change_the_picture_and_an_empty_prompt_is_that_of
 
 
 @pytest.mark.parametrize("kind", ["sd15", "sdxl"])
-def test_saving_memory_paints_the_same_picture(kind: str) -> None:
+def test_saving_memory_paints_the_same_picture_with_only_what_is_at_work_on_the_card(kind: str) -> None:
     plain, saving = engine(kind, low_memory="no"), engine(kind, low_memory="yes")
+    parts = ("unet", "vae", "text_encoder", "text_encoder_2")
+    nets = {name: getattr(saving.pipeline, name, None) for name in parts} | {"branch": saving.branch}
+    nets = {name: net for name, net in nets.items() if net is not None}
+    there: set[str] = set()
+    worked: list[tuple[str, set[str]]] = []
+
+    def watch(name: str, net: Any) -> None:
+        moves = net.to
+
+        def to(where: Any) -> Any:
+            (there.discard if where == "cpu" else there.add)(name)  # put aside in main memory by its name
+            return moves(where)
+
+        net.to = to
+        net.register_forward_pre_hook(lambda *_: worked.append((name, set(there))))
+
+    for name, net in nets.items():
+        watch(name, net)
     for seed in (1, 2):  # the second time the parts come back from where they were put aside
         assert np.array_equal(plain.fill(FRAME, figure(), seed=seed), saving.fill(FRAME, figure(), seed=seed))
+    texts = set(nets) - {"unet", "branch", "vae"}
+    allowed = [texts, {"vae"}, {"unet", "branch"}]
+    assert {name for name, _ in worked} >= {"unet", "branch"} | texts
+    assert all(name in found and found in allowed for name, found in worked)
+    saving.make_room()
+    assert not there
 
 
 def test_where_memory_is_short_the_batch_is_halved_then_it_is_told() -> None:
@@ -110,6 +135,23 @@ def test_where_memory_is_short_the_batch_is_halved_then_it_is_told() -> None:
     with pytest.raises(MachineError) as caught:
         found.fill_many(frames, holes, [1, 2])
     assert "low_memory" in caught.value.cure and "pixels" in caught.value.where
+
+
+@pytest.mark.parametrize("name", ["brushnet", "sdxl", "lama"])
+def test_memory_that_is_short_while_an_engine_is_loaded_is_told(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moves = torch.nn.Module.to
+
+    def full(net: torch.nn.Module, *where: Any, **how: Any) -> torch.nn.Module:
+        if "device" in how or any(isinstance(one, torch.device) for one in where):
+            raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED")
+        return moves(net, *where, **how)
+
+    given = {"sdxl": str(tiny.tiny_sdxl()), "lama": str(tiny_lama.checkpoint(tmp_path / "lama.safetensors"))}
+    monkeypatch.setattr(torch.nn.Module, "to", full)
+    error = told(name, **given)
+    assert isinstance(error, MachineError) and "doesn't fit" in error.what and "BGLORA_DEVICE=cpu" in error.cure
 
 
 # Few steps
@@ -190,3 +232,64 @@ def test_what_an_engine_is_says_all_weights_that_count(tmp_path: Path) -> None:
 
     assert identity().startswith("brushnet/") and "brushnet-sd15@" in identity() and " sd15@" in identity()
     assert "lcm.safetensors@" in identity(few_steps=str(adapter(tmp_path, "lcm.safetensors")))
+
+
+# diffusers' own inpainting
+
+
+def calls_of(found: Any) -> list[float]:
+    """Fills in, per run of the UNet, the time step that it is told."""
+    seen: list[float] = []
+    found.pipeline.unet.register_forward_pre_hook(lambda _, arguments: seen.append(float(arguments[1])))
+    return seen
+
+
+def sdxl(base: Path, **settings: Any) -> Any:
+    return backends.load("fill", "sdxl", InpaintSettings(**{"steps": 2, "sdxl": str(base)} | settings))
+
+
+@pytest.mark.parametrize("base", [tiny.tiny_sdxl, tiny.tiny_sdxl_inpainting])
+@pytest.mark.parametrize("steps", [2, 4])
+def test_sdxl_takes_all_its_steps_from_pure_noise(base: Any, steps: int) -> None:
+    found = sdxl(base(), steps=steps)
+    seen = calls_of(found)
+    found.fill(FRAME, figure(), seed=1)
+    assert len(seen) == steps and seen[0] == found.pipeline.scheduler.timesteps[0] > 900
+
+
+@pytest.mark.parametrize(("steps", "strength", "taken"), [(2, 0.3, 1), (1, 0.5, 1), (4, 0.5, 2)])
+def test_sdxl_after_lama_takes_a_step_however_few_there_are(
+    tmp_path: Path, steps: int, strength: float, taken: int
+) -> None:
+    lama = str(tiny_lama.checkpoint(tmp_path / "lama.safetensors"))
+    found = sdxl(tiny.tiny_sdxl(), steps=steps, strength=strength, lama_first=True, lama=lama)
+    seen = calls_of(found)
+    found.fill(FRAME, figure(), seed=1)
+    assert len(seen) == taken
+
+
+def test_any_number_of_steps_and_any_strength_let_the_pipeline_take_a_step() -> None:
+    from bglora.backends.fill.sdxl import seen_strength
+
+    for steps in range(1, 101):
+        for strength in (0.001, 1 / steps, 0.8, 1.0):
+            assert min(int(steps * seen_strength(steps, strength)), steps) >= 1
+            assert 0 < seen_strength(steps, strength) <= 1
+
+
+def test_in_half_precision_the_second_fill_of_a_seed_is_the_first() -> None:
+    from bglora.backends.fill.sdxl import SDXLFill
+    from bglora.nets import diffusion_base
+
+    settings = InpaintSettings(steps=2)
+    base = diffusion_base.load(
+        tiny.tiny_sdxl_inpainting(), setting="inpaint.sdxl", dtype=torch.bfloat16, inpainting=True
+    )
+    base.vae.register_to_config(force_upcast=True)
+    base.vae.float()
+    with torch.no_grad():  # weights as published files in float32 have them: no half number among them
+        for weight in base.vae.parameters():
+            weight.mul_(1.0001)
+    found = SDXLFill(settings, base, torch.device("cpu"), 64)
+    first, second = (found.fill(FRAME, figure(), seed=3) for _ in range(2))
+    assert np.array_equal(first, second)

@@ -201,7 +201,8 @@ def openclip() -> Iterator[Need]:
 
 def qwen() -> Iterator[Need]:
     """Weights by `caption.quantize`; at work: the questions' keys and values, and the widest layers."""
-    from bglora.nets.qwen_vl import PICTURE_TOKENS, SHARE
+    from bglora.nets.published import SHARE
+    from bglora.nets.qwen_vl import PICTURE_TOKENS
 
     for name, quantize, batch in (
         ("Qwen2-VL-2B", "none", 8),

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import fnmatch
 import json
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from bglora.nets import brushnet_pictures as pictures
 from bglora.nets import diffusion_base
 from bglora.nets.brushnet import BrushNet, Features, load
 from bglora.nets.brushnet_injection import check_fit, injected
+from tests.oracles import brushnet_published as published
 from tests.oracles import manifests
 
 Found = dict[str, Tensor]
@@ -174,10 +174,10 @@ def preprocess(v: Reference, check: Mapping[str, Any]) -> Found:
 
 def preprocess_resize(v: Reference, check: Mapping[str, Any]) -> Found:
     picture, mask = v.given("in.odd_image_u8").numpy(), v.given("in.odd_mask_u8").numpy()
-    size = pictures.whole_cells(*mask.shape, v.cell)
-    keep = pictures.kept(pictures.resized(mask, size)[None])
+    size = published.whole_cells(*mask.shape, v.cell)
+    keep = pictures.kept(published.resized(mask, size)[None])
     return {
-        "out.odd.image_tensor": pictures.as_tensor(pictures.resized(picture, size)[None]),
+        "out.odd.image_tensor": pictures.as_tensor(published.resized(picture, size)[None]),
         "out.odd.keep_mask_full": keep,
         "out.odd.keep_mask_latent": pictures.kept_cells(keep, v.cell),
     }
@@ -350,13 +350,13 @@ def run_image(v: Reference, check: Mapping[str, Any]) -> Found:
 
 def blend_alpha(v: Reference, check: Mapping[str, Any]) -> Found:
     holes = v.given("in.mask_u8").numpy() >= pictures.HOLE_FROM
-    return {"out.blend.alpha": torch.from_numpy(np.stack([pictures.paste_weight(hole) for hole in holes]))}
+    return {"out.blend.alpha": torch.from_numpy(np.stack([published.paste_weight(hole) for hole in holes]))}
 
 
 def blend(v: Reference, check: Mapping[str, Any]) -> Found:
     names = ("in.image_u8", "in.generated_u8", "in.mask_u8")
     rows = zip(*(v.given(name).numpy() for name in names), strict=True)
-    found = [pictures.soft_paste(picture, made, mask >= pictures.HOLE_FROM) for picture, made, mask in rows]
+    found = [published.soft_paste(picture, made, mask >= pictures.HOLE_FROM) for picture, made, mask in rows]
     return {"out.blend.image_u8": torch.from_numpy(np.stack(found))}
 
 
@@ -366,65 +366,3 @@ EXACT: dict[str, Callable[[Reference, Mapping[str, Any]], Found]] = {
     + (vae_sample, conditioning, brushnet_internal, unet_plain, unet_injected, unet_injected_internal, odd_latent)
     + (blend_alpha, blend)
 } | {"full_chain": run}
-
-
-NEEDS: dict[str, tuple[str, ...]] = {
-    "text_ids": ("tokenizer",),
-    "text_embeds": ("model_index.json",),
-    "vae": ("vae",),
-    "brushnet": ("brushnet",),
-    "unet": ("unet", "brushnet"),
-    "odd_latent": ("unet", "brushnet"),
-    "e2e": ("unet", "brushnet", "scheduler"),
-    "full_chain": ("unet", "brushnet", "scheduler", "vae"),
-}
-"""Files of a variant by check, or by the first part of its name."""
-
-
-def missing(variant: manifests.Variant, check: manifests.Check) -> list[str]:
-    """What of a check's tensors and files a variant lacks."""
-    needed = NEEDS.get(check.name) or NEEDS.get(check.name.split("_")[0], ())
-    if check.name.endswith("_timesteps"):
-        needed = ("scheduler",)
-    elif check.name == "text_embeds" and not variant.absent(files=needed):
-        index = json.loads((variant.folder / "model_index.json").read_text("utf-8"))
-        needed = tuple(name for name, kind in index.items() if isinstance(kind, list) and kind[0])
-    elif check.name.endswith("_decode"):
-        needed = ("vae",)
-    elif check.name.endswith("_image"):
-        needed = ()
-    given = [name for name in check.told["inputs"] if not name.endswith("*")]
-    lacking = variant.absent(given, needed)
-    for pattern in set(check.told["inputs"]) - set(given):
-        lacking += [] if fnmatch.filter(variant.tensors, pattern) else [pattern]
-    expected = check.told["outputs"]
-    return lacking + (expected if not set(expected) & set(variant.tensors) else [])
-
-
-def compared(variant: manifests.Variant, check: manifests.Check) -> manifests.Pairs:
-    """What we compute beside what is expected."""
-    with torch.inference_mode():
-        found = computed(reference(variant.folder), check.told)
-    expected = [name for name in check.told["outputs"] if name in variant.tensors]
-    return [(name, found[name], variant.tensors[name]) for name in expected]
-
-
-@cache
-def reference(folder: Path) -> Reference:
-    """The variant with its models, loaded once."""
-    return Reference(manifests.Variant(folder))
-
-
-def computed(v: Reference, check: Mapping[str, Any]) -> Found:
-    """What we compute for a check. Variants name runs and scales of their own; the rest of the name says the kind."""
-    name = check["name"]
-    if name in EXACT:
-        return EXACT[name](v, check)
-    if name.startswith("e2e_") or name.startswith("full_chain"):
-        ends = {"_timesteps": run_timesteps, "_decode": run_decode, "_image": run_image}
-        return next((kind for end, kind in ends.items() if name.endswith(end)), run)(v, check)
-    if name.startswith("brushnet_"):
-        return brushnet_features(v, check)
-    if name.startswith("unet_"):
-        return unet_with_branch(v, check)
-    raise KeyError(f"no such check is known: {name}")

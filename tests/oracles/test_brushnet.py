@@ -11,7 +11,7 @@ import torch
 from bglora.errors import UserError
 from bglora.nets.brushnet import BrushNet, read_config
 from bglora.nets.brushnet_injection import check_fit, places
-from tests.oracles import brushnet_oracle as oracle
+from tests.oracles import brushnet_checks as oracle
 from tests.oracles import manifests
 from tests.shared import shared
 

@@ -259,3 +259,10 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path, command: Comman
     for answer in answers[1:]:
         assert "written" in answer.told[0]
         assert str(tmp_path / "film") in answer.told[1]
+
+
+def test_a_librarys_error_is_told_in_one_line_even_if_it_says_nothing() -> None:
+    from bglora.errors import first_line
+
+    assert first_line(RuntimeError("\nwhat\nand where")) == "what"
+    assert first_line(RuntimeError()) == first_line(RuntimeError(" \n")) == "RuntimeError"

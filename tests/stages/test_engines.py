@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from bglora.project import Project
-from bglora.stages.engines import chain, routes, routing_table
+from bglora.settings.plates import InpaintSettings
+from bglora.stages.engines import chain, routes, routing_table, rule_of
 from tests.foreign import installed, installed_example
 from tests.stages.drawn_project import folder_of, project_of, records
 from tests.stages.test_inpaint import plates_of
@@ -121,3 +122,13 @@ def test_hybrid_is_lama_for_small_holes_and_brushnet_for_large_ones_and_the_othe
     rule = {"engine": "hybrid", "routes": {}, "fallback": ["patch"], "simple_below": 0.15}
     assert chain(rule, 0.1) == ["lama", "brushnet", "patch"]
     assert chain(rule, 0.2) == ["brushnet", "lama", "patch"]
+
+
+@pytest.mark.parametrize("engine", ["patch", "lama", "brushnet", "hybrid"])
+def test_what_only_changes_speed_makes_no_plate_stale(engine: str) -> None:
+    usual = InpaintSettings(engine=engine)
+    hasty = usual.model_copy(update={"batch": 1, "low_memory": "yes", "lama_compile": not usual.lama_compile})
+    assert rule_of(hasty, "harbor-s001", None, []) == rule_of(usual, "harbor-s001", None, [])
+    smaller = usual.model_copy(update={"lama_side": usual.lama_side + 64})
+    changed = rule_of(smaller, "harbor-s001", None, []) != rule_of(usual, "harbor-s001", None, [])
+    assert changed == (engine != "patch")

@@ -14,7 +14,12 @@ import numpy as np
 import pytest
 
 import bglora
+from bglora.engine.tools import ItemTools
 from bglora.film.png import read_grey, read_picture
+from bglora.settings import Settings
+from bglora.stages import engines
+from bglora.stages.engines import rule_of
+from bglora.stages.leaks import Watch
 from tests.foreign import installed
 from tests.stages.drawn_project import project_of, records
 from tests.vision import drawn
@@ -46,6 +51,7 @@ def create(settings):
     return Stubborn() if settings.targets == ["ghost"] else Named()
 """
 
+COLORS = {"backend": "blind", "detector": "colors", "targets": ["red"]}
 GIVEN = ("segment.backend=blind", "segment.detector=colors", "inpaint.detector=true")
 STAGES = ("ingest", "segment", "inpaint")
 
@@ -110,6 +116,17 @@ def test_without_the_setting_nobody_looks_and_the_detector_is_no_part_of_the_pla
     result = again.run("inpaint")
     assert result.items == 1
     assert not of_color(read_picture(project.root / "plates/drawn-s000/000000.png"), RED).any()
+
+
+def test_who_looks_and_who_fills_are_kept_in_one_place_that_manages_memory(tmp_path: Path) -> None:
+    settings = Settings(segment=COLORS)
+    tools = ItemTools(tmp_path, tmp_path, settings, 1, "a", lambda *_: None, lambda: False, {})
+    picture = overlooked()[0]
+    gone = Watch(settings.segment.model_dump(), tools).look(0, picture, 0)
+    assert gone is not None and gone[80, 120]
+    engines.load("patch", rule_of(settings.inpaint, "a", None, []), tools)
+    (resident,) = tools.cache.values()
+    assert set(resident.loaded) == {("detect", "colors"), ("masks", "blind"), ("fill", "patch")}
 
 
 def test_masks_that_can_not_be_told_are_an_error_that_names_the_cure(

@@ -81,10 +81,12 @@ def test_an_empty_caption_and_a_damaged_picture_are_told_in_three_lines(tmp_path
 def test_a_base_that_is_not_sdxl_is_told_in_three_lines(tmp_path: Path) -> None:
     other = tmp_path / "film" / "models" / "sd15"
     other.mkdir(parents=True)
+    (other / "unet").mkdir()
     (other / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
+    (other / "unet" / "config.json").write_text('{"cross_attention_dim": 768}')
     view = project(tmp_path / "film", train={"base": "models/sd15"})
     (item,) = Train().items(view)
-    with pytest.raises(UserError, match="not an SDXL-class model"):
+    with pytest.raises(UserError, match="not SDXL's kind"):
         make(Train(), item, view, tmp_path / "scratch")
 
 

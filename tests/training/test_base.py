@@ -18,13 +18,15 @@ from tests.training.tiny_base import write_tiny_base
 def refused(name: str) -> UserError:
     with pytest.raises(UserError) as caught:
         load_base(name)
-    assert "train.base" in caught.value.cure
+    assert "train.base" in caught.value.where
     return caught.value
 
 
 def test_a_folder_of_another_class_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusionPipeline"}))
-    assert "not an SDXL-class model" in refused(str(tmp_path)).what
+    (tmp_path / "unet").mkdir()
+    (tmp_path / "unet" / "config.json").write_text(json.dumps({"cross_attention_dim": 768}))
+    assert refused(str(tmp_path)).what == "The base model is Stable Diffusion 1.5, not SDXL's kind."
 
 
 def test_an_empty_folder_and_an_absent_path_are_refused(tmp_path: Path) -> None:
@@ -34,7 +36,7 @@ def test_an_empty_folder_and_an_absent_path_are_refused(tmp_path: Path) -> None:
 
 def test_a_single_file_that_is_no_sdxl_checkpoint_is_refused(tmp_path: Path) -> None:
     save_file({"model.diffusion_model.out.2.bias": torch.zeros(4)}, tmp_path / "sd15.safetensors")
-    assert "not an SDXL-class checkpoint" in refused(str(tmp_path / "sd15.safetensors")).what
+    assert "no whole model" in refused(str(tmp_path / "sd15.safetensors")).what
     (tmp_path / "broken.safetensors").write_bytes(b"nothing")
     with pytest.raises(UserError, match="damaged"):
         load_base(str(tmp_path / "broken.safetensors"))
@@ -67,3 +69,9 @@ def test_noise_and_prediction_come_from_the_base(tmp_path: Path) -> None:
     assert other.noise.config.beta_end == 0.012
     assert other.vae.config.scaling_factor == 0.9
     assert (other.size, other.latent_factor) == (64, 8)
+
+
+def test_the_base_goes_where_the_environment_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BGLORA_DEVICE", "toaster")
+    with pytest.raises(UserError, match="toaster"):
+        load_base(str(write_tiny_base(tmp_path / "base")))

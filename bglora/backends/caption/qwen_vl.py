@@ -12,16 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bglora.backends import weights
+from bglora.backends import Needs, weights
 from bglora.backends.caption import template
 from bglora.backends.caption.answers import LEFT_OUT, Asked, ask_all
 from bglora.backends.caption.template import Caption, Template
+from bglora.backends.sizes import tensor_bytes
+from bglora.nets.published import SHARE
 
 if TYPE_CHECKING:
     from bglora.nets.qwen_vl import QwenVL
 
 VERSION = "qwen_vl/1"
 SETTING = "caption.qwen_vl"
+USUAL_BYTES = 16_590_000_000
+"""Of Qwen2-VL-7B, where nothing tells how large a model is."""
 
 
 def identity(settings: Any) -> str:
@@ -39,6 +43,12 @@ def hub_name(name: str) -> str:
 def names_of_weights(settings: Any) -> dict[str, str]:
     """The weights that it reads, by the key that names them."""
     return {"qwen_vl": hub_name(settings.qwen_vl)}
+
+
+def needs(settings: Any, card_gb: float) -> Needs:
+    """See `bglora.backends.needs`: the weights, in bfloat16 or fewer bits, and what `batch` pictures take at work."""
+    size = (tensor_bytes(hub_name(settings.qwen_vl)) or USUAL_BYTES) / 2**30 * SHARE[settings.quantize]
+    return Needs(round(size + 2.5, 1), round(size * 1.1 + 0.5 + 0.2 * settings.batch, 1))
 
 
 def create(settings: Any) -> Captioner:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from bglora.backends import weights
+from bglora.backends import Needs, weights
 from bglora.backends.fill import diffusion
 from bglora.backends.fill.diffusion import DiffusionFill, Part
 from bglora.backends.fill.sampling import sampling
@@ -36,6 +36,11 @@ def names_of_weights(settings: Any) -> dict[str, str]:
     return diffusion.names_of_weights(settings, "brushnet", "brushnet_base")
 
 
+def needs(settings: Any, card_gb: float) -> Needs:
+    """See `bglora.backends.needs`."""
+    return diffusion.needs_of(settings, card_gb, settings.brushnet_base, small_gb=4.5, large_gb=13.0, saving_gb=7.0)
+
+
 def create(settings: Any) -> BrushNetFill:
     """The engine, loaded.
 
@@ -50,13 +55,16 @@ def create(settings: Any) -> BrushNetFill:
     sampling(settings, "unipc")  # a name that says nothing is told before anything is loaded
     where = device()
     branch_path = weights.find(settings.brushnet, setting="inpaint.brushnet")
-    branch = brushnet.load(branch_path, dtype=diffusion.number_type(where), device=where)
+    branch = brushnet.load(branch_path, dtype=diffusion.number_type(where))
     pipeline = diffusion.load_base(settings.brushnet_base, "inpaint.brushnet_base", where)
     check_fit(pipeline.unet, branch, _places(settings))
     if settings.few_steps:
         diffusion.with_adapter(pipeline, settings.few_steps)
-    diffusion.placed(pipeline, where)
-    diffusion.in_fastest_layout(branch, where)
+    for net in (pipeline.unet, pipeline.vae, branch):
+        diffusion.in_fastest_layout(net, where)
+    if not diffusion.saves_memory(settings, where):  # else each part comes when it is its turn
+        diffusion.placed(pipeline, where, f"inpaint.brushnet_base = {settings.brushnet_base}")
+        diffusion.placed(branch, where, f"inpaint.brushnet = {settings.brushnet}")
     return BrushNetFill(settings, pipeline, where, diffusion_base.native_side(pipeline), branch=branch)
 
 
@@ -128,6 +136,10 @@ class BrushNetFill(DiffusionFill):
     def _encoders(self) -> list[Any]:
         found = [self.pipeline.text_encoder, getattr(self.pipeline, "text_encoder_2", None)]
         return [encoder for encoder in found if encoder is not None]
+
+    def make_room(self) -> None:
+        """See `DiffusionFill.make_room`."""
+        self._bring()
 
     def _bring(self, *wanted: Any) -> None:
         """Where memory is to be saved, has only these networks on the card; the others wait in main memory."""

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bglora import backends
+from bglora.backends import Needs
+from bglora.backends.resident import Resident
+from bglora.backends.sizes import is_sdxl
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,6 +19,9 @@ if TYPE_CHECKING:
 
 SMALL_CARD_GB = 16
 """Below this, `low_memory = "auto"` saves memory."""
+MEMORY_GB, MEMORY_XL_GB = 8.0, 10.0
+"""What an engine on Stable Diffusion 1.5 takes of the machine's memory, and one on SDXL on its way to a card."""
+CURE = 'Set inpaint.low_memory = "yes", close what else uses the card, or set BGLORA_DEVICE=cpu'
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,7 @@ class DiffusionFill(ABC):
         device: where it runs.
         side: pixels, of the pictures that the model was trained on.
         scheduler: the base model's own, whose noise every sampler takes.
+        resident: where it gets LaMa from; that which it was gotten from, if it was.
     """
 
     settings: Any
@@ -55,7 +62,7 @@ class DiffusionFill(ABC):
     device: Any
     side: int
     scheduler: Any = field(init=False)
-    _lama: Any = field(default=None, init=False, repr=False)
+    resident: Resident = field(default_factory=Resident, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.scheduler = self.pipeline.scheduler
@@ -88,7 +95,7 @@ class DiffusionFill(ABC):
                 alike,
                 self.settings.batch,
                 where=f"filling {size[1]} x {size[0]} pixels",
-                cure='Set inpaint.low_memory = "yes", close what else uses the card, or set BGLORA_DEVICE=cpu',
+                cure=CURE,
             )
             for part, picture in zip(alike, painted, strict=True):
                 filled[part.frame] = pasted(filled[part.frame], part.crop, picture)
@@ -97,13 +104,11 @@ class DiffusionFill(ABC):
     @property
     def low_memory(self) -> bool:
         """True if memory is to be saved at the cost of time."""
-        if self.settings.low_memory != "auto":
-            return bool(self.settings.low_memory == "yes")
-        import torch
+        return saves_memory(self.settings, self.device)
 
-        if self.device.type != "cuda":
-            return False
-        return bool(torch.cuda.get_device_properties(self.device).total_memory < SMALL_CARD_GB * 1024**3)
+    @abstractmethod
+    def make_room(self) -> None:
+        """Where memory is saved, clears the card for another engine."""
 
     def _parts(
         self, frames: Sequence[np.ndarray], holes: Sequence[np.ndarray], seeds: Sequence[int], prompts: Sequence[str]
@@ -133,10 +138,35 @@ class DiffusionFill(ABC):
             return []
         from bglora.vision.holecrop import LEAST, blunted
 
-        if self._lama is None:
-            self._lama = backends.load("fill", "lama", self.settings)
+        self.make_room()
+        lama = self.resident.get("fill", "lama", self.settings, beside=self)
         wide = [blunted(hole, LEAST) for hole in holes]
-        return list(self._lama.fill_many(frames, wide, seeds))
+        return list(lama.fill_many(frames, wide, seeds))
+
+
+def saves_memory(settings: Any, device: Any) -> bool:
+    """Whether only what is at work lies on the device, by the settings and the card's size."""
+    if settings.low_memory != "auto":
+        return bool(settings.low_memory == "yes")
+    from bglora.nets.device import card_gb
+
+    return device.type == "cuda" and card_gb() < SMALL_CARD_GB
+
+
+def needs_of(settings: Any, card_gb: float, base: str, small_gb: float, large_gb: float, saving_gb: float) -> Needs:
+    """See `bglora.backends.needs`: a part at a time, for batches halve where memory is short; with LaMa if it is first.
+
+    Args:
+        base: the base model as the settings name it.
+        small_gb, large_gb, saving_gb: on the card with Stable Diffusion 1.5, with SDXL, and with SDXL where only what
+            is at work lies there.
+    """
+    saves = settings.low_memory == "yes" or (settings.low_memory == "auto" and card_gb < SMALL_CARD_GB)
+    first = backends.needs("fill", "lama", settings, card_gb).gpu_gb if settings.lama_first else 0.0
+    if not is_sdxl(base):
+        return Needs(MEMORY_GB + first, small_gb + first)
+    # Where memory is saved, everything else leaves the card for LaMa.
+    return Needs(MEMORY_XL_GB + first, saving_gb if saves else large_gb + first)
 
 
 def load_base(name: str, setting: str, device: Any, *, inpainting: bool = False) -> Any:
@@ -147,11 +177,12 @@ def load_base(name: str, setting: str, device: Any, *, inpainting: bool = False)
     """
     from bglora.backends import weights
     from bglora.nets import diffusion_base
+    from bglora.nets.published import CONFIGS
 
     path = weights.find(name, setting=setting)
     configs = None
     if path.is_file():
-        configs = weights.find(diffusion_base.CONFIGS[diffusion_base.family_of(path, setting)], setting=setting)
+        configs = weights.find(CONFIGS[diffusion_base.family_of(path, setting)], setting=setting)
     dtype = number_type(device)
     return diffusion_base.load(path, setting=setting, dtype=dtype, inpainting=inpainting, configs=configs)
 
@@ -171,12 +202,11 @@ def identity(algorithm: str, settings: Any, *keys: str) -> str:
     return f"{known} {backends.identity('fill', 'lama', settings)}" if settings.lama_first else known
 
 
-def placed(pipeline: Any, device: Any) -> Any:
-    """The pipeline on its device."""
-    pipeline.to(device)
-    for part in (pipeline.unet, pipeline.vae):
-        in_fastest_layout(part, device)
-    return pipeline
+def placed(net: Any, device: Any, setting: str) -> Any:
+    """A network, or a pipeline of them, on the device. Raises `MachineError` where it doesn't fit."""
+    from bglora.nets.device import moved
+
+    return moved(net, device, what="The model", setting=setting, cure=CURE)
 
 
 def in_fastest_layout(net: Any, device: Any) -> None:
@@ -201,7 +231,7 @@ def with_adapter(pipeline: Any, name: str) -> None:
         UserError: it doesn't fit the base model, or can't be read.
     """
     from bglora.backends import weights
-    from bglora.errors import UserError
+    from bglora.errors import UserError, first_line
 
     where = f"inpaint.few_steps = {name}"
     path = weights.find(name, setting="inpaint.few_steps")
@@ -218,9 +248,8 @@ def with_adapter(pipeline: Any, name: str) -> None:
         pipeline.fuse_lora()
         pipeline.unload_lora_weights()
     except (RuntimeError, ValueError, KeyError, IndexError, OSError) as error:
-        line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
-            f"The adapter for few steps does not fit this base model: {line}",
+            f"The adapter for few steps does not fit this base model: {first_line(error)}",
             where=where,
             cure="Take the one for the family of your base: lcm-lora-sd15 or lcm-lora-sdxl.",
         ) from error

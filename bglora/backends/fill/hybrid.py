@@ -32,6 +32,12 @@ def identity(settings: Any) -> str:
     return "+".join(("hybrid/1", *(backends.identity("fill", name, settings) for name in (SIMPLE, STRONG))))
 
 
+def needs(settings: Any, card_gb: float) -> backends.Needs:
+    """See `bglora.backends.needs`: what the larger of both takes, for they take turns where memory is short."""
+    each = [backends.needs("fill", name, settings, card_gb) for name in (SIMPLE, STRONG)]
+    return backends.Needs(max(one.memory_gb for one in each), max(one.gpu_gb for one in each))
+
+
 def create(settings: Any) -> Hybrid:
     """`settings`: the table [inpaint]. The engines are loaded when a hole first asks for them."""
     return Hybrid(settings)
@@ -47,5 +53,5 @@ class Hybrid:
     def fill(self, frame: np.ndarray, hole: np.ndarray, *, seed: int, prompt: str = "") -> np.ndarray:
         """See `FillBackend.fill`."""
         name = order(self.settings.simple_below, float(hole.mean()))[0]
-        engine = self.resident.get("fill", name, self.settings)
+        engine = self.resident.get("fill", name, self.settings, beside=self)
         return engine.fill(frame, hole, seed=seed, prompt=prompt)

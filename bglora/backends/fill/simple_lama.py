@@ -10,7 +10,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from bglora.backends import weights
-from bglora.errors import UserError
+from bglora.errors import UserError, first_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,7 +48,7 @@ def create(settings: Any) -> SimpleLamaFill:
         return SimpleLamaFill(SimpleLama(device()))
     except RuntimeError as error:
         raise UserError(
-            f"simple-lama-inpainting can't read this file: {str(error).splitlines()[0]}",
+            f"simple-lama-inpainting can't read this file: {first_line(error)}",
             where=str(path),
             cure='Set inpaint.engine = "lama", which reads every kind of file',
         ) from error

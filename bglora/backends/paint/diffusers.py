@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bglora.backends import weights
+from bglora.backends import Needs, weights
 from bglora.backends.train import base as bases
 from bglora.errors import UserError
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 ALGORITHM = "diffusers/1"
+PAINT_GB = 11.0
 Scales = Callable[[int], Sequence[float]]
 
 
@@ -26,6 +27,11 @@ def identity(settings: Any) -> str:
 def names_of_weights(settings: Any) -> dict[str, tuple[str, ...]]:
     """See `bglora.backends`."""
     return bases.names_of_weights(settings.base)
+
+
+def needs(settings: Any, card_gb: float) -> Needs:
+    """See `bglora.backends.needs`: SDXL, as many pictures at once as it paints."""
+    return bases.needs(settings.base, PAINT_GB)
 
 
 def create(settings: Any, base: Any = None) -> Painter:

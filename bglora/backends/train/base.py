@@ -5,19 +5,26 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bglora.backends import weights
+from bglora.backends import Needs, weights
+from bglora.nets import published
 
 if TYPE_CHECKING:
     from bglora.training.base import Base
 
 SETTING = "train.base"
-CONFIGS = "sdxl-config"
+MINI = "mini"
+CONFIGS = published.CONFIGS["SDXL"]
 """What a base in a single file does not carry."""
 
 
 def names_of_weights(base: str) -> dict[str, tuple[str, ...]]:
     """The weights that a base needs: itself, and SDXL's configs where it is a single file."""
     return {"base": (base, CONFIGS) if Path(base).is_file() else (base,)}
+
+
+def needs(base: str, gpu_gb: float) -> Needs:
+    """Memory with a base: little with the one of the package; SDXL's on its way to a card, and `gpu_gb` there."""
+    return Needs(2.0) if base == MINI else Needs(10.0, gpu_gb)
 
 
 def load(name: str) -> Base:

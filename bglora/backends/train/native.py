@@ -6,11 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from bglora.backends import weights
+from bglora.backends import Needs, weights
 from bglora.backends.train import base as bases
 from bglora.training.job import TrainJob, TrainResult
 
 ALGORITHM = "native/1"
+BASE_GB, DIM_GB, CHECKPOINTED_GB, KEPT_GB = 7.2, 0.04, 3.3, 11.5
+"""On SDXL, counted (`python -m tests.bench.gpu --memory`): the base, each dimension, what is kept for the gradients."""
 
 
 def identity(settings: Any) -> str:
@@ -21,6 +23,12 @@ def identity(settings: Any) -> str:
 def names_of_weights(settings: Any) -> dict[str, tuple[str, ...]]:
     """See `bglora.backends`."""
     return bases.names_of_weights(settings.base)
+
+
+def needs(settings: Any, card_gb: float) -> Needs:
+    """See `bglora.backends.needs`: about, at 1024 x 1024; before it trains the stage counts for its own pictures."""
+    kept = CHECKPOINTED_GB if settings.gradient_checkpointing else KEPT_GB
+    return bases.needs(settings.base, round(BASE_GB + DIM_GB * settings.dim + kept, 1))
 
 
 def create(settings: Any) -> Native:
@@ -46,12 +54,13 @@ class Native:
 
 
 def _train(job: TrainJob, tools: Any, base: Any) -> TrainResult:
+    from bglora.nets.device import free_bytes
     from bglora.training import memory
     from bglora.training.cache import cuts_of
     from bglora.training.loop import Training, Watch
 
     largest = max((cut.bucket for cut in cuts_of(job.pictures, job.recipe)), key=lambda size: size[0] * size[1])
-    free = memory.free_bytes(base.device)
+    free = free_bytes(base.unet.device)
     needed = memory.check(base, job.recipe, largest, free=free, force=job.force)
     home = f"loras/{job.scene}"
     state = Path(tools.scratch) / "state" / job.scene
