@@ -27,7 +27,8 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 ANY_FILES = ("*.json", "*.txt", "*.safetensors", "*.model")
 """What is taken of a repository that weights.toml doesn't know. Nothing that would have to be unpickled."""
 TENSOR_FILES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
-PULLED = "pulled.json"
+PULLED, BEGUN = "pulled.json", "begun.json"
+"""Records of a pull that ended, and of one that is under way or was broken off."""
 
 
 @dataclass(frozen=True)
@@ -167,11 +168,16 @@ def hub_cache() -> Path:
     return Path(constants.HF_HUB_CACHE).expanduser()
 
 
+def own_folder() -> Path:
+    """Where bglora keeps what it knows and makes of weights: beside the hub's cache, and moved with it."""
+    return hub_cache().parent / "bglora"
+
+
 def shelf(one: Weights) -> Path:
     """The folder beside the hub's cache for what is known and made of these weights: the record of their pull, unpacked
     and converted files. It need not exist yet.
     """
-    return hub_cache().parent / "bglora" / one.name.replace("/", "--")
+    return own_folder() / one.name.replace("/", "--")
 
 
 def torch_hub_folder() -> Path:
@@ -203,7 +209,20 @@ def pulled(one: Weights) -> dict[str, Any]:
 
     `sha256` is a file's digest, `git` the digest that git gives its content, both as the hub told them.
     """
-    file = shelf(one) / PULLED
+    return _record(shelf(one) / PULLED)
+
+
+def records(*, but: Weights) -> list[dict[str, Any]]:
+    """`pulled` of all weights that were, but for one."""
+    return [_record(file) for file in sorted(own_folder().glob(f"*/{PULLED}")) if file.parent != shelf(but)]
+
+
+def begun(one: Weights) -> dict[str, Any]:
+    """The same of a pull that is under way or was broken off: the files that it brings, not what was there before."""
+    return _record(shelf(one) / BEGUN)
+
+
+def _record(file: Path) -> dict[str, Any]:
     return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
 
 

@@ -324,3 +324,36 @@ def test_weights_of_one_repository_do_not_take_each_others_files(hub: SmallHub) 
     assert not (base / "vae").exists() or not list((base / "vae").iterdir())
     stock.remove("sdxl-config")
     assert not configs.exists()
+
+
+def test_what_another_program_fetched_is_not_removed(hub: SmallHub) -> None:
+    from huggingface_hub import hf_hub_download
+
+    kept = [Path(hf_hub_download("tiny/model", path)) for path in ("config.json", "model.safetensors")]
+    assert "another program's" in told(lambda: stock.remove("tiny/model"), UserError).what
+    assert all(path.is_file() for path in kept)
+
+
+def test_a_pull_that_was_broken_off_takes_away_what_it_brought_and_nothing_else(hub: SmallHub, cache: Path) -> None:
+    from huggingface_hub import hf_hub_download
+
+    kept = Path(hf_hub_download("tiny/model", "config.json"))
+    foreign = cache / "models--tiny--model" / "blobs" / ("f" * 64 + stock.PARTIAL)
+    foreign.write_bytes(b"begun for other weights of this repository")
+    begun = foreign.with_name(hashlib.sha256(TENSORS).hexdigest() + stock.PARTIAL)
+    begun.write_bytes(TENSORS[:5000])
+    hub.spoiled = {"model.safetensors"}
+    told(lambda: pulling.pull("tiny/model"), MachineError)
+    begun.write_bytes(TENSORS[:5000])
+    assert stock.remove("tiny/model") >= 5000
+    assert not begun.exists() and foreign.is_file() and kept.is_file()
+    assert "not on this machine" in told(lambda: stock.remove("tiny/model"), UserError).what
+
+
+def test_only_one_at_a_time_works_on_a_repository(hub: SmallHub) -> None:
+    pulling.pull("sdxl-config")
+    with stock.alone(weights.known()["sdxl-config"]):
+        assert "Another process" in told(lambda: pulling.pull("sdxl-base"), MachineError).what
+        assert "Another process" in told(lambda: stock.remove("sdxl-config"), MachineError).what
+        assert pulling.pull("tiny/model").is_dir()
+    assert pulling.pull("sdxl-base").is_dir()
