@@ -64,7 +64,7 @@ def demands(root: Path, settings: Settings, stages: Sequence[str] = ()) -> list[
     """The weights that stages will read with these settings, each once; of all stages if none is named.
 
     Raises:
-        UserError: a setting names what its backend doesn't know.
+        UserError: a setting names what its backend doesn't know, or a folder of the project by a relative path.
     """
     found: dict[tuple[str, str], Demand] = {}
     chosen = backends_of(settings)
@@ -78,10 +78,15 @@ def demands(root: Path, settings: Settings, stages: Sequence[str] = ()) -> list[
 
 def _demanded(root: Path, settings: Settings, stage: str, role: str, name: str) -> Iterator[Demand]:
     from bglora import backends
+    from bglora.backends.weights import known, relative
 
     table = getattr(located(root, settings), backends.TABLES[role])
     for setting, weights in backends.names_of_weights(role, name, table):
-        yield Demand(stage, f"{role} {name}", setting, weights)
+        one = Demand(stage, f"{role} {name}", setting, weights)
+        if one.weights and one.weights.name not in known() and (root / weights).exists():
+            # `models/brushnet` could be a repository on the hub as well
+            raise relative(weights, f"{setting} = {weights}, which is in {root}")
+        yield one
 
 
 def located(root: Path, settings: Settings) -> Settings:

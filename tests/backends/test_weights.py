@@ -93,6 +93,27 @@ def test_a_path_stands_for_itself(tmp_path: Path) -> None:
     assert "inpaint.lama" in error.where
 
 
+@pytest.mark.parametrize("name", ["./a.safetensors", "a.safetensors", "../weights/a", "models/a.ckpt"])
+def test_a_relative_path_is_refused_whether_something_is_there_or_not(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.safetensors").write_bytes(b"x")
+    monkeypatch.chdir(tmp_path)
+    assert "is not whole" in told(lambda: weights.find(name, setting="inpaint.lama"), UserError).what
+
+
+def test_a_folder_of_the_project_is_not_taken_for_a_repository_on_the_hub(tmp_path: Path) -> None:
+    from bglora.settings import Settings
+    from bglora.stages import foresight
+
+    settings = Settings.model_validate({"inpaint": {"engine": "lama", "lama": "models/lama"}})
+    (one,) = [one for one in foresight.demands(tmp_path, settings, ["inpaint"]) if one.setting == "inpaint.lama"]
+    assert one.weights is not None and one.weights.repo == "models/lama"
+    (tmp_path / "models" / "lama").mkdir(parents=True)
+    error = told(lambda: foresight.demands(tmp_path, settings, ["inpaint"]), UserError)
+    assert "models/lama" in error.what and str(tmp_path) in error.where
+
+
 def test_a_name_that_nobody_knows_gets_the_nearest_one() -> None:
     error = told(lambda: weights.find("big-lame", setting="inpaint.lama"), UserError)
     assert "Did you mean big-lama?" in error.cure
@@ -152,6 +173,30 @@ def test_the_identity_follows_the_files_and_not_their_place(tmp_path: Path) -> N
     assert weights.identity(str(first)) == weights.identity(str(second))
     (first / "unet" / "model.safetensors").write_bytes(TENSORS[:-1] + b"x")
     assert weights.identity(str(first)) != weights.identity(str(second))
+
+
+@pytest.mark.parametrize("name", ["config.json", "config.yaml", "../config.yaml", "open_clip_config.json"])
+def test_the_identity_of_a_file_follows_the_configs_that_are_read_beside_it(tmp_path: Path, name: str) -> None:
+    file = tmp_path / "models" / "best.ckpt"
+    file.parent.mkdir()
+    file.write_bytes(b"tensors")
+    seen = {weights.identity(str(file))}
+    for content in ("tanh", "none"):
+        (file.parent / name).write_text(content)
+        seen.add(weights.identity(str(file)))
+    (file.parent / "other.ckpt").write_bytes(b"of nobody's concern")
+    seen.add(weights.identity(str(file)))
+    assert len(seen) == 3
+
+
+@pytest.mark.parametrize("name", ["chat_template.jinja", "tokenizer.model", "config.yaml", "../config.yaml"])
+def test_the_identity_of_a_folder_follows_all_that_is_read_of_it(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(b"tensors")
+    before = weights.identity(str(folder))
+    (folder / name).write_text("other")
+    assert weights.identity(str(folder)) != before
 
 
 # Fetched
