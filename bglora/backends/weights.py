@@ -196,6 +196,12 @@ def shelf(one: Weights) -> Path:
     return own_folder() / one.name.replace("/", "--")
 
 
+def conversions(name: str) -> Path:
+    """The folder for what is made of the weights that a setting names: their shelf; for paths, one for them all."""
+    one = entry(name)
+    return own_folder() / "paths" if one is None else shelf(one)
+
+
 def torch_hub_folder() -> Path:
     """torch hub's folder of checkpoints, where simple-lama-inpainting keeps its copy; found without importing torch."""
     home = os.environ.get("TORCH_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "torch"

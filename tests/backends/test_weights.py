@@ -17,6 +17,7 @@ import pytest
 
 from bglora.backends import pulling, stock, weights
 from bglora.errors import BgloraError, MachineError, UserError
+from tests.backends import tiny_lama
 from tests.backends.small_hub import COMMIT, NOWHERE, SmallHub, point_at, small_hub
 
 TENSORS = bytes(range(256)) * 49152
@@ -328,6 +329,20 @@ def test_a_foreign_copy_is_checked_by_its_published_checksum(tmp_path: Path) -> 
     assert stock.verify("big-lama").state == "wrong"
     assert "another program's" in told(lambda: stock.remove("big-lama"), UserError).what
     assert copy.is_file()
+
+
+def test_what_was_made_of_a_foreign_copy_goes_and_the_copy_stays(tmp_path: Path) -> None:
+    from bglora import backends
+    from bglora.settings import Settings
+
+    copy = tmp_path / "torch" / "hub" / "checkpoints" / "big-lama.pt"
+    copy.parent.mkdir(parents=True)
+    tiny_lama.checkpoint(copy)
+    backends.load("fill", "lama", Settings().inpaint)
+    (made,) = weights.shelf(weights.known()["big-lama"]).glob("*.safetensors")
+    size = made.stat().st_size
+    assert stock.remove("big-lama") == size
+    assert copy.is_file() and not made.exists()
 
 
 def test_a_snapshot_of_another_program_is_checked_by_the_cache_and_adopted_by_a_pull(hub: SmallHub) -> None:
