@@ -160,6 +160,17 @@ def check_terms(settings: Settings, wanted: Sequence[Demand]) -> None:
             )
 
 
+def unsettled_terms(settings: Settings, wanted: Sequence[Demand]) -> list[str]:
+    """For a project that is said to be commercial: a sentence for each model of which nobody states terms."""
+    found = {one.weights.name: one.weights for one in wanted if one.weights} if settings.project.commercial else {}
+    return [
+        f"Whether {one.name} may be used commercially is not known: {one.license or 'terms unknown here'}. "
+        f"Look at {one.license_url or f'its page on the hub, {one.repo}'}."
+        for one in found.values()
+        if one.commercial is None
+    ]
+
+
 def _no_base(one: Demand) -> UserError:
     from bglora.training.base import PICK_ONE
 

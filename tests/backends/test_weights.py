@@ -76,7 +76,8 @@ def told(call: Callable[[], object], kind: type[BgloraError]) -> BgloraError:
 def test_every_entry_says_what_where_and_on_which_terms() -> None:
     for one in weights.known().values():
         assert one.about.endswith(".") and one.license
-        assert one.commercial or one.term, one.name
+        assert bool(one.term) == (one.commercial is False), one.name
+        assert one.commercial is not None or "without a license" in one.license, one.name
         assert one.role in ("masks", "detect", "fill", "embed", "caption", "train")
         if one.repo:
             assert one.bytes and one.files and "/" in one.repo
