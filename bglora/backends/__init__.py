@@ -46,8 +46,7 @@ class Backend:
         module: where it is.
         sentence: what it does, for people.
         packages: import names that must be there.
-        extra: the extra of `pip install "bglora[extra]"` that brings them; empty: the package itself.
-        install: the command that brings them where an extra can't.
+        install: the command that brings them where pip's usual one can't.
         weights: asset folders inside the package that must be there.
         models: keys of its table in the settings that name its weights (see `bglora.backends.weights`), where the
             module has no `names_of_weights` that knows better.
@@ -60,7 +59,6 @@ class Backend:
     module: str
     sentence: str
     packages: tuple[str, ...] = ()
-    extra: str = ""
     install: str = ""
     weights: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
@@ -77,8 +75,6 @@ class Backend:
         """The command that brings what is missing."""
         if self.install:
             return self.install
-        if self.extra:
-            return f'pip install "bglora[{self.extra}]"'
         names = " ".join(DISTRIBUTIONS.get(name, name) for name in self.missing())
         return f"pip install {names}" if names else "pip install --force-reinstall bglora"
 

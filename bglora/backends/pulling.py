@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from bglora.backends import weights
-from bglora.backends.stock import PARTIAL, HubFile, Progress, is_right, named, size
+from bglora.backends.stock import PARTIAL, HubFile, Progress, alone, is_right, named, size
 from bglora.backends.weights import Weights
 from bglora.errors import BgloraError, Interrupted, MachineError, UserError
 
@@ -50,8 +50,9 @@ def pull(name: str, progress: Progress = lambda *_: None) -> Path:
                 where=f"{one.repo} at {commit}",
                 cure="Update bglora, or give the path of a copy of your own in the settings.",
             )
-        with _alone(one):
+        with alone(one):
             _check_room(one, files)
+            _begin(one, commit, files)
             _fetch(one, commit, files, progress)
             _record(one, commit, files)
     return weights.find(name, setting="bglora models pull")
@@ -140,13 +141,27 @@ def _wrong(one: Weights, file: HubFile, found: str) -> MachineError:
     )
 
 
+def _begin(one: Weights, commit: str, files: list[HubFile]) -> None:
+    """Writes down what this pull will bring, so that a broken off one can be taken away; not what was there before."""
+    blobs = weights.repo_folder(one) / "blobs"
+    before = weights.begun(one)
+    own = before.get("files", {}) if before.get("commit") == commit else {}
+    brought = [file for file in files if file.path in own or not (blobs / file.digest).is_file()]
+    _write(one, weights.BEGUN, commit, brought)
+
+
 def _record(one: Weights, commit: str, files: list[HubFile]) -> None:
+    _write(one, weights.PULLED, commit, files)
+    (weights.shelf(one) / weights.BEGUN).unlink()
+
+
+def _write(one: Weights, name: str, commit: str, files: list[HubFile]) -> None:
     shelf = weights.shelf(one)
     shelf.mkdir(parents=True, exist_ok=True)
     record = {"repo": one.repo, "commit": commit, "files": {file.path: file.known() for file in files}}
-    scratch = shelf / f"{weights.PULLED}.new"
+    scratch = shelf / f"{name}.new"
     scratch.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    os.replace(scratch, shelf / weights.PULLED)
+    os.replace(scratch, shelf / name)
 
 
 def _check_room(one: Weights, files: list[HubFile]) -> None:
@@ -170,22 +185,6 @@ def _refuse_offline(one: Weights) -> None:
             where=str(weights.repo_folder(one)),
             cure=f"HF_HUB_OFFLINE=0 {one.pull}; or copy the cache from another machine.",
         )
-
-
-@contextmanager
-def _alone(one: Weights) -> Iterator[None]:
-    """Two pulls at a time would write into one file."""
-    from filelock import FileLock, Timeout
-
-    shelf = weights.shelf(one)
-    shelf.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(shelf / "pull.lock", timeout=1):
-            yield
-    except Timeout as error:
-        raise MachineError(
-            f"Another process is fetching {one.name}.", where=str(shelf / "pull.lock"), cure="Wait for it to end."
-        ) from error
 
 
 # What went wrong

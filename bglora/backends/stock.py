@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from bglora.backends import TABLES, weights
 from bglora.backends.weights import Weights
-from bglora.errors import UserError
+from bglora.errors import MachineError, UserError
 
 Progress = Callable[[str, int, int], None]
 """Called with a file's path in the repository, bytes that are done and bytes of all files together."""
@@ -145,36 +146,71 @@ def is_right(path: Path, file: HubFile) -> bool:
 
 
 def remove(name: str, *, dry: bool = False) -> int:
-    """Deletes pulled weights with what was made of them. Returns the bytes that this frees.
+    """Deletes weights that were pulled, or whose pull was broken off, with what was made of them. Returns the bytes
+    that this frees.
 
-    Files that other programs or other weights keep in the same repository of the hub's cache stay.
+    Of the hub's cache only the files that the record of the pull names go, and none that other pulled weights need.
 
     Raises:
         UserError: nothing of it is here, or it is a copy that was not pulled.
+        MachineError: another process is fetching from its repository.
     """
     one = named(name)
-    shelf, repo = weights.shelf(one), weights.repo_folder(one)
     if not one.repo:
         raise UserError(f"{one.name} belongs to the package.", where=str(weights.present(one)), cure="Leave it there.")
-    snapshots = [path for path in (repo / "snapshots").glob("*") if path.is_dir()]
-    others = [each for each in weights.known().values() if each.repo == one.repo != "" and weights.pulled(each)]
-    others = [each for each in others if each.name != one.name]
-    pointers = [
-        path
-        for folder in snapshots
-        for path in folder.rglob("*")
-        if (path.is_symlink() or path.is_file()) and one.wants(path.relative_to(folder).as_posix())
-        if not any(each.wants(path.relative_to(folder).as_posix()) for each in others)
-    ]
-    begun = list((repo / "blobs").glob(f"*{PARTIAL}"))
-    if not pointers and not begun and not shelf.is_dir():
-        _refuse_absent(one)
-    doomed = {path.resolve() for path in pointers} | set(begun)
-    freed = sum(size(path) for path in doomed) + sum(size(path) for path in shelf.rglob("*"))
-    if not dry:
-        _delete(pointers, doomed, repo)
-        shutil.rmtree(shelf, ignore_errors=True)
+    with alone(one):
+        shelf, repo = weights.shelf(one), weights.repo_folder(one)
+        record = weights.pulled(one) or weights.begun(one)
+        if not record and not _files(shelf):
+            _refuse_absent(one)
+        pointers, begun = _recorded(one, record)
+        doomed = {path.resolve() for path in pointers} | begun
+        freed = sum(size(path) for path in doomed | _files(shelf))
+        if not dry:
+            _delete(pointers, doomed, repo)
+            shutil.rmtree(shelf, ignore_errors=True)
     return freed
+
+
+def _files(folder: Path) -> set[Path]:
+    return {path for path in folder.rglob("*") if path.is_file()}
+
+
+def _recorded(one: Weights, record: Mapping[str, Any]) -> tuple[set[Path], set[Path]]:
+    """What the record of a pull names and no other pulled weights need: files in the snapshot, and whole or broken off
+    ones that are in no snapshot yet.
+    """
+    repo, files = weights.repo_folder(one), dict(record.get("files", {}))
+    for other in weights.records(but=one):
+        if (other["repo"], other["commit"]) == (one.repo, record.get("commit")):
+            for path in other["files"]:
+                files.pop(path, None)
+    snapshot = repo / "snapshots" / str(record.get("commit"))
+    pointers = {snapshot / path for path in files}
+    digests = [known.get("sha256") or known.get("git", "") for known in files.values()]
+    blobs = {repo / "blobs" / f"{digest}{end}" for digest in digests if digest for end in ("", PARTIAL)}
+    return {path for path in pointers if path.is_file()}, {path for path in blobs if path.is_file()}
+
+
+@contextmanager
+def alone(one: Weights) -> Iterator[None]:
+    """Keeps other processes from the repository of these weights: two pulls at a time would write into one file, and
+    several weights share the files of one repository.
+
+    Raises:
+        MachineError: another process has it.
+    """
+    from filelock import FileLock, Timeout
+
+    file = weights.own_folder() / "locks" / f"{one.repo.replace('/', '--')}.lock"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(file, timeout=1):
+            yield
+    except Timeout as error:
+        raise MachineError(
+            f"Another process is fetching or deleting files of {one.repo}.", where=str(file), cure="Wait for it to end."
+        ) from error
 
 
 def _refuse_absent(one: Weights) -> None:
@@ -188,13 +224,13 @@ def _refuse_absent(one: Weights) -> None:
     )
 
 
-def _delete(pointers: list[Path], doomed: set[Path], repo: Path) -> None:
+def _delete(pointers: set[Path], doomed: set[Path], repo: Path) -> None:
     for path in pointers:
         path.unlink()
     kept = {path.resolve() for path in (repo / "snapshots").rglob("*") if path.is_symlink()}
     for path in doomed - kept:
         path.unlink(missing_ok=True)
-    if not any(path.is_symlink() or path.is_file() for path in (repo / "snapshots").rglob("*")):
+    if not _files(repo / "snapshots") and not _files(repo / "blobs"):
         shutil.rmtree(repo, ignore_errors=True)
 
 

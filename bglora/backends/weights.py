@@ -1,7 +1,8 @@
 """Weights: which there are (assets/weights.toml), where they lie on this machine, which revision. Never fetches any.
 
 A model is named in the settings by a name of weights.toml, by a repository on the hub (`owner/name`, or
-`owner/name@revision`), or by an absolute path of a file or folder. `bglora.backends.pulling` fetches and checks.
+`owner/name@revision`), or by the whole path of a file or folder; relative paths are refused. `bglora.backends.pulling`
+fetches and checks.
 """
 
 from __future__ import annotations
@@ -27,7 +28,21 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 ANY_FILES = ("*.json", "*.txt", "*.safetensors", "*.model")
 """What is taken of a repository that weights.toml doesn't know. Nothing that would have to be unpickled."""
 TENSOR_FILES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
-PULLED = "pulled.json"
+READ_FILES = (*TENSOR_FILES, ".json", ".txt", ".yaml", ".jinja", ".model")
+"""What backends read of a folder."""
+BESIDE = (
+    "config.json",
+    "config.yaml",
+    "../config.yaml",
+    "open_clip_config.json",
+    "preprocessor_config.json",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+)
+"""What backends read beside weights that are one file, from that file's folder on."""
+PULLED, BEGUN = "pulled.json", "begun.json"
+"""Records of a pull that ended, and of one that is under way or was broken off."""
 
 
 @dataclass(frozen=True)
@@ -108,12 +123,14 @@ def find(name: str, *, setting: str) -> Path:
         setting: the key that the name is from, `inpaint.lama`, for the error.
 
     Raises:
-        UserError: a path at which nothing is, or a name that nobody knows.
+        UserError: a path at which nothing is, a relative one, or a name that nobody knows.
         MachineError: the weights are not on this machine, or not whole; the cure is the command that fetches them.
     """
     where = f"{setting} = {name}"
     one = entry(name)
     if one is None:
+        if _is_path(name) and not Path(name).expanduser().is_absolute():
+            raise relative(name, where)
         return _given(name, where)
     found = present(one)
     if found is None:
@@ -167,11 +184,22 @@ def hub_cache() -> Path:
     return Path(constants.HF_HUB_CACHE).expanduser()
 
 
+def own_folder() -> Path:
+    """Where bglora keeps what it knows and makes of weights: beside the hub's cache, and moved with it."""
+    return hub_cache().parent / "bglora"
+
+
 def shelf(one: Weights) -> Path:
     """The folder beside the hub's cache for what is known and made of these weights: the record of their pull, unpacked
     and converted files. It need not exist yet.
     """
-    return hub_cache().parent / "bglora" / one.name.replace("/", "--")
+    return own_folder() / one.name.replace("/", "--")
+
+
+def conversions(name: str) -> Path:
+    """The folder for what is made of the weights that a setting names: their shelf; for paths, one for them all."""
+    one = entry(name)
+    return own_folder() / "paths" if one is None else shelf(one)
 
 
 def torch_hub_folder() -> Path:
@@ -203,7 +231,20 @@ def pulled(one: Weights) -> dict[str, Any]:
 
     `sha256` is a file's digest, `git` the digest that git gives its content, both as the hub told them.
     """
-    file = shelf(one) / PULLED
+    return _record(shelf(one) / PULLED)
+
+
+def records(*, but: Weights) -> list[dict[str, Any]]:
+    """`pulled` of all weights that were, but for one."""
+    return [_record(file) for file in sorted(own_folder().glob(f"*/{PULLED}")) if file.parent != shelf(but)]
+
+
+def begun(one: Weights) -> dict[str, Any]:
+    """The same of a pull that is under way or was broken off: the files that it brings, not what was there before."""
+    return _record(shelf(one) / BEGUN)
+
+
+def _record(file: Path) -> dict[str, Any]:
     return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
 
 
@@ -241,6 +282,11 @@ def _parts(one: Weights, snapshot: Path, there: list[str]) -> Iterator[str]:
             yield from ((Path(path).parent / part).as_posix() for part in set(parts))
 
 
+def relative(name: str, where: str) -> UserError:
+    """The error for a path that would lead elsewhere from every folder."""
+    return UserError(f"The path {name} of weights is not whole.", where=where, cure="Write it from the root on.")
+
+
 def _is_path(name: str) -> bool:
     path = Path(name)
     return name.startswith(("~", ".")) or path.is_absolute() or path.suffix in TENSOR_FILES
@@ -262,11 +308,13 @@ def _given(name: str, where: str) -> Path:
 
 
 def _digest(where: Path, block: int = 1 << 16) -> str:
-    """Of a file, or of a folder's tensors, JSON and text: names, sizes and some blocks; 16 hexadecimal digits."""
+    """Of what backends read of a file and beside it, or in a folder: names, sizes and some blocks; 16 hexadecimal
+    digits.
+    """
     digest = hashlib.sha256()
-    files = [where] if where.is_file() else sorted(where.rglob("*"))
-    for file in files:
-        if file.is_file() and file.suffix in (*TENSOR_FILES, ".json", ".txt"):
+    outside = BESIDE if where.is_file() else ("config.yaml",)
+    for file in (*([where] if where.is_file() else sorted(where.rglob("*"))), *map(where.parent.joinpath, outside)):
+        if file.is_file() and (file == where or file.suffix in READ_FILES):
             size = file.stat().st_size
             digest.update(file.name.encode())
             digest.update(str(size).encode())

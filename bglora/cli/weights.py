@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -74,8 +74,8 @@ def settle_weights(session: Session, project: Project, stages: Sequence[str], to
     _pull(session, list(wanted))
 
 
-def _are(wanted: object) -> str:
-    return "is" if len(wanted) == 1 else "are"  # type: ignore[arg-type]
+def _are(wanted: Sized) -> str:
+    return "is" if len(wanted) == 1 else "are"
 
 
 def _list(session: Session) -> None:

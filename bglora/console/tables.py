@@ -208,7 +208,8 @@ def model_lines(models: Sequence[Mapping[str, Any]]) -> Iterator[RenderableType]
     """
     table = _table(("model", "left"), ("size", "right"), ("here", "left"), ("", "left"))
     for one in models:
-        terms = one["license"] + ("" if one["commercial"] else f": {one['term']}")
+        limits = {True: "", False: f": {one['term']}", None: "; commercial use not settled"}
+        terms = one["license"] + limits[one["commercial"]]
         about = Text.assemble(safe(one["about"]), (f"\n{terms}{', asks for consent' * one['gated']}", "dim"))
         here = Text("yes", style="green") if one["here"] else Text("no", style="dim")
         table.add_row(Text(one["name"], style="bold"), size(one["bytes"]), here, about)

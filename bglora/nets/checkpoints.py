@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from bglora.errors import UserError
+from bglora.errors import MachineError, UserError
 from bglora.nets import pickles
 
 CURE = "Delete it and fetch it again: `bglora models` says which weights there are and how to get them"
@@ -35,6 +35,7 @@ def read(path: Path) -> dict[str, Tensor]:
 
     Raises:
         UserError: no such file, no checkpoint, a damaged one, or one that asks for code to be run.
+        MachineError: too little memory.
     """
     if not path.is_file():
         raise UserError("There is no such checkpoint.", where=str(path), cure="Give the path of a file that is there")
@@ -46,7 +47,7 @@ def read(path: Path) -> dict[str, Tensor]:
         if start[8:9] == b"{":
             return load_file(path)
         if start.startswith(b"\x80"):
-            return pickles.flat(torch.load(path, map_location="cpu", weights_only=True))
+            return pickles.flat(_older(path))
     except pickles.RefusedError as error:
         raise UserError(
             f"This checkpoint asks for code to be run ({error}); it was not read.",
@@ -59,6 +60,12 @@ def read(path: Path) -> dict[str, Tensor]:
             where=str(path),
             cure="Get it as .safetensors, or as a file written by torch.save of 1.6 or later",
         ) from error
+    except MemoryError as error:
+        raise MachineError(
+            "There is too little memory to read this checkpoint, or it is damaged.",
+            where=str(path),
+            cure="Close other programs; if that is not it, delete the file and fetch it again",
+        ) from error
     except (SafetensorError, zipfile.BadZipFile, EOFError, pickles.DamagedError, RuntimeError, OSError) as error:
         raise UserError(f"This checkpoint is damaged: {_line(error)}", where=str(path), cure=CURE) from error
     if start.startswith(b"version https://git-lfs"):
@@ -69,6 +76,18 @@ def read(path: Path) -> dict[str, Tensor]:
         "a web page" if start.lstrip().lower().startswith((b"<!doctype", b"<html")) else "no checkpoint, or a cut one"
     )
     raise UserError(f"This file is {kind}.", where=str(path), cure=CURE)
+
+
+def _older(path: Path) -> object:
+    """What torch.save wrote before 1.6. Raises `DamagedError` for everything that a cut or spoiled file sets off in
+    torch's reader: it parses without checks, so its errors are of any kind.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, MemoryError):
+        raise
+    except Exception as error:
+        raise pickles.DamagedError(_line(error)) from error
 
 
 def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:

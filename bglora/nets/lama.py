@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from huggingface_hub.constants import HF_HOME
+from safetensors import SafetensorError
 from torch import Tensor
 
 from bglora.errors import UserError
@@ -56,11 +56,6 @@ def load(path: Path, converted: Path | None = None, activation: str | None = Non
     return generator.eval().requires_grad_(False)
 
 
-def conversions() -> Path:
-    """Where files that are no .safetensors are kept as such: beside the hub's cache, and moved with it by HF_HOME."""
-    return Path(HF_HOME) / "bglora"
-
-
 def generator_tensors(tensors: Mapping[str, Tensor], file: Path) -> dict[str, Tensor]:
     """The generator's tensors, names from `model.` on, whatever stands before them in the file.
 
@@ -102,8 +97,11 @@ def _tensors(file: Path, converted: Path | None) -> dict[str, Tensor]:
     tensors = generator_tensors(checkpoints.read(file), file)
     try:
         checkpoints.write(copy, tensors)
-    except OSError:
-        return tensors  # a disk that is full or read-only: the file itself is read again next time
+    except (OSError, SafetensorError) as error:  # a disk that is full or read-only
+        import warnings
+
+        warnings.warn(f"{file} is read anew every time: nothing can be kept in {converted} ({error}).", stacklevel=3)
+        return tensors
     for older in converted.glob(f"lama-{of_path}-*.safetensors"):
         if older != copy:
             older.unlink(missing_ok=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import pickletools
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,9 +34,7 @@ STORAGES = {
 }
 DTYPES = {str(kind).removeprefix("torch."): kind for kind in STORAGES.values()}
 
-CONTAINERS = {
-    kind.__name__: kind for kind in (dict, list, tuple, set, frozenset, int, float, bool, str, bytes, complex)
-}
+CONTAINERS = {kind.__name__: kind for kind in (dict, list, tuple, set, frozenset, int, float, bool, str, complex)}
 
 INERT = (
     "pytorch_lightning",
@@ -116,13 +115,28 @@ def read_zip(path: Path) -> dict[str, Tensor]:
         tops = [name.removesuffix("data.pkl") for name in archive.namelist() if name.endswith("/data.pkl")]
         if len(tops) != 1:
             raise DamagedError("there is no data.pkl in this zip (a packed folder has to be unpacked first)")
-        if archive.NameToInfo.get(f"{tops[0]}byteorder") and archive.read(f"{tops[0]}byteorder") != b"little":
+        if f"{tops[0]}byteorder" in archive.NameToInfo and _entry(archive, f"{tops[0]}byteorder") != b"little":
             raise DamagedError("written on a big-endian machine")
-        reader = _Reader(archive, tops[0])
+        content = _entry(archive, f"{tops[0]}data.pkl")
         try:
-            return flat(reader.load())
-        except (KeyError, IndexError, TypeError, AttributeError, ValueError, RuntimeError) as error:
+            _check_memo(content)
+            return flat(_Reader(content, archive, tops[0]).load())
+        except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RuntimeError) as error:
             raise DamagedError(f"its pickle makes no sense ({error})") from error
+
+
+def _entry(archive: zipfile.ZipFile, name: str) -> bytes:
+    """A file of the archive. torch writes them as they are, so that nothing takes more memory than it has on disk."""
+    if archive.getinfo(name).compress_type != zipfile.ZIP_STORED:
+        raise DamagedError(f"{name} is compressed, which torch.save and TorchScript never do")
+    return archive.read(name)
+
+
+def _check_memo(content: bytes) -> None:
+    """Refuses a number in the memo beyond any that the pickle's length could need: Python makes room up to it."""
+    for code, number, _ in pickletools.genops(content):
+        if code.name in {"PUT", "BINPUT", "LONG_BINPUT"} and number is not None and number > len(content):
+            raise DamagedError(f"its pickle remembers a {number}th thing")
 
 
 def flat(value: Any) -> dict[str, Tensor]:
@@ -151,8 +165,8 @@ def _walk(value: Any, name: str, open_: set[int]) -> Iterator[tuple[str, Tensor]
 
 
 class _Reader(pickle.Unpickler):
-    def __init__(self, archive: zipfile.ZipFile, top: str) -> None:
-        super().__init__(io.BytesIO(archive.read(f"{top}data.pkl")))
+    def __init__(self, content: bytes, archive: zipfile.ZipFile, top: str) -> None:
+        super().__init__(io.BytesIO(content))
         self.archive, self.top = archive, top
         self.storages: dict[str, Tensor] = {}
 
@@ -180,7 +194,7 @@ class _Reader(pickle.Unpickler):
         size = count * dtype.itemsize
         if self.archive.getinfo(entry).file_size < size:
             raise DamagedError(f"{entry} is shorter than its tensors")
-        return torch.frombuffer(bytearray(self.archive.read(entry)), dtype=dtype, count=count)
+        return torch.frombuffer(bytearray(_entry(self.archive, entry)), dtype=dtype, count=count)
 
 
 def _known(module: str, name: str) -> Any:
@@ -222,6 +236,13 @@ def _parameter(data: Tensor, *_: Any) -> Tensor:
     return data
 
 
+def _bytes(values: Any = (), *encoding: str) -> bytes:
+    """Python's, but for `bytes(10**14)`, which asks for as many zeros."""
+    if not isinstance(values, bytes | str | list | tuple):
+        raise DamagedError("it makes bytes of what holds none")
+    return bytes(values, *encoding)
+
+
 def _list(values: Any) -> list[Any]:
     return list(values)
 
@@ -231,5 +252,7 @@ _FUNCTIONS: dict[tuple[str, str], Callable[..., Any]] = {
     ("torch._utils", "_rebuild_tensor_v2"): _tensor,
     ("torch._utils", "_rebuild_tensor_v3"): _typed,
     ("torch._utils", "_rebuild_parameter"): _parameter,
+    ("builtins", "bytes"): _bytes,
+    ("__builtin__", "bytes"): _bytes,
     **{("torch.jit._pickle", f"build_{kind}list"): _list for kind in ("int", "double", "bool", "tensor")},
 }

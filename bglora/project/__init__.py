@@ -191,6 +191,7 @@ class Project:
         request = self._request(stages, to, since, limit, only, max_time, overwrite_edits)
         runner = self._runner(request.stages[-1])
         readiness.check_first(runner, request.stages)
+        readiness.tell_terms(runner, request.stages)
         readiness.bring_weights(runner, request)
         self._check_memory(runner, request)
         return runner.run(request)

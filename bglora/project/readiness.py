@@ -33,6 +33,15 @@ def check_first(runner: Runner, names: Sequence[str]) -> None:
                 )
 
 
+def tell_terms(runner: Runner, names: Sequence[str]) -> None:
+    """Tells of models whose terms nobody states, where the project is commercial; those that forbid it are refused."""
+    from bglora.engine.events import Notice
+    from bglora.stages.foresight import demands, unsettled_terms
+
+    for sentence in unsettled_terms(runner.settings, demands(runner.root, runner.settings, names)):
+        runner.listener(Notice(text=sentence))
+
+
 def absent_weights(runner: Runner, request: RunRequest) -> list[Demand]:
     """Weights that stages with something to do, and those after them, will miss."""
     from bglora.stages.foresight import demands, missing

@@ -66,7 +66,7 @@ def demands(root: Path, settings: Settings, stages: Sequence[str] = ()) -> list[
     """The weights that stages will read with these settings, each once; of all stages if none is named.
 
     Raises:
-        UserError: a setting names what its backend doesn't know.
+        UserError: a setting names what its backend doesn't know, or a folder of the project by a relative path.
     """
     found: dict[tuple[str, str], Demand] = {}
     chosen = backends_of(settings)
@@ -80,10 +80,15 @@ def demands(root: Path, settings: Settings, stages: Sequence[str] = ()) -> list[
 
 def _demanded(root: Path, settings: Settings, stage: str, role: str, name: str) -> Iterator[Demand]:
     from bglora import backends
+    from bglora.backends.weights import known, relative
 
     table = getattr(located(root, settings), backends.TABLES[role])
     for setting, weights in backends.names_of_weights(role, name, table):
-        yield Demand(stage, f"{role} {name}", setting, weights)
+        one = Demand(stage, f"{role} {name}", setting, weights)
+        if one.weights and one.weights.name not in known() and (root / weights).exists():
+            # `models/brushnet` could be a repository on the hub as well
+            raise relative(weights, f"{setting} = {weights}, which is in {root}")
+        yield one
 
 
 def located(root: Path, settings: Settings) -> Settings:
@@ -176,6 +181,17 @@ def check_terms(settings: Settings, wanted: Sequence[Demand]) -> None:
                 where=f"{one.setting} = {one.name}, with project.commercial = true",
                 cure=f"Choose another model in {one.setting}; `bglora models` lists them with their terms.",
             )
+
+
+def unsettled_terms(settings: Settings, wanted: Sequence[Demand]) -> list[str]:
+    """For a project that is said to be commercial: a sentence for each model of which nobody states terms."""
+    found = {one.weights.name: one.weights for one in wanted if one.weights} if settings.project.commercial else {}
+    return [
+        f"Whether {one.name} may be used commercially is not known: {one.license or 'terms unknown here'}. "
+        f"Look at {one.license_url or f'its page on the hub, {one.repo}'}."
+        for one in found.values()
+        if one.commercial is None
+    ]
 
 
 def _no_base(one: Demand) -> UserError:

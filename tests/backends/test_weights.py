@@ -17,6 +17,7 @@ import pytest
 
 from bglora.backends import pulling, stock, weights
 from bglora.errors import BgloraError, MachineError, UserError
+from tests.backends import tiny_lama
 from tests.backends.small_hub import COMMIT, NOWHERE, SmallHub, point_at, small_hub
 
 TENSORS = bytes(range(256)) * 49152
@@ -75,7 +76,8 @@ def told(call: Callable[[], object], kind: type[BgloraError]) -> BgloraError:
 def test_every_entry_says_what_where_and_on_which_terms() -> None:
     for one in weights.known().values():
         assert one.about.endswith(".") and one.license
-        assert one.commercial or one.term, one.name
+        assert bool(one.term) == (one.commercial is False), one.name
+        assert one.commercial is not None or "without a license" in one.license, one.name
         assert one.role in ("masks", "detect", "fill", "embed", "caption", "train")
         if one.repo:
             assert one.bytes and one.files and "/" in one.repo
@@ -91,6 +93,27 @@ def test_a_path_stands_for_itself(tmp_path: Path) -> None:
     assert weights.find(str(tmp_path), setting="inpaint.lama") == tmp_path
     error = told(lambda: weights.find(str(tmp_path / "no"), setting="inpaint.lama"), UserError)
     assert "inpaint.lama" in error.where
+
+
+@pytest.mark.parametrize("name", ["./a.safetensors", "a.safetensors", "../weights/a", "models/a.ckpt"])
+def test_a_relative_path_is_refused_whether_something_is_there_or_not(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.safetensors").write_bytes(b"x")
+    monkeypatch.chdir(tmp_path)
+    assert "is not whole" in told(lambda: weights.find(name, setting="inpaint.lama"), UserError).what
+
+
+def test_a_folder_of_the_project_is_not_taken_for_a_repository_on_the_hub(tmp_path: Path) -> None:
+    from bglora.settings import Settings
+    from bglora.stages import foresight
+
+    settings = Settings.model_validate({"inpaint": {"engine": "lama", "lama": "models/lama"}})
+    (one,) = [one for one in foresight.demands(tmp_path, settings, ["inpaint"]) if one.setting == "inpaint.lama"]
+    assert one.weights is not None and one.weights.repo == "models/lama"
+    (tmp_path / "models" / "lama").mkdir(parents=True)
+    error = told(lambda: foresight.demands(tmp_path, settings, ["inpaint"]), UserError)
+    assert "models/lama" in error.what and str(tmp_path) in error.where
 
 
 def test_a_name_that_nobody_knows_gets_the_nearest_one() -> None:
@@ -152,6 +175,30 @@ def test_the_identity_follows_the_files_and_not_their_place(tmp_path: Path) -> N
     assert weights.identity(str(first)) == weights.identity(str(second))
     (first / "unet" / "model.safetensors").write_bytes(TENSORS[:-1] + b"x")
     assert weights.identity(str(first)) != weights.identity(str(second))
+
+
+@pytest.mark.parametrize("name", ["config.json", "config.yaml", "../config.yaml", "open_clip_config.json"])
+def test_the_identity_of_a_file_follows_the_configs_that_are_read_beside_it(tmp_path: Path, name: str) -> None:
+    file = tmp_path / "models" / "best.ckpt"
+    file.parent.mkdir()
+    file.write_bytes(b"tensors")
+    seen = {weights.identity(str(file))}
+    for content in ("tanh", "none"):
+        (file.parent / name).write_text(content)
+        seen.add(weights.identity(str(file)))
+    (file.parent / "other.ckpt").write_bytes(b"of nobody's concern")
+    seen.add(weights.identity(str(file)))
+    assert len(seen) == 3
+
+
+@pytest.mark.parametrize("name", ["chat_template.jinja", "tokenizer.model", "config.yaml", "../config.yaml"])
+def test_the_identity_of_a_folder_follows_all_that_is_read_of_it(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(b"tensors")
+    before = weights.identity(str(folder))
+    (folder / name).write_text("other")
+    assert weights.identity(str(folder)) != before
 
 
 # Fetched
@@ -285,6 +332,20 @@ def test_a_foreign_copy_is_checked_by_its_published_checksum(tmp_path: Path) -> 
     assert copy.is_file()
 
 
+def test_what_was_made_of_a_foreign_copy_goes_and_the_copy_stays(tmp_path: Path) -> None:
+    from bglora import backends
+    from bglora.settings import Settings
+
+    copy = tmp_path / "torch" / "hub" / "checkpoints" / "big-lama.pt"
+    copy.parent.mkdir(parents=True)
+    tiny_lama.checkpoint(copy)
+    backends.load("fill", "lama", Settings().inpaint)
+    (made,) = weights.shelf(weights.known()["big-lama"]).glob("*.safetensors")
+    size = made.stat().st_size
+    assert stock.remove("big-lama") == size
+    assert copy.is_file() and not made.exists()
+
+
 def test_a_snapshot_of_another_program_is_checked_by_the_cache_and_adopted_by_a_pull(hub: SmallHub) -> None:
     from huggingface_hub import hf_hub_download
 
@@ -336,3 +397,36 @@ def test_weights_of_another_stage_are_refused_before_they_are_fetched(tmp_path: 
     text.write_text("text")
     with pytest.raises(UserError, match="no checkpoint"):
         missing([Demand("inpaint", "fill lama", "inpaint.lama", str(text))])
+
+
+def test_what_another_program_fetched_is_not_removed(hub: SmallHub) -> None:
+    from huggingface_hub import hf_hub_download
+
+    kept = [Path(hf_hub_download("tiny/model", path)) for path in ("config.json", "model.safetensors")]
+    assert "another program's" in told(lambda: stock.remove("tiny/model"), UserError).what
+    assert all(path.is_file() for path in kept)
+
+
+def test_a_pull_that_was_broken_off_takes_away_what_it_brought_and_nothing_else(hub: SmallHub, cache: Path) -> None:
+    from huggingface_hub import hf_hub_download
+
+    kept = Path(hf_hub_download("tiny/model", "config.json"))
+    foreign = cache / "models--tiny--model" / "blobs" / ("f" * 64 + stock.PARTIAL)
+    foreign.write_bytes(b"begun for other weights of this repository")
+    begun = foreign.with_name(hashlib.sha256(TENSORS).hexdigest() + stock.PARTIAL)
+    begun.write_bytes(TENSORS[:5000])
+    hub.spoiled = {"model.safetensors"}
+    told(lambda: pulling.pull("tiny/model"), MachineError)
+    begun.write_bytes(TENSORS[:5000])
+    assert stock.remove("tiny/model") >= 5000
+    assert not begun.exists() and foreign.is_file() and kept.is_file()
+    assert "not on this machine" in told(lambda: stock.remove("tiny/model"), UserError).what
+
+
+def test_only_one_at_a_time_works_on_a_repository(hub: SmallHub) -> None:
+    pulling.pull("sdxl-config")
+    with stock.alone(weights.known()["sdxl-config"]):
+        assert "Another process" in told(lambda: pulling.pull("sdxl-base"), MachineError).what
+        assert "Another process" in told(lambda: stock.remove("sdxl-config"), MachineError).what
+        assert pulling.pull("tiny/model").is_dir()
+    assert pulling.pull("sdxl-base").is_dir()

@@ -108,9 +108,47 @@ def test_a_cut_file_is_told_in_three_lines(tmp_path: Path, ending: str, kept: fl
         save_file({name: tensor.contiguous() for name, tensor in state.items()}, path)
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * kept)])
+    refused(path)
+
+
+def test_an_older_file_is_told_in_three_lines_wherever_it_was_cut(tmp_path: Path) -> None:
+    path = tmp_path / "a.pt"
+    torch.save(Net().state_dict(), path, _use_new_zipfile_serialization=False)
+    whole = path.read_bytes()
+    for end in range(0, len(whole), 7):
+        path.write_bytes(whole[:end])
+        refused(path)
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2])
+@pytest.mark.parametrize("packed", ["data.pkl", "data/0", "byteorder"])
+def test_a_packed_entry_is_refused_before_it_is_unpacked(tmp_path: Path, packed: str, compression: int) -> None:
+    torch.save({"a": torch.zeros(1000)}, tmp_path / "good.pt")
+    with zipfile.ZipFile(tmp_path / "good.pt") as good, zipfile.ZipFile(tmp_path / "bad.pt", "w") as bad:
+        for name in good.namelist():
+            bad.writestr(name, good.read(name), compression if name.endswith(packed) else zipfile.ZIP_STORED)
+    assert f"{packed} is compressed" in refused(tmp_path / "bad.pt").what
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        b"cbuiltins\nbytes\n(\x8a\x08" + (10**14).to_bytes(8, "little") + b"tR",
+        b"cbuiltins\nbytes\n(\x8a\x08" + (10**14).to_bytes(8, "little") + b"t\x81",
+        b"}r" + (10**7).to_bytes(4, "little"),
+    ],
+)
+def test_a_pickle_that_asks_for_vast_memory_gets_none(tmp_path: Path, asked: bytes) -> None:
+    with zipfile.ZipFile(tmp_path / "a.pt", "w") as archive:
+        archive.writestr("top/data.pkl", b"\x80\x02" + asked + b".")
+    refused(tmp_path / "a.pt")
+
+
+def refused(path: Path) -> UserError:
     with pytest.raises(UserError) as told:
         read(path)
     assert len(str(told.value).splitlines()) == 3 and told.value.where == str(path)
+    return told.value
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")

@@ -115,6 +115,13 @@ def test_a_pickled_file_is_converted_once_and_again_when_it_changes(tmp_path: Pa
     assert len(list(kept.iterdir())) == 1 and not copy.exists()
 
 
+def test_where_nothing_can_be_kept_the_file_is_read_anew_and_that_is_told(tmp_path: Path) -> None:
+    path, taken = tiny_lama.checkpoint(tmp_path / "a.ckpt"), tmp_path / "taken"
+    taken.write_bytes(b"no folder")
+    with pytest.warns(UserWarning, match="a.ckpt is read anew every time: nothing can be kept in .*taken"):
+        assert lama.load(path, converted=taken).architecture == ffc.published(4, 2)
+
+
 def test_other_models_are_refused_in_words(tmp_path: Path) -> None:
     tensors = load_file(tiny_lama.checkpoint(tmp_path / "good.safetensors"))
 

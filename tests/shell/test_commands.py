@@ -241,9 +241,9 @@ def test_two_opencvs_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_missing_package_is_told_with_its_command() -> None:
     from bglora import backends
 
-    lacking = backends.Backend("bglora.backends.fill.patch", "Fills.", packages=("no_such_package",), extra="studio")
+    lacking = backends.Backend("bglora.backends.fill.patch", "Fills.", packages=("no_such_package",))
     assert lacking.missing() == ["no_such_package"]
-    assert lacking.mend() == 'pip install "bglora[studio]"'
+    assert lacking.mend() == "pip install no_such_package"
     with pytest.raises(bglora.UserError, match="There is no fill backend 'crayon'"):
         backends.find("fill", "crayon")
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import bglora
+from bglora.engine.events import Event
 from tests.backends.small_hub import NOWHERE, SmallHub, point_at, small_hub
 from tests.shell.conftest import ROOT, Answer
 
@@ -48,7 +49,7 @@ def schema() -> Any:
 def test_the_list_says_what_for_size_license_and_whether_it_is_here(command: Command) -> None:
     answer = command("models")
     assert answer.code == 0
-    for word in ("mini", "big-lama", "206 MB", "Apache-2.0", "non-commercial", "bglora models pull"):
+    for word in ("mini", "big-lama", "206 MB", "Apache-2.0", "non-commercial", "settled", "bglora models pull"):
         assert word in answer.out
     lines = {one["name"]: one for one in command("models", "--json").lines}
     assert lines["mini"]["here"] and Path(lines["mini"]["path"]).is_dir()
@@ -169,6 +170,22 @@ def test_a_commercial_project_refuses_terms_that_forbid_it(command: Command, fra
     assert free.told[0].startswith("Not on this machine: qwen2.5-vl-3b")
 
 
+def test_a_commercial_project_is_told_of_models_that_state_no_terms(command: Command, frames: Path) -> None:
+    command("init", "film", "--film", frames, "--set", "inpaint.engine=brushnet", "--set", "project.download=no")
+    told: dict[bool, list[str]] = {True: [], False: []}
+
+    def tell(event: Event) -> None:
+        told[commercial].append(str(event.to_json().get("text", "")))
+
+    for commercial in told:
+        project = bglora.open("film", given=[f"project.commercial={str(commercial).lower()}"], listener=tell)
+        with pytest.raises(bglora.MachineError):
+            project.run()
+    (sentence,) = [text for text in told[True] if "commercially" in text]
+    assert "brushnet-sd" in sentence and "without a license" in sentence
+    assert not [text for text in told[False] if "commercially" in text]
+
+
 def test_doctor_tells_weights_and_the_command_that_brings_them(command: Command, frames: Path) -> None:
     command("init", "film", "--film", frames, "--set", "train.base=sdxl-base")
     checks = {one["name"]: one for one in command("-C", "film", "doctor", "--json").lines}
@@ -188,13 +205,13 @@ def test_doctor_tells_a_missing_package_and_too_little_memory(
     from bglora import backends
 
     patch = "bglora.backends.fill.patch"
-    lacking = backends.Backend(patch, "Fills.", packages=("no_such_package",), extra="studio")
+    lacking = backends.Backend(patch, "Fills.", packages=("no_such_package",))
     monkeypatch.setitem(backends.known("fill"), "lacking", lacking)
     monkeypatch.setitem(backends.known("fill"), "vast", backends.Backend(patch, "Fills.", memory_gb=1e6, gpu_gb=1e6))
     checks = {one["name"]: one for one in command("doctor", "--json").lines}
     assert checks["fill: lacking"]["state"] == "unused"
     assert checks["fill: lacking"]["found"] == "lacks the package no_such_package"
-    assert checks["fill: lacking"]["mend"] == 'pip install "bglora[studio]"'
+    assert checks["fill: lacking"]["mend"] == "pip install no_such_package"
     assert checks["fill: vast"]["state"] == "unused" and checks["fill: vast"]["mend"]
     assert "Takes 1e+06 of" in checks["fill: vast"]["found"]
     with pytest.raises(bglora.MachineError) as caught:
@@ -203,5 +220,5 @@ def test_doctor_tells_a_missing_package_and_too_little_memory(
     assert (error.what, error.where, error.cure) == (
         "The fill backend lacking needs packages that are not here: no_such_package.",
         "fill backend lacking",
-        'pip install "bglora[studio]"',
+        "pip install no_such_package",
     )

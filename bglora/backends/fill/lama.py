@@ -25,7 +25,7 @@ def create(settings: Any) -> LamaFill:
     from bglora.nets import lama
 
     path = weights.find(settings.lama, setting=SETTING)
-    generator = lama.load(path, converted=lama.conversions())
+    generator = lama.load(path, converted=weights.conversions(settings.lama))
     network = lama.Lama(generator, compiled=settings.lama_compile)
     return LamaFill(network, settings.lama_side, settings.lama_tile)
 
