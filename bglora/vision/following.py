@@ -98,7 +98,8 @@ class Followed(Sequence[np.ndarray]):
     def join(self, number: int, earlier: int) -> None:
         """Two numbers turn out to be one character: the smaller counts."""
         one, other = self._number(number), self._number(earlier)
-        self._same[max(one, other)] = min(one, other)
+        if one != other:
+            self._same[max(one, other)] = min(one, other)
 
     def raw(self, place: int) -> np.ndarray:
         """A frame's numbers before characters were joined."""

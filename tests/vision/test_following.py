@@ -199,3 +199,11 @@ def test_packed_labels_come_back_as_they_were() -> None:
     labels = np.random.default_rng(6).integers(0, 3, (31, 17)).astype(np.uint16) * 300
     assert np.array_equal(Runs.of(labels).unpacked(), labels)
     assert np.array_equal(Runs.of(labels[:1] * 0).unpacked(), labels[:1] * 0)
+
+
+def test_two_numbers_that_were_joined_may_be_joined_again() -> None:
+    found = Followed()
+    found.append(np.array([[1, 2, 3]], np.uint16))
+    for number, earlier in ((3, 2), (2, 1), (3, 1), (1, 3)):
+        found.join(number, earlier)
+    assert (found[0] == 1).all()
