@@ -77,7 +77,8 @@ def test_captions_say_who_wrote_them(tmp_path: Path, tmp_path_factory: pytest.Te
 
 def test_other_weights_at_the_same_place_sort_and_caption_again(tmp_path: Path) -> None:
     models = {name: tiny.write(tmp_path / name) for name, tiny in (("clip", tiny_openclip), ("qwen", tiny_qwen))}
-    project = lay(tmp_path / "film", film(1))
+    project = tmp_path / "film"
+    lay(project, film(1))
     used = {
         "cluster": {"backend": "openclip", "openclip": str(models["clip"]), "similarity_threshold": 1.0},
         "caption": {"backend": "qwen_vl", "qwen_vl": str(models["qwen"]), "max_tokens": 4, "tries": 1},
