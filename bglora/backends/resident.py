@@ -42,12 +42,22 @@ class Resident:
             torch.cuda.empty_cache()
 
 
+def free_on_card_gb() -> float | None:
+    """Memory that is free on the card on which models run, GB; None where they run on the processor."""
+    if not _on_card():
+        return None
+    import torch
+
+    from bglora.nets.device import device
+
+    return float(torch.cuda.mem_get_info(device())[0]) / 2**30
+
+
 def measured_free_gb() -> float:
     """Memory that is free on the card, or in the machine where models run on the processor; GB."""
-    if _on_card():
-        import torch
-
-        return float(torch.cuda.mem_get_info()[0]) / 2**30
+    free = free_on_card_gb()
+    if free is not None:
+        return free
     import psutil
 
     return float(psutil.virtual_memory().available) / 2**30
