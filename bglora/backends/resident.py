@@ -52,6 +52,13 @@ class Resident:
             give_back()
 
 
+def free_on_card_gb() -> float | None:
+    """Memory that is free on the card on which models run, GB; None where they run on the processor."""
+    from bglora.nets.device import card_gb
+
+    return measured_free_gb() if card_gb() else None
+
+
 def measured_free_gb() -> float:
     """Memory that is free on the card, or in the machine where models run on the processor; GB."""
     from bglora.nets.device import device, free_bytes

@@ -30,7 +30,7 @@ from typing import Any
 from bglora.engine import files
 from bglora.engine.events import Listener, Notice, StageFinished, StageStarted, silent
 from bglora.engine.executors import Executor
-from bglora.engine.executors.local import LocalExecutor
+from bglora.engine.executors.local import LocalExecutor, Room
 from bglora.engine.freshness import Freshness
 from bglora.engine.ledger import Ledger
 from bglora.engine.lock import ProjectLock
@@ -111,6 +111,7 @@ class Runner:
         executor: who makes the items; by default this machine with `jobs` processes.
         listener: called with each event, in this thread.
         jobs: processes for stages that allow it; 0 for as many as there are cores, 1 for none but this one.
+        room: for how many processes of a stage a graphics card has room; see `LocalExecutor`.
     """
 
     def __init__(
@@ -122,11 +123,12 @@ class Runner:
         executor: Executor | None = None,
         listener: Listener = silent,
         jobs: int = 0,
+        room: Room = lambda stage: None,
     ) -> None:
         self.root = Path(root).absolute()
         self.stages = tuple(stages)
         self.settings, self.decisions = settings, decisions
-        self.listener, self.jobs = listener, jobs
+        self.listener, self.jobs, self.room = listener, jobs, room
         self._executor = executor
 
     def plan(self, request: RunRequest | None = None) -> Plan:
@@ -173,7 +175,7 @@ class Runner:
         chosen = self._chosen(request)
         asked = Notice("Stopping after the items at hand; press Ctrl-C again to stop at once.")
         stopping = stopping or Stopping(request.max_time, lambda: self.listener(asked))
-        executor = self._executor or LocalExecutor(self.jobs)
+        executor = self._executor or LocalExecutor(self.jobs, self.room)
         with ProjectLock(self.root), stopping.listening():
             ledger = open_ledger(self.root, self.stages, self._notice, write=True)
             try:

@@ -350,10 +350,11 @@ class Project:
         return Runner(self.root, stages, settings, decisions, None, self.listener, jobs=self.jobs)
 
     def _check_memory(self, runner: Runner, request: RunRequest) -> None:
-        """Refuses what would not fit; stages that have nothing to do fit always."""
-        from bglora.project.memory import needs, refuse, short_of
+        """Refuses what would not fit, and says how much a card has room for; what has nothing to do fits always."""
+        from bglora.project.memory import needs, refuse, room_on_card, short_of
 
         wanted = needs([one for one in runner.stages if one.name in request.stages], runner.settings, self.jobs)
+        runner.room = room_on_card(wanted)
         short = short_of(wanted)
         if short:
             refuse([one.stage for one in runner.plan(request).stages if one.todo and one.stage in short], wanted)

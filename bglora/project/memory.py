@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from bglora.errors import MachineError
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from bglora.settings import Settings
 
 INGEST_GB = 0.5
+CONTEXT_GB = 0.5
+"""What a process takes on a card beside its models."""
 
 
 @dataclass(frozen=True)
@@ -21,8 +24,8 @@ class Need:
 
     Attributes:
         memory_gb: memory of all its processes together.
-        gpu_gb: memory on the graphics card; 0 if it needs none.
-        processes: how many work side by side.
+        gpu_gb: memory of one process on the graphics card; 0 if it needs none.
+        processes: how many work side by side, if there is room for their models on the card.
     """
 
     memory_gb: float
@@ -54,6 +57,36 @@ def needs(stages: Sequence[Stage], settings: Settings, jobs: int) -> dict[str, N
         memory = sum(one.memory_gb for one in used) if used else INGEST_GB
         found[stage.name] = Need(memory * processes, sum((one.gpu_gb for one in used), 0.0), processes)
     return found
+
+
+def fitting(gpu_gb: float, free_gb: float | None) -> int | None:
+    """How many processes with models of `gpu_gb` each a card has room for; one at least, which may halve its batches.
+
+    Args:
+        free_gb: free memory of the card; None without one.
+    Returns:
+        None where no card is used.
+    """
+    if free_gb is None or not gpu_gb:
+        return None
+    return max(1, int(free_gb / (gpu_gb + CONTEXT_GB)))
+
+
+def room_on_card(needs: Mapping[str, Need]) -> Callable[[str], int | None]:
+    """By a stage's name how many of its processes fit on the card; None for a stage that uses none.
+
+    The card is looked at when the first stage that uses one asks: what other programs hold of it counts, models of
+    earlier stages don't.
+    """
+    from bglora.backends.resident import free_on_card_gb
+
+    free = cache(free_on_card_gb)
+
+    def room(stage: str) -> int | None:
+        gpu_gb = needs[stage].gpu_gb if stage in needs else 0.0
+        return fitting(gpu_gb, free()) if gpu_gb else None
+
+    return room
 
 
 def short_of(wanted: Mapping[str, Need]) -> list[str]:

@@ -13,12 +13,15 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bglora import backends
 from bglora.engine.stage import Item, Outcome, Row, Stage, Tools, View
 from bglora.errors import UserError
 from bglora.stages.scenes import source_of
+
+if TYPE_CHECKING:
+    from bglora.settings import Settings
 
 READ = (
     "target_size",
@@ -60,6 +63,10 @@ class Caption(Stage):
             rows = [plates[name] for name in members.get(scene["id"], []) if name in plates]
             if rows:
                 yield _item(view, scene, named[scene["id"]], rows)
+
+    def surroundings(self, view: View) -> str:
+        """Who writes, and who compares plates, with their weights: other ones may lie at the same place."""
+        return _writers(view.settings)
 
     def make(self, item: Item, tools: Tools) -> Iterable[Outcome]:
         """Chooses plates, decides on mirroring, writes pictures and captions."""
@@ -103,13 +110,14 @@ def _item(view: View, scene: Mapping[str, Any], trigger: str, rows: list[Row]) -
             "guessed": {row.picture: round(row.record.get("guessed", 0.0), 4) for row in rows},
             "provenance": dict(zip((row.picture for row in rows), provenance, strict=False)),
         },
-        backend=" ".join(
-            (
-                backends.identity("caption", settings.backend, settings),
-                backends.identity("embed", view.settings.cluster.backend, view.settings.cluster),
-            )
-        ),
+        backend=_writers(view.settings),
     )
+
+
+def _writers(settings: Settings) -> str:
+    caption, cluster = settings.caption, settings.cluster
+    used = (("caption", caption.backend, caption), ("embed", cluster.backend, cluster))
+    return " ".join(backends.identity(role, name, table) for role, name, table in used)
 
 
 def _output(row: Row, folder: str) -> str:

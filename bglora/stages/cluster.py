@@ -58,6 +58,10 @@ class Cluster(Stage):
             hints={"before": _before(view)},
         )
 
+    def surroundings(self, view: View) -> str:
+        """The backend that compares plates, with its weights: other ones may lie at the same place."""
+        return backends.identity("embed", view.settings.cluster.backend, view.settings.cluster)
+
     def make(self, item: Item, tools: Tools) -> Iterable[Outcome]:
         """Sorts plates, names scenes, draws a contact sheet of each."""
         from bglora.stages.sorting import sort_plates

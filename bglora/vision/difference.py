@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from bglora.vision.arrays import F32, U8, Bool, gray, largest_channel, touching
+from bglora.vision.arrays import F32, U8, Bool, around, gray, largest_channel, touching
 from bglora.vision.background import Background
 
 STRONG, WEAK = 5.0, 2.2
@@ -43,20 +43,28 @@ def moving_distance(frame: U8, others: Sequence[U8], free: Sequence[Bool], where
     The third-smallest distance, over up to 14 other moments, to the nearest of 3 x 3 neighbours 2 px apart; float32
     (H, W), 0 outside `where`. Moments in which the neighbour was masked (`free` false) don't count.
     """
-    height, width = frame.shape[:2]
-    ys, xs = np.nonzero(where)
-    result = np.zeros((height, width), np.float32)
-    if not len(ys):
+    result = np.zeros(where.shape, np.float32)
+    if not where.any():
         return result
-    own = cv2.blur(frame, (3, 3))[ys, xs].astype(np.int16)
-    distances = np.full((max(3, len(others)), len(ys)), 255, np.int16)
-    for k, (other, unmasked) in enumerate(zip(others, free, strict=True)):
-        soft = cv2.blur(other, (3, 3))
-        for dy in (-2, 0, 2):
-            for dx in (-2, 0, 2):
-                y, x = np.clip(ys + dy, 0, height - 1), np.clip(xs + dx, 0, width - 1)
-                away = np.abs(soft[y, x].astype(np.int16) - own).max(1)
-                away[~unmasked[y, x]] = 255
-                np.minimum(distances[k], away, out=distances[k])
-    result[ys, xs] = np.partition(distances, 2, axis=0)[2]
+    height, width = (part.stop - part.start for part in around(where, 0))
+    top, left = (part.start for part in around(where, 0))
+    own = cv2.blur(frame, (3, 3))[top : top + height, left : left + width]
+    nearest, second, third = (np.full((height, width), 255, np.uint8) for _ in range(3))
+    for other, unmasked in zip(others, free, strict=True):
+        soft = _padded(cv2.blur(other, (3, 3)))
+        masked = _padded(np.where(unmasked, 0, 255).astype(np.uint8))
+        away = np.full((height, width), 255, np.uint8)
+        for y in (top, top + 2, top + 4):
+            for x in (left, left + 2, left + 4):
+                there = (slice(y, y + height), slice(x, x + width))
+                away = cv2.min(away, cv2.max(largest_channel(cv2.absdiff(soft[there], own)), masked[there]))
+        third = cv2.min(third, cv2.max(second, away))
+        second = cv2.min(second, cv2.max(nearest, away))
+        nearest = cv2.min(nearest, away)
+    inside = where[top : top + height, left : left + width]
+    result[top : top + height, left : left + width][inside] = third[inside]
     return result
+
+
+def _padded(picture: np.ndarray) -> np.ndarray:
+    return np.asarray(cv2.copyMakeBorder(picture, 2, 2, 2, 2, cv2.BORDER_REPLICATE))

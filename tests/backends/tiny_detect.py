@@ -54,8 +54,11 @@ def clip_size(folder: Path) -> int:
     return len(json.loads((folder / "vocab.json").read_text(encoding="utf-8")))
 
 
-def write_grounding_dino(folder: Path) -> Path:
-    """Grounding DINO with a Swin and a BERT of a few channels."""
+def write_grounding_dino(folder: Path, level: float | None = None, spread: float = 0.5) -> Path:
+    """Grounding DINO with a Swin and a BERT of a few channels.
+
+    Random, it is sure of everything. With a `level` its logits, `spread` of what they were, are shifted by that.
+    """
     from transformers import GroundingDinoConfig, GroundingDinoForObjectDetection, GroundingDinoImageProcessorPil
 
     bert_tokenizer(folder)
@@ -90,9 +93,22 @@ def write_grounding_dino(folder: Path) -> Path:
         max_text_len=64,
     )
     torch.manual_seed(0)
-    GroundingDinoForObjectDetection(config).save_pretrained(folder)
+    model = GroundingDinoForObjectDetection(config)
+    if level is not None:
+        _shifted(model.model, level, spread)
+    model.save_pretrained(folder)
     GroundingDinoImageProcessorPil(size={"shortest_edge": 96, "longest_edge": 160}).save_pretrained(folder)
     return folder
+
+
+def _shifted(model: torch.nn.Module, level: float, spread: float) -> None:
+    """A logit is the product of what is seen and a word: one channel of both becomes a constant."""
+    words = model.encoder.layers[-1].text_enhancer_layer.layer_norm_after
+    seen = model.decoder.layer_norm
+    with torch.no_grad():
+        seen.weight.mul_(spread)
+        for norm, value in ((words, 1.0), (seen, level)):
+            norm.weight[0], norm.bias[0] = 0.0, value
 
 
 def write_owlv2(folder: Path) -> Path:

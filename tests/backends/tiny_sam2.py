@@ -74,13 +74,28 @@ def randomized(model: Any, seed: int = 0) -> Any:
     return model
 
 
-def write_sam2(folder: Path) -> Path:
-    """A folder as the hub has it: config.json and model.safetensors."""
+def write_sam2(folder: Path, shift: float = 0.0) -> Path:
+    """A folder as the hub has it: config.json and model.safetensors.
+
+    Random, it masks most of a picture. `shift` is added to its masks' logits, which lie within 0.1 or so.
+    """
     from transformers import Sam2VideoModel
 
     torch.manual_seed(0)
-    randomized(Sam2VideoModel(video_config())).save_pretrained(folder)
+    model = randomized(Sam2VideoModel(video_config()))
+    if shift:
+        _shifted(model.mask_decoder, shift)
+    model.save_pretrained(folder)
     return folder
+
+
+def _shifted(decoder: Any, shift: float) -> None:
+    """A logit is the product of a pixel's channels and a mask's: one channel of both becomes a constant."""
+    large = 10.0
+    with torch.no_grad():
+        decoder.upscale_conv2.bias[0] = large
+        for mask in decoder.output_hypernetworks_mlps:
+            mask.proj_out.weight[0], mask.proj_out.bias[0] = 0.0, shift / large
 
 
 def package_names() -> dict[str, tuple[int, ...]]:

@@ -30,6 +30,15 @@ class Deadly(Double):
         return super().make(item, tools)
 
 
+class Signed(Double):
+    """Leaves word of the process that makes an item, beside the project."""
+
+    def make(self, item: Item, tools: Tools) -> Iterable[Outcome]:
+        (tools.root.parent / "processes" / str(os.getpid())).mkdir(parents=True, exist_ok=True)
+        time.sleep(0.2)
+        return super().make(item, tools)
+
+
 def start(root: Path, jobs: int, pause: float) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "tests.engine.projects", str(root), str(jobs), str(pause)],
@@ -49,6 +58,18 @@ def test_workers_make_the_same_bytes_as_one_process(tmp_path: Path) -> None:
     assert one.run().failures == two.run().failures
     assert contents(one.root) == contents(two.root)
     assert two.started() == []
+
+
+@pytest.mark.parametrize("room", [None, 1, 2])
+def test_a_stage_works_in_as_many_processes_as_a_card_has_room_for(tmp_path: Path, room: int | None) -> None:
+    project = Project(tmp_path / "project", [Split(), Signed()], jobs=3)
+    for name in "abcdef":
+        project.source(name, "one")
+    runner = project.runner()
+    runner.room = lambda stage: room if stage == "double" else None
+    assert runner.run().exit_code == 0
+    seen = {int(path.name) for path in (tmp_path / "processes").iterdir()}
+    assert seen == {os.getpid()} if room == 1 else len(seen) == (room or 3)
 
 
 @unix

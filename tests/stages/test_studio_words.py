@@ -73,3 +73,25 @@ def test_captions_say_who_wrote_them(tmp_path: Path, tmp_path_factory: pytest.Te
     else:
         assert all("by the template: asked 2 times" in row["said"] for row in rows)
         assert remark["notice"].startswith(f"{len(rows)} of {len(rows)} captions were written otherwise")
+
+
+def test_other_weights_at_the_same_place_sort_and_caption_again(tmp_path: Path) -> None:
+    models = {name: tiny.write(tmp_path / name) for name, tiny in (("clip", tiny_openclip), ("qwen", tiny_qwen))}
+    project = tmp_path / "film"
+    lay(project, film(1))
+    used = {
+        "cluster": {"backend": "openclip", "openclip": str(models["clip"]), "similarity_threshold": 1.0},
+        "caption": {"backend": "qwen_vl", "qwen_vl": str(models["qwen"]), "max_tokens": 4, "tries": 1},
+    }
+
+    def again() -> set[str]:
+        return {stage.stage for stage in run(project, **used).stages if stage.items}
+
+    assert {"cluster", "caption"} <= again()
+    assert again() == set()
+    for folder, stale in (("qwen", {"caption"}), ("clip", {"cluster", "caption"})):
+        (file,) = models[folder].glob("*.safetensors")
+        data = bytearray(file.read_bytes())
+        data[-2] ^= 1
+        file.write_bytes(bytes(data))
+        assert again() == stale
