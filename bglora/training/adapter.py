@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from bglora.errors import UserError
+from bglora.training.modules import lora_name
 
 
 class LoraLinear(nn.Module):
@@ -78,30 +77,6 @@ def adapted_linears(unet: nn.Module) -> dict[str, nn.Linear]:
                 if isinstance(module, nn.Linear):
                     found[f"{path}.{inner}"] = module
     return found
-
-
-def lora_name(path: str, layers_per_block: int) -> str:
-    """sd-scripts' name of a U-Net module: diffusers' block numbers become the ones of SDXL's original code (SGM).
-
-    `down_blocks.1.attentions.0.proj_in` -> `lora_unet_input_blocks_4_1_proj_in` with two layers per block.
-    """
-    if not isinstance(layers_per_block, int):
-        raise UserError(
-            "The base's U-Net has a different number of layers in each block, which LoRA files cannot name.",
-            where=path,
-            cure="Take an SDXL-class base with one number in unet/config.json, layers_per_block.",
-        )
-    match = re.fullmatch(r"(down|up)_blocks\.(\d+)\.attentions\.(\d+)\.(.+)|mid_block\.attentions\.0\.(.+)", path)
-    if match is None:
-        raise ValueError(f"no transformer of an SDXL-class U-Net: {path}")
-    side, block, number, rest, middle = match.groups()
-    if middle:
-        sgm = f"middle_block.1.{middle}"
-    else:
-        first = 1 if side == "down" else 0
-        position = first + int(block) * (layers_per_block + 1) + int(number)
-        sgm = f"{'input' if side == 'down' else 'output'}_blocks.{position}.1.{rest}"
-    return "lora_unet_" + sgm.replace(".", "_")
 
 
 def _replace(root: nn.Module, path: str, module: nn.Module) -> None:

@@ -7,6 +7,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from bglora.training.groups import LearningRates
+from bglora.training.options import (
+    CaptionOptions,
+    DropoutOptions,
+    LossOptions,
+    NetworkOptions,
+    NoiseOptions,
+    Optimizer,
+    OptimizerOptions,
+    RateOptions,
+    Scheduler,
+)
+
 ORIGINAL, RECOVERED, GUESSED, UNTRUSTED = range(4)
 """Provenance of a plate's pixel, as stored in provenance/<shot>/<FFFFFF>.png."""
 
@@ -47,7 +60,18 @@ class Recipe:
         max_steps: optimizer steps at most; 0: as many as the epochs take.
         provenance_weights: loss weight of each provenance value (original, recovered, guessed, untrusted); None: all 1.
         loraplus_lr_ratio: the up matrices' learning rate is so many times higher (LoRA+, Hayou et al. 2024).
-        warmup_steps: optimizer steps in which the learning rate rises from 0.
+        text_encoder_lr: learning rate of the text encoders' part; 0: the same.
+        block_lr_weights: factor of the learning rate of each of the U-Net's 21 blocks; empty: all 1.
+        warmup_steps: optimizer steps in which the learning rate rises from 0; a float up to 1.0: a share of all.
+        lr_decay_steps, lr_scheduler_num_cycles, lr_scheduler_power, lr_scheduler_min_lr_ratio: see `RateOptions`.
+        optimizer, betas, eps, weight_decay: see `OptimizerOptions`.
+        conv_dim, conv_alpha: rank and alpha of 3 x 3 convolutions; a rank of 0: they get none.
+        text_encoders: both text encoders are trained, too.
+        scale_weight_norms: the norm of a layer's change is cut to this after every micro-batch; 0: never.
+        noise, loss, captions, dropout: see there.
+        min_bucket, max_bucket: sides of buckets; 0: half and 1.5 times the resolution.
+        bucket_no_upscale: pictures are never made larger.
+        alpha_mask: the transparency of a picture weighs its loss.
         checkpoint_every: optimizer steps between saved states (for resuming).
         validate_every: optimizer steps between validations; 0: an eighth of all steps.
         samples: sample pictures painted along the way, at validations.
@@ -62,9 +86,30 @@ class Recipe:
     alpha: float = 96.0
     learning_rate: float = 1e-4
     loraplus_lr_ratio: float = 1.0
-    lr_scheduler: Literal["cosine", "constant"] = "cosine"
-    warmup_steps: int = 0
+    text_encoder_lr: float = 0.0
+    block_lr_weights: tuple[float, ...] = ()
+    lr_scheduler: Scheduler = "cosine"
+    warmup_steps: int | float = 0
+    lr_decay_steps: int | float = 0
+    lr_scheduler_num_cycles: int = 1
+    lr_scheduler_power: float = 1.0
+    lr_scheduler_min_lr_ratio: float = 0.0
+    optimizer: Optimizer = "adamw"
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
     weight_decay: float = 0.01
+    conv_dim: int = 0
+    conv_alpha: float = 1.0
+    text_encoders: bool = False
+    scale_weight_norms: float = 0.0
+    noise: NoiseOptions = NoiseOptions()
+    loss: LossOptions = LossOptions()
+    captions: CaptionOptions = CaptionOptions()
+    dropout: DropoutOptions = DropoutOptions()
+    min_bucket: int = 0
+    max_bucket: int = 0
+    bucket_no_upscale: bool = False
+    alpha_mask: bool = False
     max_grad_norm: float = 1.0
     batch_size: int = 1
     accumulation: int = 2
@@ -81,6 +126,32 @@ class Recipe:
     keep: Literal["best", "last"] = "best"
     seed: int = 0
     threads: int = 2
+
+    @property
+    def network(self) -> NetworkOptions:
+        return NetworkOptions(
+            self.dim, self.alpha, self.conv_dim, self.conv_alpha, self.text_encoders, dropout=self.dropout
+        )
+
+    @property
+    def rates(self) -> RateOptions:
+        return RateOptions(
+            self.lr_scheduler,
+            self.warmup_steps,
+            self.lr_decay_steps,
+            self.lr_scheduler_num_cycles,
+            self.lr_scheduler_power,
+            self.lr_scheduler_min_lr_ratio,
+        )
+
+    @property
+    def learning_rates(self) -> LearningRates:
+        ratio, text = self.loraplus_lr_ratio, self.text_encoder_lr or self.learning_rate
+        return LearningRates(self.learning_rate, text, ratio, ratio, self.block_lr_weights)
+
+    @property
+    def optimizer_options(self) -> OptimizerOptions:
+        return OptimizerOptions(self.optimizer, self.betas, self.eps, self.weight_decay)
 
 
 @dataclass(frozen=True)

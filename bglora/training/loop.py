@@ -16,13 +16,15 @@ from PIL import Image
 from torch import Tensor
 
 from bglora.errors import UserError
-from bglora.training import painting, state
-from bglora.training.adapter import Adapter
+from bglora.training import noise, painting, state
 from bglora.training.base import Base
 from bglora.training.cache import Captions, Example, encode_captions, encode_examples, seeded
 from bglora.training.job import Paused, Recipe, TrainJob
-from bglora.training.loss import error, gather
-from bglora.training.plan import Plan
+from bglora.training.learner import Learner
+from bglora.training.loss import Batch, error, gather
+from bglora.training.network import Network
+from bglora.training.options import LossOptions, NoiseOptions
+from bglora.training.plan import Draw, Plan
 
 CURVE_POINTS = 200
 VALIDATION_PICTURES = 6
@@ -48,9 +50,9 @@ class Training:
         self.recipe: Recipe = job.recipe
         self.captions, self.examples, self.held_out = self._encode()
         self.plan = Plan([example.bucket for example in self.examples], job.repeats, job.flip, self.recipe)
-        self.adapter = Adapter(base.unet, self.recipe.dim, self.recipe.alpha, self.recipe.seed)
-        self.parameters = self.adapter.parameters()
-        self.optimizer = self._optimizer()
+        self.network = Network(base.unet, base.encoders, self.recipe.network, self.recipe.seed)
+        self.learner = Learner(base, self.network, self.recipe)
+        self.parameters, self.optimizer = self.learner.parameters, self.learner.optimizer
         self.progress = state.Progress()
 
     def run(self) -> None:
@@ -79,12 +81,6 @@ class Training:
         """The step whose weights `final` gives."""
         best = self.recipe.keep == "best" and self.progress.best_step > 0
         return self.progress.best_step if best else self.progress.step
-
-    def _optimizer(self) -> torch.optim.Optimizer:
-        down = [parameter for name, parameter in self.parameters.items() if "lora_down" in name]
-        up = [parameter for name, parameter in self.parameters.items() if "lora_up" in name]
-        groups = [{"params": down, "ratio": 1.0}, {"params": up, "ratio": self.recipe.loraplus_lr_ratio}]
-        return torch.optim.AdamW(groups, lr=self.recipe.learning_rate, weight_decay=self.recipe.weight_decay)
 
     def _encode(self) -> tuple[Captions, list[Example], list[Example]]:
         job, watch = self.job, self.watch
@@ -126,33 +122,28 @@ class Training:
 
     def _descend(self, step: int) -> float:
         """Accumulates the gradients of one optimizer step's micro-batches and takes the step. Returns the mean loss."""
-        batches = self.plan.batches(step)
-        self.optimizer.zero_grad(set_to_none=True)
-        total = 0.0
-        for number, draws in enumerate(batches):
-            picked = [(self.examples[draw.picture], draw.flipped) for draw in draws]
-            generator = seeded("noise", self.recipe.seed, step, number)
-            loss = self._error(picked, generator).mean()
-            torch.autograd.backward(loss / self.recipe.accumulation)
-            total += float(loss.detach())
-        mean = total / len(batches)
+        batches = (self._batch(draws, step, number) for number, draws in enumerate(self.plan.batches(step)))
+        mean = float(self.learner.descend(batches, lambda base: self.plan.learning_rate(step, base)))
         if not math.isfinite(mean):
             raise UserError(
                 f"The loss is {mean} at step {step + 1} of {self.plan.steps}; training was stopped.",
                 where=f"train, {self.job.scene}; its last state is from step {self.progress.step}",
                 cure=f"Set a smaller train.learning_rate (now {self.recipe.learning_rate:g}) and run again.",
             )
-        if self.recipe.max_grad_norm > 0:
-            torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), self.recipe.max_grad_norm)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.plan.learning_rate(step) * group["ratio"]
-        self.optimizer.step()
         return mean
 
-    def _error(self, picked: Sequence[tuple[Example, bool]], generator: torch.Generator) -> Tensor:
-        noise = torch.stack([torch.randn(e.latents[0].shape, generator=generator) for e, _ in picked])
-        times = torch.randint(0, self.base.noise.config.num_train_timesteps, (len(picked),), generator=generator)
-        return error(self.base, gather(picked, self.captions, noise, times, self.base))
+    def _batch(self, draws: Sequence[Draw], step: int, number: int) -> Batch:
+        """A micro-batch; its noise, and what dropout leaves out, depend on the seed, the step and its number alone."""
+        picked = [(self.examples[draw.picture], draw.flipped) for draw in draws]
+        if self.recipe.dropout.any:
+            torch.manual_seed(seeded("dropout", self.recipe.seed, step, number).initial_seed())
+        shape = (len(picked), *picked[0][0].latents[0].shape)
+        generator = seeded("noise", self.recipe.seed, step, number)
+        drawn = noise.draw(shape, self.recipe.noise, self.learner.schedule.steps, generator)
+        return self._gather(picked, drawn)
+
+    def _gather(self, picked: Sequence[tuple[Example, bool]], drawn: noise.Draws) -> Batch:
+        return gather(picked, self.captions, drawn, self.recipe.noise, self.learner.schedule, self.base.device)
 
     def _look_every(self) -> int:
         return self.recipe.validate_every or max(1, math.ceil(self.plan.steps / 8))
@@ -178,14 +169,15 @@ class Training:
         """Mean loss over held-out pictures at fixed timesteps with fixed noise; None if nothing is held out."""
         if not self.held_out:
             return None
-        total = self.base.noise.config.num_train_timesteps
+        schedule, total = self.learner.schedule, self.learner.schedule.steps
         times = torch.tensor([int(total * (i + 0.5) / VALIDATION_TIMES) for i in range(VALIDATION_TIMES)])
         losses = []
         for example in self.held_out:
             shape = (VALIDATION_TIMES, *example.latents[0].shape)
-            noise = torch.randn(shape, generator=seeded("validation", example.name))
+            plain = torch.randn(shape, generator=seeded("validation", example.name))
             picked = [(example, False)] * VALIDATION_TIMES
-            losses.append(float(error(self.base, gather(picked, self.captions, noise, times, self.base)).mean()))
+            batch = gather(picked, self.captions, noise.Draws(plain, times), NoiseOptions(), schedule, self.base.device)
+            losses.append(float(error(self.base, batch, schedule, LossOptions()).mean()))
         return sum(losses) / len(losses)
 
     @torch.no_grad()

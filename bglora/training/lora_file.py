@@ -22,12 +22,13 @@ PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat
 MODELSPEC = "1.0.1"
 
 
-def write_lora(path: Path, weights: Mapping[str, Tensor], metadata: Mapping[str, str], job: TrainJob) -> None:
+def write_lora(
+    path: Path, weights: Mapping[str, Tensor], alphas: Mapping[str, float], metadata: Mapping[str, str], precision: str
+) -> None:
     """Casts, adds the alphas and the hashes, and writes; the same weights give the same bytes."""
-    dtype = PRECISIONS[job.recipe.save_precision]
+    dtype = PRECISIONS[precision]
     tensors = {name: weight.detach().cpu().to(dtype) for name, weight in weights.items()}
-    for name in {name.partition(".")[0] for name in weights}:
-        tensors[f"{name}.alpha"] = torch.tensor(job.recipe.alpha).to(dtype)
+    tensors |= {f"{name}.alpha": torch.tensor(float(alpha)).to(dtype) for name, alpha in alphas.items()}
     hashes = {
         "sshs_model_hash": tensor_file.model_hash(tensors),
         "sshs_legacy_hash": tensor_file.legacy_hash(tensors, metadata),

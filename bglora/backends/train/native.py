@@ -60,7 +60,7 @@ def _train(job: TrainJob, tools: Any, base: Any) -> TrainResult:
         training.run()
         return _write(job, training, Path(tools.scratch), home, needed)
     finally:
-        training.adapter.detach()
+        training.network.detach()
 
 
 def _write(job: TrainJob, training: Any, scratch: Path, home: str, memory: dict[str, Any]) -> TrainResult:
@@ -68,7 +68,8 @@ def _write(job: TrainJob, training: Any, scratch: Path, home: str, memory: dict[
 
     plan, progress = training.plan, training.progress
     metadata = lora_file.describe(job, plan, training.base, training.kept_step)
-    lora_file.write_lora(scratch / f"{home}.safetensors", training.final(), metadata, job)
+    file, alphas = scratch / f"{home}.safetensors", training.network.alphas
+    lora_file.write_lora(file, training.final(), alphas, metadata, job.recipe.save_precision)
     record = {
         "trigger": job.trigger,
         "base": job.base,
