@@ -6,6 +6,7 @@ The U-Net's transformers have a faster form (`adapter`); this one serves text en
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,11 +63,11 @@ class LoraLayer(nn.Module):
         super().__init__()
         self.wrapped, self.scale, self.dropout, self.learning = wrapped, alpha / dim, dropout, False
         weight = wrapped.weight
-        spread = (1,) * (weight.ndim - 2)
+        down, up = branch_shapes(weight.shape, dim)
         bound = weight[0].numel() ** -0.5  # kaiming_uniform with a = sqrt(5), sd-scripts' choice
-        start = torch.rand((dim, *weight.shape[1:]), generator=torch.Generator().manual_seed(seed))
+        start = torch.rand(down, generator=torch.Generator().manual_seed(seed))
         self.down = nn.Parameter((start * (2 * bound) - bound).to(weight.device))
-        self.up = nn.Parameter(torch.zeros((weight.shape[0], dim, *spread), device=weight.device))
+        self.up = nn.Parameter(torch.zeros(up, device=weight.device))
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         plain = self.wrapped(x)
@@ -99,6 +100,11 @@ class LoraLayer(nn.Module):
             return functional.conv2d(x, weight)
         conv: Any = self.wrapped
         return functional.conv2d(x, weight, None, conv.stride, conv.padding, conv.dilation)
+
+
+def branch_shapes(weight: Sequence[int], dim: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Shapes of down and up beside a weight (out, in) or (out, in, k, k)."""
+    return (dim, *weight[1:]), (weight[0], dim, *[1] * (len(weight) - 2))
 
 
 def _aligned(ranks: Tensor, inner: Tensor) -> tuple[int, ...]:

@@ -77,3 +77,11 @@ def _least_of_cells(values: np.ndarray, axis: int, cells: int, offset: int, fact
     moved = np.moveaxis(values, axis, 0)
     least = np.stack([moved[a : min(b, len(moved))].min(axis=0) for a, b in zip(first, last, strict=True)])
     return np.moveaxis(least, 0, axis)
+
+
+def area_weights(mask: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    """The mean of a mask's pixels (H, W), 0 to 1, in each of rows x columns cells: how sd-scripts reduces masks."""
+    import torch
+
+    values = torch.from_numpy(np.ascontiguousarray(mask, np.float32))[None, None]
+    return torch.nn.functional.interpolate(values, size=(rows, columns), mode="area")[0, 0].numpy()
