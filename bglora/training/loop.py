@@ -22,11 +22,14 @@ from bglora.training.base import Base
 from bglora.training.cache import Captions, Example, encode_captions, encode_examples, seeded
 from bglora.training.job import Paused, Recipe, TrainJob
 from bglora.training.loss import error, gather
+from bglora.training.optimizer import adamw, clip
 from bglora.training.plan import Plan
 
 CURVE_POINTS = 200
 VALIDATION_PICTURES = 6
 VALIDATION_TIMES = 4
+LOG_EVERY = 10
+"""Optimizer steps after which losses are read, at the latest: each reading waits for the device."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,8 @@ class Training:
         self.parameters = self.adapter.parameters()
         self.optimizer = self._optimizer()
         self.progress = state.Progress()
+        self._unread: list[Tensor] = []
+        self._shown = ""
 
     def run(self) -> None:
         """Trains from the last saved state, or from the start, to the last step."""
@@ -81,10 +86,11 @@ class Training:
         return self.progress.best_step if best else self.progress.step
 
     def _optimizer(self) -> torch.optim.Optimizer:
-        down = [parameter for name, parameter in self.parameters.items() if "lora_down" in name]
-        up = [parameter for name, parameter in self.parameters.items() if "lora_up" in name]
-        groups = [{"params": down, "ratio": 1.0}, {"params": up, "ratio": self.recipe.loraplus_lr_ratio}]
-        return torch.optim.AdamW(groups, lr=self.recipe.learning_rate, weight_decay=self.recipe.weight_decay)
+        groups = [
+            {"params": [group.parameter], "ratio": group.ratio}
+            for group in self.adapter.groups(self.recipe.loraplus_lr_ratio)
+        ]
+        return adamw(groups, self.recipe.learning_rate, self.recipe.weight_decay)
 
     def _encode(self) -> tuple[Captions, list[Example], list[Example]]:
         job, watch = self.job, self.watch
@@ -100,54 +106,76 @@ class Training:
     def _resume(self) -> None:
         saved = self.folder / "state.safetensors"
         if saved.exists():
-            self.progress = state.load(saved, self.parameters, self.optimizer)
+            self.progress = state.load(saved, self.optimizer)
+            self.adapter.refresh()
         else:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._look(0.0)
 
     def _advance(self) -> None:
-        """One optimizer step and what is due after it."""
-        step = self.progress.step
-        loss = self._descend(step)
+        """One optimizer step and what is due after it. Losses are read where they are shown, noted or saved."""
+        step, recipe = self.progress.step, self.recipe
+        self._unread.append(self._descend(step))
         self.progress.step = done = step + 1
-        self.progress.losses.append(loss)
         last = done == self.plan.steps
-        rate = self.plan.learning_rate(step)
-        if last or done % self._look_every() == 0:
-            self._look(rate)
-        elif done % max(1, self.plan.steps // CURVE_POINTS) == 0:
-            self._note(None, rate)
-        self.watch.progress(done, self.plan.steps, f"step {done} of {self.plan.steps}, loss {loss:.3f}")
+        look = last or done % self._look_every() == 0
+        note = done % max(1, self.plan.steps // CURVE_POINTS) == 0
         stopping = self.watch.stopping() and not last
-        if last or stopping or done % self.recipe.checkpoint_every == 0:
+        save = last or stopping or done % recipe.checkpoint_every == 0
+        if look or note or save or done % LOG_EVERY == 0:
+            self._read_losses()
+        rate = self.plan.learning_rate(step)
+        if look:
+            self._look(rate)
+        elif note:
+            self._note(None, rate)
+        self.watch.progress(done, self.plan.steps, f"step {done} of {self.plan.steps}{self._shown}")
+        if save:
             self._save()
         if stopping:
             raise Paused(f"{self.job.scene} at step {done}")
 
-    def _descend(self, step: int) -> float:
-        """Accumulates the gradients of one optimizer step's micro-batches and takes the step. Returns the mean loss."""
+    def _descend(self, step: int) -> Tensor:
+        """Accumulates the gradients of one optimizer step's micro-batches and takes the step. Returns the mean loss,
+        which nobody has waited for."""
         batches = self.plan.batches(step)
-        self.optimizer.zero_grad(set_to_none=True)
-        total = 0.0
+        self.adapter.begin()
+        losses = []
         for number, draws in enumerate(batches):
             picked = [(self.examples[draw.picture], draw.flipped) for draw in draws]
             generator = seeded("noise", self.recipe.seed, step, number)
             loss = self._error(picked, generator).mean()
             torch.autograd.backward(loss / self.recipe.accumulation)
-            total += float(loss.detach())
-        mean = total / len(batches)
-        if not math.isfinite(mean):
-            raise UserError(
-                f"The loss is {mean} at step {step + 1} of {self.plan.steps}; training was stopped.",
-                where=f"train, {self.job.scene}; its last state is from step {self.progress.step}",
-                cure=f"Set a smaller train.learning_rate (now {self.recipe.learning_rate:g}) and run again.",
-            )
+            losses.append(loss.detach())
+        self.adapter.finish()
         if self.recipe.max_grad_norm > 0:
-            torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), self.recipe.max_grad_norm)
+            clip(self.adapter.grads, self.recipe.max_grad_norm)
         for group in self.optimizer.param_groups:
             group["lr"] = self.plan.learning_rate(step) * group["ratio"]
         self.optimizer.step()
-        return mean
+        self.adapter.refresh()
+        return torch.stack(losses).mean()
+
+    def _read_losses(self) -> None:
+        """Waits for the steps since the last reading.
+
+        Raises:
+            UserError: one of them had a loss that is no finite number; the state on disk is from before it.
+        """
+        if not self._unread:
+            return
+        losses = torch.stack(self._unread).tolist()
+        first = self.progress.step - len(losses)
+        self._unread = []
+        for number, loss in enumerate(losses, first + 1):
+            if not math.isfinite(loss):
+                raise UserError(
+                    f"The loss is {loss} at step {number} of {self.plan.steps}; training was stopped.",
+                    where=f"train, {self.job.scene}; its last state is from before that step",
+                    cure=f"Set a smaller train.learning_rate (now {self.recipe.learning_rate:g}) and run again.",
+                )
+        self.progress.losses += losses
+        self._shown = f", loss {losses[-1]:.3f}"
 
     def _error(self, picked: Sequence[tuple[Example, bool]], generator: torch.Generator) -> Tensor:
         noise = torch.stack([torch.randn(e.latents[0].shape, generator=generator) for e, _ in picked])
@@ -202,7 +230,7 @@ class Training:
             Image.fromarray(picture).save(self.samples / f"step-{step:06d}-{number}.png", compress_level=1)
 
     def _save(self) -> None:
-        state.save(self.folder / "state.safetensors", self.parameters, self.optimizer, self.progress)
+        state.save(self.folder / "state.safetensors", self.optimizer, self.progress)
         for file in self.folder.glob("best-*.safetensors"):
             if file != self._best_file(self.progress.best_step):
                 file.unlink()
