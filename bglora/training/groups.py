@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 DOWN_BLOCKS, MIDDLE_BLOCKS, UP_BLOCKS = 9, 3, 9
@@ -40,31 +40,37 @@ class Group:
     names: tuple[str, ...]
 
 
+def label_of(name: str, rates: LearningRates) -> str:
+    """The group of a layer or matrix: `textencoder`, `unet`, or one of the U-Net's blocks where those differ."""
+    if not name.startswith("lora_unet_"):
+        return "textencoder"
+    return f"unet_block{block_of(name)}" if rates.blocks else "unet"
+
+
+def rate_of(label: str, rates: LearningRates) -> float:
+    """The full learning rate of a group's down matrices."""
+    if label == "textencoder":
+        return rates.text_encoder
+    block = label.removeprefix("unet_block")
+    return rates.unet * rates.blocks[int(block) - 1] if block != label else rates.unet
+
+
 def parameter_groups(names: Iterable[str], rates: LearningRates) -> list[Group]:
     """The matrices (`lora_….lora_down.weight`) in their groups; those with a rate of 0 are in none."""
-    text: list[str] = []
-    blocks: dict[int, list[str]] = {}
+    members: dict[str, list[str]] = {}
     for name in names:
-        if not name.startswith("lora_unet_"):
-            text.append(name)
-        else:
-            blocks.setdefault(block_of(name) if rates.blocks else 0, []).append(name)
-    groups = _split("textencoder", text, rates.text_encoder, rates.plus_text_encoder)
-    for number, members in sorted(blocks.items()):
-        label, rate = ("unet", rates.unet)
-        if rates.blocks:
-            label, rate = f"unet_block{number}", rates.unet * rates.blocks[number - 1]
-        groups += _split(label, members, rate, rates.plus_unet)
-    return groups
+        members.setdefault(label_of(name, rates), []).append(name)
+    order = sorted(members, key=lambda label: (label != "textencoder", len(label), label))
+    return [group for label in order for group in _split(label, members[label], rates)]
 
 
-def _split(label: str, names: list[str], rate: float, plus: float) -> list[Group]:
+def _split(label: str, names: list[str], rates: LearningRates) -> list[Group]:
+    rate = rate_of(label, rates)
+    plus = rates.plus_text_encoder if label == "textencoder" else rates.plus_unet
     faster = tuple(name for name in names if "lora_up" in name) if plus != 1.0 else ()
-    members: Mapping[str, tuple[tuple[str, ...], float]] = {
-        label: (tuple(name for name in names if name not in set(faster)), rate),
-        f"{label} plus": (faster, rate * plus),
-    }
-    return [Group(key, value, chosen) for key, (chosen, value) in members.items() if chosen and value]
+    slower = tuple(name for name in names if name not in set(faster))
+    found = [Group(label, rate, slower), Group(f"{label} plus", rate * plus, faster)]
+    return [group for group in found if group.names and group.rate]
 
 
 def block_of(name: str) -> int:

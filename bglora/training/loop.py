@@ -16,19 +16,20 @@ from PIL import Image
 from torch import Tensor
 
 from bglora.errors import UserError
-from bglora.training import noise, painting, state
+from bglora.training import network, noise, painting, state
 from bglora.training.base import Base
 from bglora.training.cache import Captions, Example, encode_captions, encode_examples, seeded
 from bglora.training.job import Paused, Recipe, TrainJob
 from bglora.training.learner import Learner
 from bglora.training.loss import Batch, error, gather
-from bglora.training.network import Network
 from bglora.training.options import LossOptions, NoiseOptions
 from bglora.training.plan import Draw, Plan
 
 CURVE_POINTS = 200
 VALIDATION_PICTURES = 6
 VALIDATION_TIMES = 4
+LOG_EVERY = 10
+"""Optimizer steps after which losses are read, at the latest: each reading waits for the device."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +51,14 @@ class Training:
         self.recipe: Recipe = job.recipe
         self.captions, self.examples, self.held_out = self._encode()
         self.plan = Plan([example.bucket for example in self.examples], job.repeats, job.flip, self.recipe)
-        self.network = Network(base.unet, base.encoders, self.recipe.network, self.recipe.seed)
-        self.learner = Learner(base, self.network, self.recipe)
-        self.parameters, self.optimizer = self.learner.parameters, self.learner.optimizer
+        recipe = self.recipe
+        self.adapter = network.create(base.unet, base.encoders, recipe.network, recipe.learning_rates, recipe.seed)
+        self.parameters = self.adapter.parameters()
+        self.learner = Learner(base, self.adapter, recipe)
+        self.optimizer = self.learner.optimizer
         self.progress = state.Progress()
+        self._unread: list[Tensor] = []
+        self._shown = ""
 
     def run(self) -> None:
         """Trains from the last saved state, or from the start, to the last step."""
@@ -96,54 +101,78 @@ class Training:
     def _resume(self) -> None:
         saved = self.folder / "state.safetensors"
         if saved.exists():
-            self.progress = state.load(saved, self.parameters, self.optimizer)
+            self.progress = state.load(saved, self.optimizer)
+            self.adapter.refresh()
         else:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._look(0.0)
 
     def _advance(self) -> None:
-        """One optimizer step and what is due after it."""
-        step = self.progress.step
-        loss = self._descend(step)
+        """One optimizer step and what is due after it. Losses are read where they are shown, noted or saved."""
+        step, recipe = self.progress.step, self.recipe
+        self._unread.append(self.descend(step))
         self.progress.step = done = step + 1
-        self.progress.losses.append(loss)
         last = done == self.plan.steps
-        rate = self.plan.learning_rate(step)
-        if last or done % self._look_every() == 0:
-            self._look(rate)
-        elif done % max(1, self.plan.steps // CURVE_POINTS) == 0:
-            self._note(None, rate)
-        self.watch.progress(done, self.plan.steps, f"step {done} of {self.plan.steps}, loss {loss:.3f}")
+        look = last or done % self._look_every() == 0
+        note = done % max(1, self.plan.steps // CURVE_POINTS) == 0
         stopping = self.watch.stopping() and not last
-        if last or stopping or done % self.recipe.checkpoint_every == 0:
+        save = last or stopping or done % recipe.checkpoint_every == 0
+        if look or note or save or done % LOG_EVERY == 0:
+            self._read_losses()
+        rate = self.plan.learning_rate(step)
+        if look:
+            self._look(rate)
+        elif note:
+            self._note(None, rate)
+        self.watch.progress(done, self.plan.steps, f"step {done} of {self.plan.steps}{self._shown}")
+        if save:
             self._save()
         if stopping:
             raise Paused(f"{self.job.scene} at step {done}")
 
-    def _descend(self, step: int) -> float:
-        """Accumulates the gradients of one optimizer step's micro-batches and takes the step. Returns the mean loss."""
-        batches = (self._batch(draws, step, number) for number, draws in enumerate(self.plan.batches(step)))
-        mean = float(self.learner.descend(batches, lambda base: self.plan.learning_rate(step, base)))
-        if not math.isfinite(mean):
-            raise UserError(
-                f"The loss is {mean} at step {step + 1} of {self.plan.steps}; training was stopped.",
-                where=f"train, {self.job.scene}; its last state is from step {self.progress.step}",
-                cure=f"Set a smaller train.learning_rate (now {self.recipe.learning_rate:g}) and run again.",
-            )
-        return mean
+    def descend(self, step: int) -> Tensor:
+        """Takes one optimizer step. Returns the mean loss, which nobody has waited for."""
+        batches = (self.batch(step, number, draws) for number, draws in enumerate(self.plan.batches(step)))
+        return self.learner.descend(batches, self.plan.learning_rate(step))
 
-    def _batch(self, draws: Sequence[Draw], step: int, number: int) -> Batch:
-        """A micro-batch; its noise, and what dropout leaves out, depend on the seed, the step and its number alone."""
-        picked = [(self.examples[draw.picture], draw.flipped) for draw in draws]
-        if self.recipe.dropout.any:
-            torch.manual_seed(seeded("dropout", self.recipe.seed, step, number).initial_seed())
+    def update(self, rate: float) -> None:
+        """The optimizer's part of a step, at this learning rate."""
+        self.learner.update(rate)
+
+    def _read_losses(self) -> None:
+        """Waits for the steps since the last reading.
+
+        Raises:
+            UserError: one of them had a loss that is no finite number; the state on disk is from before it.
+        """
+        if not self._unread:
+            return
+        losses = torch.stack(self._unread).tolist()
+        first = self.progress.step - len(losses)
+        self._unread = []
+        for number, loss in enumerate(losses, first + 1):
+            if not math.isfinite(loss):
+                raise UserError(
+                    f"The loss is {loss} at step {number} of {self.plan.steps}; training was stopped.",
+                    where=f"train, {self.job.scene}; its last state is from before that step",
+                    cure=f"Set a smaller train.learning_rate (now {self.recipe.learning_rate:g}) and run again.",
+                )
+        self.progress.losses += losses
+        self._shown = f", loss {losses[-1]:.3f}"
+
+    def batch(self, step: int, number: int, draws: Sequence[Draw]) -> Batch:
+        """A step's micro-batch; its noise, and what dropout leaves out, depend on the seed and these numbers alone."""
+        recipe, picked = self.recipe, [(self.examples[draw.picture], draw.flipped) for draw in draws]
+        if recipe.dropout.any:
+            torch.manual_seed(seeded("dropout", recipe.seed, step, number).initial_seed())
         shape = (len(picked), *picked[0][0].latents[0].shape)
-        generator = seeded("noise", self.recipe.seed, step, number)
-        drawn = noise.draw(shape, self.recipe.noise, self.learner.schedule.steps, generator)
-        return self._gather(picked, drawn)
+        generator = seeded("noise", recipe.seed, step, number)
+        return self._gather(
+            picked, noise.draw(shape, recipe.noise, self.learner.schedule.steps, generator), recipe.noise
+        )
 
-    def _gather(self, picked: Sequence[tuple[Example, bool]], drawn: noise.Draws) -> Batch:
-        return gather(picked, self.captions, drawn, self.recipe.noise, self.learner.schedule, self.base.device)
+    def _gather(self, picked: Sequence[tuple[Example, bool]], drawn: noise.Draws, options: NoiseOptions) -> Batch:
+        return gather(picked, self.captions, drawn, options, self.learner.schedule, self.base.device)
 
     def _look_every(self) -> int:
         return self.recipe.validate_every or max(1, math.ceil(self.plan.steps / 8))
@@ -175,8 +204,7 @@ class Training:
         for example in self.held_out:
             shape = (VALIDATION_TIMES, *example.latents[0].shape)
             plain = torch.randn(shape, generator=seeded("validation", example.name))
-            picked = [(example, False)] * VALIDATION_TIMES
-            batch = gather(picked, self.captions, noise.Draws(plain, times), NoiseOptions(), schedule, self.base.device)
+            batch = self._gather([(example, False)] * VALIDATION_TIMES, noise.Draws(plain, times), NoiseOptions())
             losses.append(float(error(self.base, batch, schedule, LossOptions()).mean()))
         return sum(losses) / len(losses)
 
@@ -194,7 +222,7 @@ class Training:
             Image.fromarray(picture).save(self.samples / f"step-{step:06d}-{number}.png", compress_level=1)
 
     def _save(self) -> None:
-        state.save(self.folder / "state.safetensors", self.parameters, self.optimizer, self.progress)
+        state.save(self.folder / "state.safetensors", self.optimizer, self.progress)
         for file in self.folder.glob("best-*.safetensors"):
             if file != self._best_file(self.progress.best_step):
                 file.unlink()

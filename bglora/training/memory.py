@@ -79,8 +79,8 @@ def _count(shape: Shape) -> tuple[int, int]:
         unet = models.from_config(json.loads(shape.unet))
     unet.requires_grad_(False)
     unet.set_attn_processor(_FusedAttention())
+    unet.to(dtype=shape.dtype)
     adapter = Adapter(unet, shape.dim, 1.0, 0)
-    unet.to(dtype=shape.dtype)  # the LoRA too: autocast runs it in the base's format
     if shape.checkpointing:
         unet.enable_gradient_checkpointing()
     unet.train()

@@ -25,8 +25,8 @@ RESNET = {
 
 
 @dataclass(frozen=True)
-class Target:
-    """A module that gets a LoRA.
+class Layer:
+    """A module that gets a LoRA, where it is and what files call it.
 
     Attributes:
         name: as in LoRA files, `lora_unet_input_blocks_4_1_proj_in`.
@@ -48,19 +48,19 @@ class Target:
         return isinstance(self.module, nn.Conv2d) and tuple(self.module.kernel_size) != (1, 1)
 
 
-def unet_targets(unet: Any, convolutions: bool) -> Iterator[Target]:
+def unet_layers(unet: Any, convolutions: bool) -> Iterator[Layer]:
     """The transformers' linear layers (722 in SDXL), and the resnets' and samplers' layers (66) if asked for."""
     layers = unet.config.layers_per_block
     for path, module in _inside(unet, TRANSFORMERS + (CONVOLUTIONS if convolutions else ())):
         sgm = sgm_path(path, layers)
-        yield Target("lora_unet_" + sgm.replace(".", "_"), "unet", path, sgm, module)
+        yield Layer("lora_unet_" + sgm.replace(".", "_"), "unet", path, sgm, module)
 
 
-def text_targets(encoder: nn.Module, model: Model) -> Iterator[Target]:
+def text_layers(encoder: nn.Module, model: Model) -> Iterator[Layer]:
     """A CLIP text encoder's attention and MLP layers; newer transformers lack one level of names, files don't."""
     for path, module in _inside(encoder, TEXT):
         whole = path if path.startswith("text_model.") else f"text_model.{path}"
-        yield Target(f"lora_{model}_" + whole.replace(".", "_"), model, path, whole, module)
+        yield Layer(f"lora_{model}_" + whole.replace(".", "_"), model, path, whole, module)
 
 
 def _inside(root: nn.Module, kinds: tuple[str, ...]) -> Iterator[tuple[str, nn.Linear | nn.Conv2d]]:
@@ -104,3 +104,10 @@ def sgm_path(path: str, layers_per_block: int) -> str:
     position = first + int(number) + (1 if side == "down" else 0)
     place = f"{'input' if side == 'down' else 'output'}_blocks.{position}"
     return f"{place}.1.{rest}" if kind == "attentions" else f"{place}.0.{RESNET[rest]}"
+
+
+def branch_shapes(module: nn.Linear | nn.Conv2d, dim: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Shapes of down and up beside a module: (dim, in) and (out, dim), of a convolution with its kernel and 1 x 1."""
+    if isinstance(module, nn.Conv2d):
+        return (dim, module.in_channels, *module.kernel_size), (module.out_channels, dim, 1, 1)
+    return (dim, module.in_features), (module.out_features, dim)

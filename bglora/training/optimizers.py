@@ -1,42 +1,46 @@
-"""What moves the weights: PyTorch's AdamW, or one of a library that is installed."""
+"""What moves the weights: AdamW, or an optimizer of a library that is installed."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
-import torch
-from torch import nn
-
 from bglora.errors import MachineError
-from bglora.training.groups import Group
-from bglora.training.options import OptimizerOptions
+from bglora.training.adapter import Adapter
+from bglora.training.groups import rate_of
+from bglora.training.job import Recipe
+from bglora.training.optimizer import adamw
 
 PACKAGES = {"adamw8bit": "bitsandbytes", "prodigy": "prodigyopt", "schedule_free": "schedulefree"}
 
 
-def create(parameters: Mapping[str, nn.Parameter], groups: Sequence[Group], options: OptimizerOptions) -> Any:
-    """An optimizer over the matrices of the groups; each group knows its own full rate as `base`.
+def create(adapter: Adapter, recipe: Recipe) -> Any:
+    """An optimizer over the adapter's groups; each knows its learning rate's share of the recipe's as `ratio`.
 
     Raises:
         MachineError: its library is not installed, or it needs a GPU and there is none.
     """
-    own: list[dict[str, Any]] = [
-        {"params": [parameters[name] for name in group.names], "lr": group.rate, "base": group.rate} for group in groups
+    groups = [
+        {
+            "params": [group.parameter],
+            "ratio": group.ratio * rate_of(group.name, recipe.learning_rates) / recipe.learning_rate,
+        }
+        for group in adapter.groups(recipe.loraplus_lr_ratio)
     ]
-    common: dict[str, Any] = {"betas": options.betas, "eps": options.eps, "weight_decay": options.weight_decay}
-    if options.optimizer == "adamw":
-        fused = all(parameter.is_cuda for parameter in parameters.values())
-        return torch.optim.AdamW(own, **common, fused=fused or None)
-    library = _library(options.optimizer)
-    if options.optimizer == "adamw8bit":
-        if not all(parameter.is_cuda for parameter in parameters.values()):
+    rate = recipe.learning_rate
+    options: dict[str, Any] = {"betas": recipe.betas, "eps": recipe.eps, "weight_decay": recipe.weight_decay}
+    if recipe.optimizer == "adamw":
+        return adamw(groups, rate, **options)
+    library = _library(recipe.optimizer)
+    if recipe.optimizer == "adamw8bit":
+        if not all(buffer.is_cuda for buffer in adapter.grads):
             raise MachineError("adamw8bit needs a GPU.", where="train.optimizer", cure='Set train.optimizer = "adamw".')
-        return library.optim.AdamW8bit(own, **common)
-    if options.optimizer == "prodigy":
-        return library.Prodigy(own, **common)
-    return library.AdamWScheduleFree(own, **common)
+        return library.optim.AdamW8bit(groups, rate, **options)
+    if recipe.optimizer == "prodigy":
+        return library.Prodigy(groups, rate, **options)
+    optimizer = library.AdamWScheduleFree(groups, rate, **options)
+    optimizer.train()
+    return optimizer
 
 
 def _library(name: str) -> Any:

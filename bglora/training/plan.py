@@ -96,9 +96,9 @@ class Plan:
             len(batch) for step in range(epochs * self.steps_per_epoch, steps) for batch in self.batches(step)
         )
 
-    def learning_rate(self, step: int, base: float | None = None) -> float:
-        """Rate of an optimizer step (from 0) of matrices whose rate is `base`; without one, the recipe's."""
-        base = self.recipe.learning_rate if base is None else base
+    def learning_rate(self, step: int) -> float:
+        """Rate of an optimizer step (from 0) of matrices at the recipe's full rate."""
+        base = self.recipe.learning_rate
         return base * rates.factor(step, self.steps, base, self.recipe.rates)
 
 

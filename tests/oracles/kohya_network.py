@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from bglora.training import text
+from bglora.training import network, text
+from bglora.training.adapter import Adapter, Target
+from bglora.training.dropout import factors
 from bglora.training.groups import LearningRates, parameter_groups
-from bglora.training.layers import LoraLayer, Masks, branch_shapes
-from bglora.training.modules import Target, text_targets, unet_targets
-from bglora.training.network import Network
+from bglora.training.modules import Layer, branch_shapes, unet_layers
 from bglora.training.network_file import extent_of
 from bglora.training.options import DropoutOptions, NetworkOptions
 from bglora.training.resize import change
@@ -35,6 +36,7 @@ SDXL = {
     "projection_class_embeddings_input_dim": 2816,
 }
 """What unet/config.json of SDXL says."""
+SAME_RATE = LearningRates(1e-4, 1e-4)
 
 
 def inputs(values: Mapping[str, Tensor]) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
@@ -70,28 +72,29 @@ def forward(variant: Variant) -> Iterator[Compared]:
     yield Compared("base", output(variant, values), values["out.base"])
     for kind in kinds(values):
         weights = lora_of(values, f"lora.{kind}.")
-        network = Network(unet(variant.folder), (), extent_of(weights), seed=0)
+        adapter = network.create(unet(variant.folder), (), extent_of(weights), SAME_RATE, seed=0)
         try:
-            expected_alphas = {name.removesuffix(".alpha"): float(value) for name, value in weights.items() if name.endswith(".alpha")}
-            yield Compared(f"{kind} alphas", network.alphas, expected_alphas, "exact")
+            told = {key.removesuffix(".alpha"): float(value) for key, value in weights.items() if key.endswith("alpha")}
+            yield Compared(f"{kind} alphas", network.alphas(adapter), told, "exact")
             yield Compared(f"{kind} with zero ups", output(variant, values), values["out.base"])
             for key in (key for key in values if key.startswith((f"out.{kind}.mult_", f"out.{kind}.merged_"))):
-                network.load(multiplied(weights, float(key.rpartition("_")[2])))
+                adapter.load(multiplied(weights, float(key.rpartition("_")[2])))
                 yield Compared(key, output(variant, values), values[key])
         finally:
-            network.detach()
+            adapter.detach()
     yield Compared("taken off again", output(variant, values), values["out.base"])
 
 
 def merged_weights(variant: Variant) -> Iterator[Compared]:
     values = tensors(variant.folder, "lora_forward")
-    modules = {target.sgm: target for target in unet_targets(unet(variant.folder), convolutions=True)}
+    modules = {layer.sgm: layer for layer in unet_layers(unet(variant.folder), convolutions=True)}
     for key in (key for key in values if key.startswith("merged_weight.")):
         _, kind, path = key.removesuffix(".weight").split(".", 2)
         multiplier = next(float(one.rpartition("_")[2]) for one in values if one.startswith(f"out.{kind}.merged_"))
-        target = modules[path]
-        down, up, alpha = (values[f"lora.{kind}.{target.name}.{part}"] for part in ("lora_down.weight", "lora_up.weight", "alpha"))
-        got = target.module.weight.detach() + change(down, up, float(alpha) / len(down) * multiplier)
+        layer = modules[path]
+        parts = (f"lora.{kind}.{layer.name}.{part}" for part in ("lora_down.weight", "lora_up.weight", "alpha"))
+        down, up, alpha = (values[part] for part in parts)
+        got = layer.module.weight.detach() + change(down, up, float(alpha) / len(down) * multiplier)
         yield Compared(key, got, values[key])
 
 
@@ -114,41 +117,41 @@ def dropout(variant: Variant) -> Iterator[Compared]:
 def dropped(values: Mapping[str, Tensor], key: str, case: dict[str, Any]) -> Iterator[Compared]:
     kind, shape, seed = key.split(".")
     name, x = f"drop.{kind}.{shape}", values[f"drop.{shape}"]
-    wrapped = nn.Linear(*reversed(values[f"{name}.org_weight"].shape))
     rates = DropoutOptions(case.get("dropout", 0.0), case.get("rank_dropout", 0.0), case.get("module_dropout", 0.0))
-    layer = layer_of(wrapped, values, name, case, rates)
-    neurons, ranks = (values.get(f"{name}.{mask}_{seed}") for mask in ("neuron_mask", "rank_keep"))
-    masks = Masks(
-        bool(case.get("skipped", False)),
-        None if neurons is None else neurons / (1 - rates.network_dropout),
-        None if ranks is None else ranks.bool(),
-    )
+    linear = nn.Linear(*reversed(values[f"{name}.org_weight"].shape))
+    neurons, kept = (values.get(f"{name}.{mask}_{seed}") for mask in ("neuron_mask", "rank_keep"))
+
+    def recorded(ranks: Tensor) -> Tensor:
+        return torch.zeros_like(ranks) if case.get("skipped") else factors(neurons, kept, ranks, rates)
+
+    layer = alone(linear, values, name, case["dim"], case["alpha"])
+    layer.factor = recorded
     with torch.no_grad():
         yield Compared(f"{key} evaluated", layer(x), values[f"{name}.out_eval"])
-        got = layer.wrapped(x) if masks.skipped else layer.wrapped(x) + layer.raised(layer.lowered(x), masks)
-        yield Compared(key, got, values[f"{name}.out_{seed}"])
-        if masks.skipped:  # a draw below the rate skips; the recorded one does
-            yield Compared(f"{key} skipped", case["module_draw"] < case["module_dropout"], True, "exact")
+    yield Compared(key, layer(x).detach(), values[f"{name}.out_{seed}"])
+    if "module_draw" in case:
+        below = case["module_draw"] < case["module_dropout"]
+        yield Compared(f"{key} skipped", below, case["skipped"], "exact")
 
 
 def convolution(values: Mapping[str, Tensor], case: dict[str, Any]) -> Iterator[Compared]:
-    weight = values["conv.org_weight"]
-    wrapped = nn.Conv2d(weight.shape[1], weight.shape[0], weight.shape[2], case["stride"], case["padding"])
-    case = {**case, "alpha": case["alpha"] * case.get("multiplier", 1.0)}
-    layer = layer_of(wrapped, values, "conv", case, DropoutOptions(rank_dropout=case.get("rank_dropout", 0.0)))
+    weight, kept = values["conv.org_weight"], values["conv.rank_keep"]
+    rates = DropoutOptions(rank_dropout=case["rank_dropout"])
+    conv = nn.Conv2d(weight.shape[1], weight.shape[0], weight.shape[2], case["stride"], case["padding"])
+    layer = alone(conv, values, "conv", case["dim"], case["alpha"] * case["multiplier"])
+    layer.factor = lambda ranks: factors(None, kept, ranks, rates)
     with torch.no_grad():
         yield Compared("conv evaluated", layer(values["conv.in"]), values["conv.out_eval"])
-        branch = layer.raised(layer.lowered(values["conv.in"]), Masks(ranks=values["conv.rank_keep"].bool()))
-        yield Compared("conv", layer.wrapped(values["conv.in"]) + branch, values["conv.out_train"])
+    yield Compared("conv", layer(values["conv.in"]).detach(), values["conv.out_train"])
 
 
-def layer_of(
-    wrapped: nn.Linear | nn.Conv2d, values: Mapping[str, Tensor], name: str, case: dict[str, Any], rates: DropoutOptions
-) -> LoraLayer:
-    layer = LoraLayer(wrapped, case["dim"], case["alpha"], 0, rates)
-    state = {"wrapped.weight": "org_weight", "wrapped.bias": "org_bias", "down": "down", "up": "up"}
-    layer.load_state_dict({ours: values[f"{name}.{theirs}"] for ours, theirs in state.items()})
-    return layer
+def alone(wrapped: nn.Linear | nn.Conv2d, values: Mapping[str, Tensor], name: str, dim: int, alpha: float) -> Any:
+    """A recorded layer with its LoRA."""
+    wrapped.load_state_dict({part: values[f"{name}.org_{part}"] for part in ("weight", "bias")})
+    root = nn.Sequential(wrapped.requires_grad_(False))
+    adapter = Adapter(root, dim, alpha, 0, [Target("layer", root, "0", dim, alpha)])
+    adapter.load({f"layer.lora_{part}.weight": values[f"{name}.{part}"] for part in ("down", "up")})
+    return adapter.layers["layer"]
 
 
 def max_norm(variant: Variant) -> Iterator[Compared]:
@@ -189,12 +192,13 @@ def tiny_keys(variant: Variant) -> Iterator[Compared]:
         rows = {row[0]: list(row[1:]) for row in case["modules"]}
         encoders = [encoder_like(rows, model) for model in ("te1", "te2")]
         found = {}
-        for target in targets(unet(variant.folder), encoders, options):
-            (dim, alpha), shapes = options.size(target.large_kernel), shapes_of(target, options)
-            whole = target.sgm if target.model != "unet" else target.path
-            found[target.name] = [target.model, target.sgm, whole, *shapes, alpha, alpha / dim]
+        for layer in network.layers(unet(variant.folder), encoders, options):
+            dim, alpha = options.size(layer.large_kernel)
+            shapes = shapes_of(layer, options)
+            found[layer.name] = [layer.model, layer.sgm, published_path(layer), *shapes, alpha, alpha / dim]
         yield Compared(f"{name} modules", found, rows, "exact")
-        attached = Network(unet(variant.folder), (), NetworkOptions(**{**vars(options), "text_encoders": False}), 0)
+        unet_alone = replace(options, text_encoders=False)
+        attached = network.create(unet(variant.folder), (), unet_alone, SAME_RATE, seed=0)
         attached.detach()
         made = {key: list(value.shape) for key, value in attached.parameters().items()}
         both = (("lora_down.weight", 3), ("lora_up.weight", 4))
@@ -205,14 +209,13 @@ def tiny_keys(variant: Variant) -> Iterator[Compared]:
         yield Compared(f"alpha {rule['given']}", (alpha, alpha / dim), (rule["alpha_buffer"], rule["scale"]), "exact")
 
 
-def targets(model: Any, encoders: list[Any], options: NetworkOptions) -> Iterator[Target]:
-    yield from text_targets(encoders[0], "te1")
-    yield from text_targets(encoders[1], "te2")
-    yield from unet_targets(model, options.conv_dim > 0)
+def shapes_of(layer: Layer, options: NetworkOptions) -> list[list[int]]:
+    return [list(shape) for shape in branch_shapes(layer.module, options.size(layer.large_kernel)[0])]
 
 
-def shapes_of(target: Target, options: NetworkOptions) -> list[list[int]]:
-    return [list(shape) for shape in branch_shapes(target.module.weight.shape, options.size(target.large_kernel)[0])]
+def published_path(layer: Layer) -> str:
+    """Its path in diffusers or in transformers 4, which has one level more than transformers 5."""
+    return layer.path if layer.model == "unet" else layer.sgm
 
 
 def encoder_like(rows: Mapping[str, list[Any]], model: str) -> Any:
@@ -238,7 +241,8 @@ def encoder(model: str, width: int, inner: int, layers: int) -> Any:
 
 def groups(variant: Variant) -> Iterator[Compared]:
     told = facts(variant.folder, "lora_keys")
-    rows = next(case["modules"] for case in told["variants"].values() if "modules" in case and "network_args" not in case)
+    listed = (case for case in told["variants"].values() if "modules" in case and "network_args" not in case)
+    rows = next(listed)["modules"]
     names = [f"{row[0]}.{part}" for row in rows for part in ("lora_down.weight", "lora_up.weight")]
     for case in told.get("param_groups", ()):
         found = parameter_groups(names, rates_of(case))
@@ -271,12 +275,12 @@ def full_keys(variant: Variant) -> Iterator[Compared]:
         model: Any = UNet2DConditionModel(**SDXL)  # type: ignore[arg-type]
     yield Compared("parameters", sum(p.numel() for p in model.parameters()), told["unet_parameters"], "exact")
     extra = told.get("extra_modules_with_conv_dim_16", [])
-    options = NetworkOptions(told["rank"], 1.0, 16)
+    options = NetworkOptions(told["rank"], 1.0, 16 if extra else 0, text_encoders=True)
     rows = {row[0]: row[1:] for row in (*told["modules"], *extra)}
     encoders = [encoder("te1", 768, 3072, 12), encoder("te2", 1280, 5120, 32)]
     found = {
-        target.name: [target.model, target.sgm if target.model != "unet" else target.path, *shapes_of(target, options)]
-        for target in targets(model, encoders, options if extra else NetworkOptions(told["rank"], 1.0))
+        layer.name: [layer.model, published_path(layer), *shapes_of(layer, options)]
+        for layer in network.layers(model, encoders, options)
     }
     for model_name in ("te1", "te2", "unet"):
         got, expected = ({name: row for name, row in all_.items() if row[0] == model_name} for all_ in (found, rows))
@@ -292,7 +296,8 @@ def token_ids(variant: Variant) -> Iterator[Compared]:
         if which not in ("ids1", "ids2"):
             continue
         length, _, name = rest.partition(".")
-        longest = max((one for one in values if one.startswith(f"{which}.") and one.endswith(f".{name}")), key=lambda one: len(values[one]))
+        same = [one for one in values if one.startswith(f"{which}.") and one.split(".")[2] == name]
+        longest = max(same, key=lambda one: len(values[one]))
         inner = [number for row in values[longest].tolist() for number in row[1:-1]]
         tokens = inner[: inner.index(end)] if end in inner else inner
         pieces = 1 if length == "None" else int(length) // text.INNER
@@ -317,25 +322,27 @@ def text_lora(variant: Variant) -> Iterator[Compared]:
     values, ids = tensors(variant.folder, "te_lora"), tensors(variant.folder, "captions")
     told, encoders = facts(variant.folder, "te_lora"), text_encoders(variant.folder)
     options = NetworkOptions(told["network_dim"], told["network_alpha"], text_encoders=True, unet=False)
-    network = Network(None, encoders, options, seed=0)
+    adapter = network.create(None, encoders, options, SAME_RATE, seed=0)
     try:
-        network.load(lora_of(values, "lora."))
+        adapter.load(lora_of(values, "lora."))
         numbers = [ids[f"enc.one_chunk.{name}"].long() for name in ("ids1", "ids2")]
+        adapter.begin()
         outputs = dict(zip(("hidden1", "hidden2", "pooled2"), text.encode(*encoders, *numbers), strict=True))
         for name, got in outputs.items():
             yield Compared(name, got.detach(), values[f"out.{name}"])
         weights = {"hidden1": "w1", "hidden2": "w2", "pooled2": "wp"}
         loss = torch.stack([(got * values[f"loss.{weights[name]}"]).mean() for name, got in outputs.items()]).sum()
         torch.autograd.backward(loss)
+        adapter.finish()
         yield Compared("loss", loss.detach().view(1), values["loss"], tolerance=1e-6)
-        matrices = network.parameters()
+        gradients = adapter.gradients()
         for name, expected in lora_of(values, "grad.").items():
-            yield Compared(f"gradient of {name}", matrices[name].grad, expected, tolerance=1e-6)
-        without = sorted(name for name, matrix in matrices.items() if matrix.grad is None)
+            yield Compared(f"gradient of {name}", gradients[name], expected, tolerance=1e-6)
+        without = sorted(name for name, gradient in gradients.items() if not bool(gradient.any()))
         yield Compared("without gradient", without, sorted(told["tensors that receive no gradient"]), "exact")
-        yield Compared("modules", len(network.alphas), told["modules"], "exact")
+        yield Compared("modules", len(adapter.targets), told["modules"], "exact")
     finally:
-        network.detach()
+        adapter.detach()
 
 
 FORWARD = ("lora_forward.safetensors", "tiny_unet_diffusers/config.json")

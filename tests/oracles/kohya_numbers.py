@@ -18,11 +18,12 @@ from bglora.training.weighting import weigh
 from tests.oracles.kohya_oracle import Compared, Part, facts, sdxl_scheduler, tensors
 from tests.oracles.manifests import Variant
 
+PLAIN = NoiseOptions()
 ZERO = NoiseOptions(zero_terminal_snr=True, prediction="v_prediction")
 VELOCITY = "v_parameterization"
 
 
-def schedule_of(options: NoiseOptions = NoiseOptions()) -> NoiseSchedule:
+def schedule_of(options: NoiseOptions = PLAIN) -> NoiseSchedule:
     return NoiseSchedule.of(sdxl_scheduler(), options)
 
 
@@ -73,8 +74,7 @@ def weighting(variant: Variant) -> Iterator[Compared]:
         yield Compared(f"{name} factors", factor, values[f"weighting.factor.{name}"], "relative")
     for name in (name for name in values if name.endswith("_with_ztsnr_scheduler")):
         gamma = float(name.removeprefix("weighting.factor.min_snr_").removesuffix("_with_ztsnr_scheduler"))
-        zero = schedule_of(NoiseOptions(zero_terminal_snr=True))
-        factor = weigh(torch.ones(len(times)), times, LossOptions(min_snr_gamma=gamma), zero)
+        factor = weigh(torch.ones(len(times)), times, LossOptions(min_snr_gamma=gamma), schedule_of(ZERO))
         yield Compared(name, factor, values[name], "relative")
 
 

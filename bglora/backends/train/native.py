@@ -60,15 +60,15 @@ def _train(job: TrainJob, tools: Any, base: Any) -> TrainResult:
         training.run()
         return _write(job, training, Path(tools.scratch), home, needed)
     finally:
-        training.network.detach()
+        training.adapter.detach()
 
 
 def _write(job: TrainJob, training: Any, scratch: Path, home: str, memory: dict[str, Any]) -> TrainResult:
-    from bglora.training import lora_file
+    from bglora.training import lora_file, network
 
     plan, progress = training.plan, training.progress
     metadata = lora_file.describe(job, plan, training.base, training.kept_step)
-    file, alphas = scratch / f"{home}.safetensors", training.network.alphas
+    file, alphas = scratch / f"{home}.safetensors", network.alphas(training.adapter)
     lora_file.write_lora(file, training.final(), alphas, metadata, job.recipe.save_precision)
     record = {
         "trigger": job.trigger,
