@@ -93,11 +93,12 @@ class Bucketing:
             return [self.area]
         if self.no_upscale:
             return []
-        smallest, largest = whole_bounds(self.area, *self._bounds, self.step)
+        smallest, largest = whole_bounds(self.area, *self.bounds, self.step)
         return area_buckets(self.area, smallest, largest, self.step)
 
     @property
-    def _bounds(self) -> tuple[int, int]:
+    def bounds(self) -> tuple[int, int]:
+        """Sides of buckets as asked for, before they are rounded to the step."""
         smallest = self.smallest or max(self.step, min(self.area) // 2 // self.step * self.step)
         return smallest, self.largest or max(*self.area, 3 * max(self.area) // 2 // self.step * self.step)
 

@@ -10,7 +10,7 @@ from bglora.training.options import DropoutOptions
 
 
 class Dropout:
-    """The dropouts of one layer. Draws from torch's global generators: the layer first, then activations, then ranks."""
+    """The dropouts of one layer, drawn from torch's global generators: the layer, then activations, then ranks."""
 
     def __init__(self, options: DropoutOptions) -> None:
         self.options = options

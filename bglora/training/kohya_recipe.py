@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
@@ -12,7 +11,8 @@ from typing import Any
 from bglora.errors import UserError
 from bglora.training.buckets import Bucketing
 from bglora.training.job import Recipe
-from bglora.training.options import CaptionOptions, DropoutOptions, LossOptions, NoiseOptions
+from bglora.training.optimizer_arguments import USUAL_DECAY
+from bglora.training.options import CaptionOptions, DropoutOptions, LossOptions, NoiseOptions, Prediction
 
 Options = Mapping[str, Any]
 OPTIMIZERS = {
@@ -42,6 +42,17 @@ SAME = {
     "seed": "seed",
 }
 """Options that mean the same under both names."""
+SAME_EXTRAS = {
+    "unet_lr": "unet_lr",
+    "text_encoder_lr": "text_encoder_lr",
+    "scale_weight_norms": "scale_weight_norms",
+    "lr_decay_steps": "lr_decay_steps",
+    "lr_scheduler_num_cycles": "lr_scheduler_num_cycles",
+    "lr_scheduler_power": "lr_scheduler_power",
+    "lr_scheduler_min_lr_ratio": "lr_scheduler_min_lr_ratio",
+    "bucket_no_upscale": "bucket_no_upscale",
+}
+"""Options that a template needn't have, beside those that a graphics card's memory decides."""
 DEFAULTS = {"learning_rate": 2e-6, "network_dim": 4, "network_alpha": 1.0, "lr_scheduler": "constant"}
 """sd-scripts' own defaults that differ from ours."""
 NOT_HYPER = {"max_steps", "epochs", "seed"}
@@ -70,7 +81,8 @@ def recipe_of(options: Options) -> Recipe:
         conv_dim=int(network.get("conv_dim", 0)),
         conv_alpha=float(network.get("conv_alpha", 1.0)),
         text_encoders=not given.get("network_train_unet_only", False),
-        resolution=round(math.sqrt(math.prod(bucketing_of(given).area))),
+        resolution=bucketing_of(given).area[1],
+        resolution_height=bucketing_of(given).area[0],
         bucket_step=bucketing_of(given).step,
         min_bucket=bucketing_of(given).smallest,
         max_bucket=bucketing_of(given).largest,
@@ -85,6 +97,56 @@ def recipe_of(options: Options) -> Recipe:
         ),
         provenance_weights=None,
     )
+
+
+def changed_options(recipe: Recipe) -> dict[str, Any]:
+    """What of a recipe's noise, loss, captions, network and optimizer is not the default, as sd-scripts' options."""
+    found: dict[str, Any] = {}
+    for part in (recipe.noise, recipe.loss, recipe.captions):
+        for field in fields(part):
+            value = getattr(part, field.name)
+            if value != field.default and field.name not in ("prediction", "keep_tokens"):
+                found[field.name] = value
+    if recipe.noise.prediction == "v_prediction":
+        found["v_parameterization"] = True
+    usual = Recipe()
+    for theirs, ours in SAME_EXTRAS.items():
+        if getattr(recipe, ours) != getattr(usual, ours):
+            found[theirs] = getattr(recipe, ours)
+    if recipe.text_encoders:
+        found["network_train_unet_only"] = False
+        found |= {name: False for name in ("cache_text_encoder_outputs", "cache_text_encoder_outputs_to_disk")}
+    elif recipe.captions.varies:
+        found |= {name: False for name in ("cache_text_encoder_outputs", "cache_text_encoder_outputs_to_disk")}
+    return found | _changed_lists(recipe)
+
+
+def _changed_lists(recipe: Recipe) -> dict[str, Any]:
+    """The options that are lists of `name=value`."""
+    network: dict[str, Any] = {}
+    if recipe.conv_dim:
+        network |= {"conv_dim": recipe.conv_dim, "conv_alpha": f"{recipe.conv_alpha:g}"}
+    if recipe.loraplus_lr_ratio != 1.0:
+        network["loraplus_lr_ratio"] = f"{recipe.loraplus_lr_ratio:g}"
+    for name in ("rank_dropout", "module_dropout"):
+        if getattr(recipe.dropout, name):
+            network[name] = f"{getattr(recipe.dropout, name):g}"
+    if recipe.block_lr_weights:
+        ends = {"down_lr_weight": (0, 9), "mid_lr_weight": (9, 12), "up_lr_weight": (12, 21)}
+        for name, (first, last) in ends.items():
+            network[name] = ",".join(f"{weight:g}" for weight in recipe.block_lr_weights[first:last])
+    found: dict[str, Any] = {}
+    if network:
+        found["network_args"] = [f"{name}={value}" for name, value in network.items()]
+    if recipe.dropout.network_dropout:
+        found["network_dropout"] = recipe.dropout.network_dropout
+    if recipe.optimizer != "adamw":
+        found["optimizer_type"] = {"adamw8bit": "AdamW8bit", "prodigy": "Prodigy"}.get(
+            recipe.optimizer, "AdamWScheduleFree"
+        )
+    if recipe.weight_decay != USUAL_DECAY[recipe.optimizer] or recipe.optimizer_args:
+        found["optimizer_args"] = [f"weight_decay={recipe.weight_decay:g}", *recipe.optimizer_args]
+    return found
 
 
 def bucketing_of(options: Options) -> Bucketing:
@@ -121,13 +183,13 @@ def options_of(metadata: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _rates(given: Options, network: Mapping[str, str]) -> dict[str, Any]:
-    unet = float(given.get("unet_lr", given["learning_rate"]))
     text = given.get("text_encoder_lr")
     text = text[0] if isinstance(text, list) and text else text
     blocks = [network.get(key) for key in ("down_lr_weight", "mid_lr_weight", "up_lr_weight")]
     return {
-        "learning_rate": unet,
-        "text_encoder_lr": float(text) if text else float(given["learning_rate"]),
+        "learning_rate": float(given["learning_rate"]),
+        "unet_lr": float(given.get("unet_lr") or 0.0),
+        "text_encoder_lr": float(text or 0.0),
         "loraplus_lr_ratio": float(network.get("loraplus_lr_ratio", 1.0)),
         "block_lr_weights": _weights(blocks) if any(blocks) else (),
     }
@@ -148,14 +210,13 @@ def _optimizer(given: Options, arguments: Mapping[str, str]) -> dict[str, Any]:
             where="optimizer_type",
             cure='Take one of AdamW, AdamW8bit, Prodigy, AdamWScheduleFree; or train.backend = "kohya".',
         )
-    found: dict[str, Any] = {"optimizer": OPTIMIZERS[kind]}
-    for name in ("betas", "eps", "weight_decay"):
-        if name in arguments:
-            found[name] = ast.literal_eval(arguments[name])
-    return found
+    ours = OPTIMIZERS[kind]
+    rest = tuple(f"{name}={value}" for name, value in arguments.items() if name != "weight_decay")
+    decay = float(arguments.get("weight_decay", USUAL_DECAY[ours]))
+    return {"optimizer": ours, "optimizer_args": rest, "weight_decay": decay}
 
 
-def _prediction(given: Options) -> str:
+def _prediction(given: Options) -> Prediction:
     return "v_prediction" if given.get("v_parameterization") else "epsilon"
 
 

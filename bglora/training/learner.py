@@ -64,13 +64,17 @@ class Learner:
     @contextmanager
     def settled(self) -> Iterator[None]:
         """Weights as they are used: schedule-free optimizers learn at another point than the one they find."""
-        switches = hasattr(self.optimizer, "train") and hasattr(self.optimizer, "eval")
-        if switches:
-            self.optimizer.eval()
-            self.adapter.refresh()
+        if not (hasattr(self.optimizer, "train") and hasattr(self.optimizer, "eval")):
+            yield
+            return
+        buffers = [buffer.weights for buffer in self.adapter.buffers.values()]
+        before = [weights.clone() for weights in buffers]
+        self.optimizer.eval()
+        self.adapter.refresh()
         try:
             yield
         finally:
-            if switches:
-                self.optimizer.train()
-                self.adapter.refresh()
+            self.optimizer.train()
+            for weights, value in zip(buffers, before, strict=True):
+                weights.copy_(value)  # the way there and back rounds
+            self.adapter.refresh()

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import torch
@@ -18,7 +19,9 @@ from torch import Tensor
 from bglora.errors import UserError
 from bglora.training import network, noise, painting, state
 from bglora.training.base import Base
-from bglora.training.cache import Captions, Example, encode_captions, encode_examples, seeded
+from bglora.training.cache import Example, encode_examples, seeded
+from bglora.training.caption_book import CaptionBook
+from bglora.training.captions import Moment, affixed, processed
 from bglora.training.job import Paused, Recipe, TrainJob
 from bglora.training.learner import Learner
 from bglora.training.loss import Batch, error, gather
@@ -49,12 +52,13 @@ class Training:
     def __init__(self, job: TrainJob, base: Base, folder: Path, samples: Path, watch: Watch) -> None:
         self.job, self.base, self.folder, self.samples, self.watch = job, base, folder, samples, watch
         self.recipe: Recipe = job.recipe
-        self.captions, self.examples, self.held_out = self._encode()
+        self.examples, self.held_out = self._encode()
         self.plan = Plan([example.bucket for example in self.examples], job.repeats, job.flip, self.recipe)
         recipe = self.recipe
         self.adapter = network.create(base.unet, base.encoders, recipe.network, recipe.learning_rates, recipe.seed)
         self.parameters = self.adapter.parameters()
         self.learner = Learner(base, self.adapter, recipe)
+        self.captions = self._caption_book()
         self.optimizer = self.learner.optimizer
         self.progress = state.Progress()
         self._unread: list[Tensor] = []
@@ -79,7 +83,8 @@ class Training:
             from safetensors.torch import load_file
 
             return load_file(self._best_file(self.progress.best_step))
-        return {name: parameter.detach().cpu() for name, parameter in self.parameters.items()}
+        with self.learner.settled():
+            return {name: parameter.detach().cpu().clone() for name, parameter in self.parameters.items()}
 
     @property
     def kept_step(self) -> int:
@@ -87,16 +92,22 @@ class Training:
         best = self.recipe.keep == "best" and self.progress.best_step > 0
         return self.progress.best_step if best else self.progress.step
 
-    def _encode(self) -> tuple[Captions, list[Example], list[Example]]:
+    def _encode(self) -> tuple[list[Example], list[Example]]:
         job, watch = self.job, self.watch
         chosen = _spread(job.held_out, VALIDATION_PICTURES)
-        captions, rows = encode_captions(self.base, [picture.caption for picture in (*job.pictures, *chosen)])
 
         def progress(done: int, total: int) -> None:
             watch.progress(0, 1, f"encoding pictures, {done} of {total}")
 
-        examples = encode_examples(self.base, job.pictures, rows, self.recipe, job.flip, progress)
-        return captions, examples, encode_examples(self.base, chosen, rows, self.recipe, False, progress)
+        examples = encode_examples(self.base, job.pictures, self.recipe, job.flip, progress)
+        return examples, encode_examples(self.base, chosen, self.recipe, False, progress)
+
+    def _caption_book(self) -> CaptionBook:
+        """Every caption that stays the same is encoded before the first step."""
+        recipe, book = self.recipe, CaptionBook(self.base, self.recipe.text_encoders)
+        known = self.held_out if recipe.captions.varies else (*self.examples, *self.held_out)
+        book.prepare(affixed(example.caption, recipe.captions) for example in known)
+        return book
 
     def _resume(self) -> None:
         saved = self.folder / "state.safetensors"
@@ -166,26 +177,42 @@ class Training:
         if recipe.dropout.any:
             torch.manual_seed(seeded("dropout", recipe.seed, step, number).initial_seed())
         shape = (len(picked), *picked[0][0].latents[0].shape)
-        generator = seeded("noise", recipe.seed, step, number)
-        return self._gather(
-            picked, noise.draw(shape, recipe.noise, self.learner.schedule.steps, generator), recipe.noise
-        )
+        drawn = noise.draw(shape, recipe.noise, self.learner.schedule.steps, seeded("noise", recipe.seed, step, number))
+        captions = [self._caption(example, step, number, place) for place, (example, _) in enumerate(picked)]
+        return self._gather(picked, captions, drawn, recipe.noise)
 
-    def _gather(self, picked: Sequence[tuple[Example, bool]], drawn: noise.Draws, options: NoiseOptions) -> Batch:
-        return gather(picked, self.captions, drawn, options, self.learner.schedule, self.base.device)
+    def _caption(self, example: Example, step: int, number: int, place: int) -> str:
+        """A picture's caption in the form that it has at one place of one micro-batch."""
+        options = self.recipe.captions
+        if not options.varies:
+            return affixed(example.caption, options)
+        moment = Moment(step // self.plan.steps_per_epoch + 1, step, self.plan.steps)
+        rng = Random(f"{self.recipe.seed}/caption/{step}/{number}/{place}")
+        return processed(example.caption, options, moment, rng)
+
+    def _gather(
+        self,
+        picked: Sequence[tuple[Example, bool]],
+        captions: Sequence[str],
+        drawn: noise.Draws,
+        options: NoiseOptions,
+    ) -> Batch:
+        embedded = self.captions.embed(captions)
+        return gather(picked, embedded, drawn, options, self.learner.schedule, self.base.device)
 
     def _look_every(self) -> int:
         return self.recipe.validate_every or max(1, math.ceil(self.plan.steps / 8))
 
     def _look(self, rate: float) -> None:
         """Validates, keeps the weights if they are the best so far, and paints samples."""
-        validation = self._validate()
-        self._note(validation, rate)
         step = self.progress.step
-        if validation is not None and step and validation < self.progress.best_loss:
-            state.save_weights(self._best_file(step), self.parameters)
-            self.progress.best_step, self.progress.best_loss = step, validation
-        self._paint_samples(step)
+        with self.learner.settled():
+            validation = self._validate()
+            self._note(validation, rate)
+            if validation is not None and step and validation < self.progress.best_loss:
+                state.save_weights(self._best_file(step), self.parameters)
+                self.progress.best_step, self.progress.best_loss = step, validation
+            self._paint_samples(step)
 
     def _note(self, validation: float | None, rate: float) -> None:
         losses = self.progress.losses
@@ -204,7 +231,9 @@ class Training:
         for example in self.held_out:
             shape = (VALIDATION_TIMES, *example.latents[0].shape)
             plain = torch.randn(shape, generator=seeded("validation", example.name))
-            batch = self._gather([(example, False)] * VALIDATION_TIMES, noise.Draws(plain, times), NoiseOptions())
+            picked = [(example, False)] * VALIDATION_TIMES
+            captions = [affixed(example.caption, self.recipe.captions)] * VALIDATION_TIMES
+            batch = self._gather(picked, captions, noise.Draws(plain, times), NoiseOptions())
             losses.append(float(error(self.base, batch, schedule, LossOptions()).mean()))
         return sum(losses) / len(losses)
 

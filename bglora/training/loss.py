@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bglora.training import huber, noise
 from bglora.training.base import Base
-from bglora.training.cache import Captions, Example
+from bglora.training.cache import Example
 from bglora.training.noise_schedule import NoiseSchedule
 from bglora.training.options import LossOptions, NoiseOptions
 from bglora.training.weighting import weigh
@@ -45,25 +45,26 @@ class Batch:
 
 def gather(
     examples: Sequence[tuple[Example, bool]],
-    captions: Captions,
+    captions: tuple[Tensor, Tensor],
     draws: noise.Draws,
     options: NoiseOptions,
     schedule: NoiseSchedule,
     device: str,
 ) -> Batch:
-    """Joins examples (each as it is or mirrored) of one bucket on the device, where `schedule` lies, and adds the noise."""
-    rows = torch.tensor([example.caption for example, _ in examples])
+    """Joins examples (each as it is or mirrored) of one bucket on the device, as `schedule`, and adds the noise.
+
+    `captions` are their states (b, n, c) and pooled vectors (b, p), on the device.
+    """
     sides = [int(flipped) for _, flipped in examples]
     latents, weights, time_ids = (
         torch.stack([getattr(example, name)[side] for (example, _), side in zip(examples, sides, strict=True)])
         for name in ("latents", "weights", "time_ids")
     )
-    parts = (latents, weights, time_ids, captions.states[rows], captions.pooled[rows])
-    latents, weights, time_ids, states, pooled = (part.to(device) for part in parts)
+    latents, weights, time_ids = (part.to(device) for part in (latents, weights, time_ids))
     draws = draws.on(device)
     target = noise.compose(draws, latents, options)
     noisy = schedule.noisy(latents, noise.perturbed(draws, target, options), draws.timesteps)
-    return Batch(latents, target, noisy, weights, draws.timesteps, time_ids, states, pooled)
+    return Batch(latents, target, noisy, weights, draws.timesteps, time_ids, *captions)
 
 
 def error(base: Base, batch: Batch, schedule: NoiseSchedule, options: LossOptions) -> Tensor:

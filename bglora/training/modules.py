@@ -1,4 +1,4 @@
-"""Which modules of a base get a LoRA, and what LoRA files call them: sd-scripts' choice and names (networks/lora.py)."""
+"""Which modules of a base get a LoRA, and what files call them: sd-scripts' choice and names (networks/lora.py)."""
 
 from __future__ import annotations
 

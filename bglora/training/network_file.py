@@ -31,6 +31,6 @@ def extent_of(tensors: Mapping[str, Tensor], where: str = "") -> NetworkOptions:
             where=where,
             cure="Name a LoRA that was trained with one rank, not a resized or merged one.",
         )
-    (dim, alpha), (conv_dim, conv_alpha) = (next(iter(sizes[kind]), (0, 1.0)) for kind in (False, True))
+    (dim, scale), (conv_dim, conv_scale) = (next(iter(sizes[kind]), (0, 1.0)) for kind in (False, True))
     text, unet = (any(name.startswith(prefix) for name in names) for prefix in ("lora_te", "lora_unet_"))
-    return NetworkOptions(dim, alpha, conv_dim, conv_alpha, text, unet)
+    return NetworkOptions(dim, scale, conv_dim, conv_scale, text, unet)

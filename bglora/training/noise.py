@@ -34,12 +34,15 @@ class Draws:
     extra_strength: float = 1.0
 
     def on(self, device: str) -> Draws:
-        moved = {
-            name: None if value is None else value.to(device)
-            for name, value in (("offset", self.offset), ("extra", self.extra))
-        }
-        octaves = tuple(octave.to(device) for octave in self.octaves)
-        return replace(self, plain=self.plain.to(device), timesteps=self.timesteps.to(device), octaves=octaves, **moved)
+        """The same draws on a device."""
+        return replace(
+            self,
+            plain=self.plain.to(device),
+            timesteps=self.timesteps.to(device),
+            offset=None if self.offset is None else self.offset.to(device),
+            octaves=tuple(octave.to(device) for octave in self.octaves),
+            extra=None if self.extra is None else self.extra.to(device),
+        )
 
 
 def draw(shape: tuple[int, ...], options: NoiseOptions, steps: int, generator: torch.Generator) -> Draws:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-from bglora.errors import MachineError
+from bglora.errors import MachineError, UserError
 from bglora.training.adapter import Adapter
 from bglora.training.groups import rate_of
 from bglora.training.job import Recipe
 from bglora.training.optimizer import adamw
+from bglora.training.optimizer_arguments import optimizer_arguments
 
 PACKAGES = {"adamw8bit": "bitsandbytes", "prodigy": "prodigyopt", "schedule_free": "schedulefree"}
 
@@ -19,6 +21,7 @@ def create(adapter: Adapter, recipe: Recipe) -> Any:
 
     Raises:
         MachineError: its library is not installed, or it needs a GPU and there is none.
+        UserError: it does not take one of its arguments.
     """
     groups = [
         {
@@ -27,20 +30,30 @@ def create(adapter: Adapter, recipe: Recipe) -> Any:
         }
         for group in adapter.groups(recipe.loraplus_lr_ratio)
     ]
-    rate = recipe.learning_rate
-    options: dict[str, Any] = {"betas": recipe.betas, "eps": recipe.eps, "weight_decay": recipe.weight_decay}
-    if recipe.optimizer == "adamw":
-        return adamw(groups, rate, **options)
-    library = _library(recipe.optimizer)
-    if recipe.optimizer == "adamw8bit":
-        if not all(buffer.is_cuda for buffer in adapter.grads):
-            raise MachineError("adamw8bit needs a GPU.", where="train.optimizer", cure='Set train.optimizer = "adamw".')
-        return library.optim.AdamW8bit(groups, rate, **options)
-    if recipe.optimizer == "prodigy":
-        return library.Prodigy(groups, rate, **options)
-    optimizer = library.AdamWScheduleFree(groups, rate, **options)
-    optimizer.train()
+    options = {"weight_decay": recipe.weight_decay, **optimizer_arguments(recipe.optimizer_args)}
+    if recipe.optimizer == "adamw8bit" and not all(buffer.is_cuda for buffer in adapter.grads):
+        raise MachineError("adamw8bit needs a GPU.", where="train.optimizer", cure='Set train.optimizer = "adamw".')
+    make = _makers()[recipe.optimizer]
+    try:
+        optimizer = make(groups, recipe.learning_rate, **options)
+    except TypeError as error:
+        raise UserError(
+            f"{recipe.optimizer} does not take these arguments: {error}.",
+            where=f"train.optimizer_args = {list(recipe.optimizer_args)}",
+            cure="Delete the argument that it does not know.",
+        ) from error
+    if recipe.optimizer == "schedule_free":
+        optimizer.train()
     return optimizer
+
+
+def _makers() -> dict[str, Callable[..., Any]]:
+    return {
+        "adamw": adamw,
+        "adamw8bit": lambda *args, **options: _library("adamw8bit").optim.AdamW8bit(*args, **options),
+        "prodigy": lambda *args, **options: _library("prodigy").Prodigy(*args, **options),
+        "schedule_free": lambda *args, **options: _library("schedule_free").AdamWScheduleFree(*args, **options),
+    }
 
 
 def _library(name: str) -> Any:

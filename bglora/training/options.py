@@ -186,20 +186,3 @@ class RateOptions:
     lr_scheduler_power: float = 1.0
     lr_scheduler_min_lr_ratio: float = 0.0
     lr_scheduler_timescale: int = 0
-
-
-@dataclass(frozen=True)
-class OptimizerOptions:
-    """What moves the weights.
-
-    Attributes:
-        optimizer: adamw (fused), adamw8bit (bitsandbytes), prodigy (prodigyopt) or schedule_free (schedulefree).
-        betas: decay of the two moments.
-        eps: keeps the division by the second moment finite.
-        weight_decay: share of a weight that a step at rate 1 takes away.
-    """
-
-    optimizer: Optimizer = "adamw"
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
-    weight_decay: float = 0.01

@@ -97,8 +97,10 @@ class Plan:
         )
 
     def learning_rate(self, step: int) -> float:
-        """Rate of an optimizer step (from 0) of matrices at the recipe's full rate."""
+        """Rate of an optimizer step (from 0) at the recipe's full rate; a schedule-free optimizer needs no other."""
         base = self.recipe.learning_rate
+        if self.recipe.optimizer == "schedule_free":
+            return base
         return base * rates.factor(step, self.steps, base, self.recipe.rates)
 
 

@@ -44,6 +44,8 @@ def save(path: Path, optimizer: torch.optim.Optimizer, progress: Progress) -> No
                 tensors[f"{place}/state/{name}"] = value
             else:
                 numbers[f"{place}/state/{name}"] = value
+    for place, name, value in _group_values(optimizer):
+        (tensors if isinstance(value, Tensor) else numbers)[f"{place}/{name}"] = value
     metadata = {"progress": json.dumps(asdict(progress)), "numbers": json.dumps(numbers)}
     tensor_file.write(path, tensors, metadata)
 
@@ -64,6 +66,9 @@ def load(path: Path, optimizer: torch.optim.Optimizer) -> Progress:
             for name, value in saved.items()
             if name.startswith(start)
         }
+    for place, name, value in _group_values(optimizer):
+        known = saved.get(f"{place}/{name}", value)
+        optimizer.param_groups[int(place)][name] = known.to(value.device) if isinstance(value, Tensor) else known
     progress = Progress(**json.loads(metadata["progress"]))
     progress.curve = [tuple(point) for point in progress.curve]  # type: ignore[misc]
     return progress
@@ -75,6 +80,16 @@ def _parameters(optimizer: torch.optim.Optimizer) -> list[tuple[str, nn.Paramete
         (f"{group}/{number}", parameter)
         for group, one in enumerate(optimizer.param_groups)
         for number, parameter in enumerate(one["params"])
+    ]
+
+
+def _group_values(optimizer: torch.optim.Optimizer) -> list[tuple[str, str, Any]]:
+    """What an optimizer counts and adapts for a whole group, as Prodigy's distance: group, name, value."""
+    return [
+        (str(number), name, value)
+        for number, group in enumerate(optimizer.param_groups)
+        for name, value in sorted(group.items())
+        if name not in ("params", "lr") and isinstance(value, bool | int | float | Tensor)
     ]
 
 

@@ -168,7 +168,7 @@ def max_norm(variant: Variant) -> Iterator[Compared]:
 
 
 def keys(variant: Variant) -> Iterator[Compared]:
-    if (variant.folder / "lora_keys.json").exists():
+    if not variant.absent(files=("lora_keys.json", "tiny_unet_diffusers/config.json")):
         yield from tiny_keys(variant)
         yield from groups(variant)
     if (variant.folder / "full_sdxl_keys.json").exists():
@@ -354,7 +354,7 @@ PARTS = {
     "size_embedding": Part(FORWARD, size_embedding),
     "dropout": Part(DROPPED, dropout),
     "maxnorm": Part(DROPPED, max_norm),
-    "lora keys": Part((), keys),
+    "lora keys": Part((), keys, ("lora_keys.json", "full_sdxl_keys.json")),
     "ids": Part(CAPTIONS, token_ids),
     "text": Part(CAPTIONS, texts),
     "te_lora": Part(("te_lora.safetensors", "te_lora.json", *CAPTIONS), text_lora),

@@ -61,10 +61,24 @@ def _short(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Part:
-    """What computes a check: the files without which it can't, and the comparison."""
+    """What computes a check.
+
+    Attributes:
+        files: without which it can't. any_of: of which it needs one at least.
+        compare: the comparison.
+        lacks: what else a recording lacks.
+    """
 
     files: tuple[str, ...]
     compare: Callable[[Variant], Iterator[Compared]]
+    any_of: tuple[str, ...] = ()
+    lacks: Callable[[Variant], list[str]] = lambda variant: []
+
+    def missing(self, variant: Variant) -> list[str]:
+        absent = variant.absent(files=self.files)
+        if self.any_of and len(variant.absent(files=self.any_of)) == len(self.any_of):
+            absent += self.any_of
+        return absent or self.lacks(variant)
 
 
 def informative(check: Check) -> bool:

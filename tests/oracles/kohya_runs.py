@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from bglora.training import network
+from bglora.training.groups import parameter_groups
 from bglora.training.job import Recipe
 from bglora.training.kohya_recipe import bucketing_of, recipe_of
 from bglora.training.learner import Learner
 from bglora.training.loss import Batch
 from bglora.training.noise_schedule import NoiseSchedule
+from bglora.training.optimizers import PACKAGES
 from bglora.training.pictures import area_weights
 from bglora.training.plan import Plan
 from tests.oracles.kohya_oracle import Compared, Part, base, facts, sdxl_scheduler, tensors, unet
@@ -39,7 +42,26 @@ def part_of(variant: Variant, check: Check) -> Part | None:
         files += (UNET,)
     if what == "final":
         files += tuple(file for file in final_files(check) if file not in files)
-    return Part(files, partial(CHECKS[what], run=run, check=check))
+    return Part(files, partial(CHECKS[what], run=run, check=check), lacks=partial(unrecorded, run=run, what=what))
+
+
+def unrecorded(variant: Variant, run: str, what: str) -> list[str]:
+    """What a replay would need beyond a recording: draws that it doesn't hold, encoders, an optimizer's library."""
+    if what == "steps":
+        return []
+    how, found = recipe(variant, run), []
+    if how.noise.ip_noise_gamma and what == "noisy":
+        found.append("the noise that went into the input alone")
+    if what in ("noisy", "unet_output"):
+        return found
+    if how.text_encoders and any(name.startswith("lora_init.lora_te") for name in tensors(variant.folder, run)):
+        found.append("the text encoders that the run trained")
+    if how.dropout.any:
+        found.append("the masks of its dropout")
+    library = PACKAGES.get(how.optimizer)
+    if library and importlib.util.find_spec(library) is None:
+        found.append(f"{library} on this machine")
+    return found
 
 
 def final_files(check: Check) -> list[str]:
@@ -111,7 +133,8 @@ def replay(folder: Path, run: str) -> Replay:
     variant = Variant(folder)
     values, record, how = tensors(folder, run), facts(folder, run)["record"], recipe(variant, run)
     model = base(folder)
-    adapter = network.create(model.unet, (), how.network, how.learning_rates, seed=0)
+    unet_alone = replace(how.network, text_encoders=False)
+    adapter = network.create(model.unet, (), unet_alone, how.learning_rates, seed=0)
     try:
         start = {name: torch.zeros_like(value) for name, value in adapter.parameters().items()}
         start |= {name.removeprefix("lora_init."): value for name, value in values.items() if initial(name)}
@@ -211,13 +234,22 @@ def steps(variant: Variant, run: str, check: Check) -> Iterator[Compared]:
     record, plan, how = facts(variant.folder, run)["record"], plan_of(variant, run), recipe(variant, run)
     yield Compared("updates", plan.steps, len(record["steps"]), "exact")
     yield Compared("updates told", plan.steps, record.get("max_train_steps", plan.steps), "exact")
-    seen = 0
+    seen, shares = 0, group_shares(variant, run, how)
     for number, step in enumerate(record["steps"]):
         seen += len(plan.batches(number))
         yield Compared(f"micro-batches after update {number + 1}", seen, step["micro_batches_seen"], "exact")
-        rates = [plan.learning_rate(number)] + [plan.learning_rate(number) * how.loraplus_lr_ratio]
+        rates = [plan.learning_rate(number) * share for share in shares]
         for ours, theirs in zip(rates, step["lr"], strict=False):
             yield Compared(f"rate of update {number + 1}", ours, theirs)
+
+
+def group_shares(variant: Variant, run: str, how: Recipe) -> list[float]:
+    """Each parameter group's learning rate as a share of the recipe's; one, where the matrices aren't recorded."""
+    if variant.absent(files=(f"{run}.safetensors",)):
+        return [1.0]
+    downs = [name.removeprefix("lora_init.") for name in tensors(variant.folder, run) if initial(name)]
+    both = [name for down in downs for name in (down, down.replace("lora_down", "lora_up"))]
+    return [group.rate / how.learning_rate for group in parameter_groups(both, how.learning_rates)] or [1.0]
 
 
 CHECKS: dict[str, Callable[..., Iterator[Compared]]] = {

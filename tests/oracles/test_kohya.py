@@ -18,7 +18,7 @@ def part_of(variant: Variant, check: Check) -> Part | None:
 
 def missing(variant: Variant, check: Check) -> list[str]:
     part = part_of(variant, check)
-    return variant.absent(files=part.files) if part else [f"anything known as {check.name!r}"]
+    return part.missing(variant) if part else [f"anything known as {check.name!r}"]
 
 
 @pytest.mark.parametrize(("variant", "check"), manifests.checks(SUBJECT))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from bglora.backends import weights
 from bglora.backends.train import base as bases
 from bglora.training.job import TrainJob, TrainResult
 
-ALGORITHM = "native/1"
+ALGORITHM = "native/2"
 
 
 def identity(settings: Any) -> str:
@@ -64,12 +65,15 @@ def _train(job: TrainJob, tools: Any, base: Any) -> TrainResult:
 
 
 def _write(job: TrainJob, training: Any, scratch: Path, home: str, memory: dict[str, Any]) -> TrainResult:
-    from bglora.training import lora_file, network
+    from bglora.training import lora_file, network, resize
 
     plan, progress = training.plan, training.progress
+    weights, alphas, rank = training.final(), network.alphas(training.adapter), job.recipe.resize_rank
+    if 0 < rank < job.recipe.dim:
+        weights, alphas = resize.resized(weights, alphas, rank)
+        job = replace(job, recipe=replace(job.recipe, dim=rank, alpha=float(rank)))
     metadata = lora_file.describe(job, plan, training.base, training.kept_step)
-    file, alphas = scratch / f"{home}.safetensors", network.alphas(training.adapter)
-    lora_file.write_lora(file, training.final(), alphas, metadata, job.recipe.save_precision)
+    lora_file.write_lora(scratch / f"{home}.safetensors", weights, alphas, metadata, job.recipe.save_precision)
     record = {
         "trigger": job.trigger,
         "base": job.base,
