@@ -54,6 +54,10 @@ class TrainSettings(Table):
     rank_dropout: float = Field(0.0, ge=0, lt=1, description="Share of the ranks left out, per picture.")
     module_dropout: float = Field(0.0, ge=0, lt=1, description="Share of the layers left out, per micro-batch.")
     scale_weight_norms: float = Field(0.0, ge=0, description="No layer changes by more than this norm. 0: no bound.")
+    dora: bool = Field(
+        False,
+        description="Learn the weights' magnitude and direction apart (DoRA): slower, and not every tool reads it.",
+    )
     block_lr_weights: tuple[Share, ...] = Field(
         (),
         description="Factors of the learning rate of the U-Net's 21 blocks: 9 down, 3 middle, 9 up. Empty: all 1.",

@@ -110,14 +110,12 @@ class Adapter:
         for target, (down, up) in zip(targets, shapes, strict=True):
             here, there = slice(at, at + math.prod(down)), slice(then, then + math.prod(up))
             at, then = here.stop, there.stop
-            generator = torch.Generator().manual_seed(_seed_of(target.name, seed))
-            bound = math.prod(down[1:]) ** -0.5  # kaiming_uniform with a = sqrt(5), sd-scripts' choice
-            weights[here] = (torch.rand(down, generator=generator) * (2 * bound) - bound).flatten().to(weights.device)
+            weights[here] = draw_down(target.name, down, seed).flatten().to(weights.device)
             tensors = (computing[here], computing[there], buffer.grads[here], buffer.grads[there])
             slot = Slot(*(part.view(shape) for part, shape in zip(tensors, (down, up, down, up), strict=True)))
             kind = LowRankLinear if len(down) == 2 else LowRankConv
             layer = kind(target.layer, target.alpha / target.dim, self._turn, slot)
-            _replace(target.root, target.path, layer)
+            replace_module(target.root, target.path, layer)
             self.layers[target.name] = layer
             self._places[target.name] = group, here, there
         buffer.refresh()
@@ -126,7 +124,7 @@ class Adapter:
         for attention, processor in self._processors:
             attention.processor = processor
         for target in self.targets:
-            _replace(target.root, target.path, self.layers[target.name].inner)
+            replace_module(target.root, target.path, self.layers[target.name].inner)
 
     def parameters(self) -> dict[str, Tensor]:
         """`<name>.lora_down.weight` (dim, in) and `<name>.lora_up.weight` (out, dim) of every layer, convolutions' with
@@ -188,6 +186,13 @@ def unet_targets(unet: Any, dim: int, alpha: float) -> list[Target]:
     return [Target(layer.name, unet, layer.path, dim, alpha) for layer in unet_layers(unet, convolutions=False)]
 
 
+def draw_down(name: str, shape: Sequence[int], seed: int) -> Tensor:
+    """A layer's first down matrix: kaiming_uniform with a = sqrt(5), sd-scripts' choice."""
+    bound = math.prod(shape[1:]) ** -0.5
+    drawn = torch.rand(tuple(shape), generator=torch.Generator().manual_seed(_seed_of(name, seed)))
+    return drawn * (2 * bound) - bound
+
+
 def _device(layer: nn.Module) -> torch.device:
     return next(layer.parameters()).device
 
@@ -213,7 +218,7 @@ def _join(roots: Any) -> list[tuple[Any, Any]]:
     return found
 
 
-def _replace(root: nn.Module, path: str, module: nn.Module) -> None:
+def replace_module(root: nn.Module, path: str, module: nn.Module) -> None:
     parent, _, name = path.rpartition(".")
     setattr(root.get_submodule(parent), name, module)
 

@@ -71,6 +71,7 @@ class Recipe:
         conv_dim, conv_alpha: rank and alpha of 3 x 3 convolutions; a rank of 0: they get none.
         text_encoders: both text encoders are trained, too.
         scale_weight_norms: the norm of a layer's change is cut to this after every micro-batch; 0: never.
+        dora: magnitude and direction of the weights are learned apart (DoRA, Liu et al. 2024).
         noise, loss, captions, dropout: see there.
         resolution_height: the height, where `resolution` is the width; 0: the same.
         min_bucket, max_bucket: sides of buckets; 0: half and 1.5 times the resolution.
@@ -107,6 +108,7 @@ class Recipe:
     conv_alpha: float = 1.0
     text_encoders: bool = False
     scale_weight_norms: float = 0.0
+    dora: bool = False
     noise: NoiseOptions = NoiseOptions()
     loss: LossOptions = LossOptions()
     captions: CaptionOptions = CaptionOptions()
@@ -144,7 +146,7 @@ class Recipe:
     @property
     def network(self) -> NetworkOptions:
         return NetworkOptions(
-            self.dim, self.alpha, self.conv_dim, self.conv_alpha, self.text_encoders, dropout=self.dropout
+            self.dim, self.alpha, self.conv_dim, self.conv_alpha, self.text_encoders, True, self.dropout, self.dora
         )
 
     @property

@@ -67,14 +67,14 @@ class Learner:
         if not (hasattr(self.optimizer, "train") and hasattr(self.optimizer, "eval")):
             yield
             return
-        buffers = [buffer.weights for buffer in self.adapter.buffers.values()]
-        before = [weights.clone() for weights in buffers]
+        current = list(self.adapter.parameters().values())
+        before = [weights.clone() for weights in current]
         self.optimizer.eval()
         self.adapter.refresh()
         try:
             yield
         finally:
             self.optimizer.train()
-            for weights, value in zip(buffers, before, strict=True):
+            for weights, value in zip(current, before, strict=True):
                 weights.copy_(value)  # the way there and back rounds
             self.adapter.refresh()

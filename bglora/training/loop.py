@@ -22,6 +22,7 @@ from bglora.training.base import Base
 from bglora.training.cache import Example, encode_examples, seeded
 from bglora.training.caption_book import CaptionBook
 from bglora.training.captions import Moment, affixed, processed
+from bglora.training.dora import refuse
 from bglora.training.job import Paused, Recipe, TrainJob
 from bglora.training.learner import Learner
 from bglora.training.loss import Batch, error, gather
@@ -55,6 +56,8 @@ class Training:
         self.examples, self.held_out = self._encode()
         self.plan = Plan([example.bucket for example in self.examples], job.repeats, job.flip, self.recipe)
         recipe = self.recipe
+        if recipe.dora:
+            refuse(recipe.dropout, recipe.scale_weight_norms)
         self.adapter = network.create(base.unet, base.encoders, recipe.network, recipe.learning_rates, recipe.seed)
         self.parameters = self.adapter.parameters()
         self.learner = Learner(base, self.adapter, recipe)
@@ -240,6 +243,8 @@ class Training:
     @torch.no_grad()
     def _paint_samples(self, step: int) -> None:
         recipe = self.recipe
+        if recipe.dora:
+            refuse(recipe.dropout, recipe.scale_weight_norms)
         if not recipe.samples:
             return
         source = self.job.held_out or self.job.pictures

@@ -59,7 +59,7 @@ def estimate(base: Base, recipe: Recipe, bucket: Size) -> Memory:
         dtype,
         first.hidden_size + second.hidden_size,
         second.projection_dim,
-        replace(recipe.network, text_encoders=False, dropout=DropoutOptions()),
+        replace(recipe.network, text_encoders=False, dropout=DropoutOptions(), dora=False),
         (recipe.batch_size, config.in_channels, bucket[0] // factor, bucket[1] // factor),
         recipe.gradient_checkpointing,
     )

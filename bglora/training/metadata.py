@@ -140,7 +140,7 @@ def _network(recipe: Recipe) -> dict[str, Any]:
         if getattr(recipe.dropout, name):
             options[name] = getattr(recipe.dropout, name)
     found: dict[str, Any] = {
-        "ss_network_module": "networks.lora",
+        "ss_network_module": "lycoris.kohya" if recipe.dora else "networks.lora",
         "ss_network_dim": recipe.dim,
         "ss_network_alpha": recipe.alpha,
         "ss_network_dropout": recipe.dropout.network_dropout or None,

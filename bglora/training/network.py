@@ -24,6 +24,10 @@ def create(unet: Any, encoders: Sequence[Any], options: NetworkOptions, rates: L
         )
         for layer in layers(unet, encoders, options)
     ]
+    if options.dora:
+        from bglora.training.dora import DoraAdapter
+
+        return DoraAdapter(targets, seed)
     adapter = Adapter(unet, options.dim, options.alpha, seed, targets)
     if options.dropout.any:
         attach(adapter, options.dropout)

@@ -148,6 +148,7 @@ class NetworkOptions:
         conv_dim: rank of 3 x 3 convolutions, 0: none; conv_alpha: theirs.
         text_encoders: both text encoders get a LoRA, too.
         unet: the U-Net gets one.
+        dora: weights are decomposed into magnitude and direction (Liu et al. 2024), by peft.
         dropout: see there.
     """
 
@@ -158,6 +159,7 @@ class NetworkOptions:
     text_encoders: bool = False
     unet: bool = True
     dropout: DropoutOptions = DropoutOptions()
+    dora: bool = False
 
     def size(self, large_kernel: bool) -> tuple[int, float]:
         """Rank and alpha of a layer."""

@@ -15,6 +15,10 @@ from torch import Tensor
 WINDOW = 77
 """Positions of CLIP: a begin mark, 75 tokens, an end mark."""
 INNER = WINDOW - 2
+STRAIGHT = str.maketrans(
+    {**dict.fromkeys("\u02bc\u2018\u2019\u201a\u201b", "'"), **dict.fromkeys("\u201c\u201d\u201e\u201f", '"')}
+)
+"""Curly quotes are straight to CLIP: its own tokenizer mends texts with ftfy, which transformers' newer ones don't."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ class Marks:
 
 def token_ids(tokenizer: Any, caption: str, pieces: int = 1) -> Tensor:
     """(pieces, 77): at most pieces x 75 tokens of a caption; the rest is cut off."""
-    tokens = tokenizer(caption, add_special_tokens=False, truncation=False, verbose=False).input_ids
+    tokens = tokenizer(caption.translate(STRAIGHT), add_special_tokens=False, truncation=False, verbose=False).input_ids
     return windows(tokens, Marks.of(tokenizer), pieces)
 
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
+import importlib.util
+import json
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +26,7 @@ from bglora.training.resize import change
 from bglora.training.weight_norms import scale_weight_norms
 from tests.oracles.kohya_oracle import Compared, Part, facts, tensors, text_encoders, unet
 from tests.oracles.manifests import Variant
+from tests.training.tiny_base import BEGIN, END
 
 SDXL = {
     "sample_size": 128,
@@ -288,6 +294,11 @@ def full_keys(variant: Variant) -> Iterator[Compared]:
 
 
 def token_ids(variant: Variant) -> Iterator[Compared]:
+    yield from recorded_tokens(variant)
+    yield from words(variant)
+
+
+def recorded_tokens(variant: Variant) -> Iterator[Compared]:
     """Windows of recorded tokens for every length; the tokens are those of the longest recording of a text."""
     values, told = tensors(variant.folder, "captions"), facts(variant.folder, "captions")["tokenizer"]
     begin, end = told["bos"], told["eos"]
@@ -303,6 +314,47 @@ def token_ids(variant: Variant) -> Iterator[Compared]:
         pieces = 1 if length == "None" else int(length) // text.INNER
         marks = text.Marks(begin, end, end if which == "ids1" else 0)
         yield Compared(key, text.windows(tokens, marks, pieces).tolist(), expected.tolist(), "exact")
+
+
+def words(variant: Variant) -> Iterator[Compared]:
+    """Token ids of texts, where open_clip's vocabulary is on this machine."""
+    found = importlib.util.find_spec("open_clip")
+    if found is None or found.origin is None:
+        return
+    recorded, told = tensors(variant.folder, "captions"), facts(variant.folder, "captions")
+    source = Path(found.origin).parent / "bpe_simple_vocab_16e6.txt.gz"
+    for which, pad in (("ids1", END), ("ids2", "!")):
+        tokenizer = clip_tokenizer(source, pad)
+        for key, expected in recorded.items():
+            if key.startswith(f"{which}."):
+                _, length, name = key.split(".", 2)
+                pieces = 1 if length == "None" else int(length) // text.INNER
+                got = text.token_ids(tokenizer, told["texts"][name], pieces)
+                yield Compared(f"{key} of the text", got.tolist(), expected.tolist(), "exact")
+
+
+def clip_tokenizer(source: Path, pad: str) -> Any:
+    """CLIP's tokenizer from its merges."""
+    from transformers import CLIPTokenizer
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+    merges = gzip.decompress(source.read_bytes()).decode().split("\n")[1 : 49152 - 256 - 2 + 1]
+    letters = list(bytes_to_unicode().values())
+    names = [
+        *letters,
+        *(f"{letter}</w>" for letter in letters),
+        *(merge.replace(" ", "") for merge in merges),
+        BEGIN,
+        END,
+    ]
+    marks = {"bos_token": BEGIN, "eos_token": END, "unk_token": END, "pad_token": pad}
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        (home / "vocab.json").write_text(json.dumps({name: number for number, name in enumerate(names)}), "utf-8")
+        (home / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]), "utf-8")
+        config = {"tokenizer_class": "CLIPTokenizer", "model_max_length": text.WINDOW, **marks}
+        (home / "tokenizer_config.json").write_text(json.dumps(config), "utf-8")
+        return CLIPTokenizer.from_pretrained(home)
 
 
 def texts(variant: Variant) -> Iterator[Compared]:

@@ -13,13 +13,18 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from bglora.errors import MachineError, UserError
+from bglora.training import network
+from bglora.training.base import load_base
 from bglora.training.buckets import Cut
+from bglora.training.groups import LearningRates
 from bglora.training.job import Paused, Recipe
 from bglora.training.kohya_recipe import changed_options, recipe_of
 from bglora.training.network_file import extent_of
 from bglora.training.options import CaptionOptions, DropoutOptions, LossOptions, NoiseOptions
 from bglora.training.pictures import alpha_weights
 from bglora.training.resize import change, resized
+from tests.training.test_lora_file import unet_output
+from tests.training.tiny_base import tiny_base
 from tests.training.tiny_job import Watcher, tiny_job, train
 
 EVERYTHING: dict[str, Any] = {
@@ -53,6 +58,26 @@ def test_with_everything_on_it_stops_and_goes_on_to_the_same_bytes(tmp_path: Pat
     assert (extent.dim, extent.alpha, extent.conv_dim, extent.text_encoders) == (4, 3.0, 2, True)
     moved = [name for name, value in tensors.items() if "lora_up" in name and bool(value.any())]
     assert any(name.startswith("lora_te2_") for name in moved) and any("_in_layers_2" in name for name in moved)
+
+
+def test_dora_starts_as_the_base_learns_and_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
+    base = load_base(str(tiny_base()))
+    before = unet_output(base.unet)
+    options = Recipe(dim=4, alpha=3.0, conv_dim=2, dora=True).network
+    adapter = network.create(base.unet, base.encoders, options, LearningRates(1e-3), seed=0)
+    torch.testing.assert_close(unet_output(base.unet), before, atol=1e-5, rtol=1e-5)
+    adapter.detach()
+    torch.testing.assert_close(unet_output(base.unet), before, atol=0, rtol=0)
+    job = tiny_job(tmp_path / "pictures", dora=True, conv_dim=2, samples=0, save_precision="fp32")
+    (file, *_) = train(job, Watcher(tmp_path / "whole")).outputs
+    with pytest.raises(Paused):
+        train(job, Watcher(tmp_path / "cut", at=3))
+    train(job, Watcher(tmp_path / "cut"))
+    assert (tmp_path / "cut" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
+    tensors = load_file(tmp_path / "whole" / file)
+    assert len([name for name in tensors if name.endswith(".dora_scale")]) == len(tensors) // 4
+    with pytest.raises(UserError, match="none of the dropouts"):
+        train(tiny_job(tmp_path / "pictures", dora=True, dropout=DropoutOptions(0.1)), Watcher(tmp_path / "no"))
 
 
 @pytest.mark.parametrize(("optimizer", "package"), [("prodigy", "prodigyopt"), ("schedule_free", "schedulefree")])
