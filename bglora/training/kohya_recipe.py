@@ -90,6 +90,7 @@ def recipe_of(options: Options) -> Recipe:
         noise=NoiseOptions(**_known(NoiseOptions, given), prediction=_prediction(given)),
         loss=LossOptions(**_known(LossOptions, given)),
         captions=CaptionOptions(**_known(CaptionOptions, given)),
+        dora=network.get("dora_wd") == "True",
         dropout=DropoutOptions(
             float(given.get("network_dropout", 0.0)),
             float(network.get("rank_dropout", 0.0)),
@@ -131,11 +132,13 @@ def _changed_lists(recipe: Recipe) -> dict[str, Any]:
     for name in ("rank_dropout", "module_dropout"):
         if getattr(recipe.dropout, name):
             network[name] = f"{getattr(recipe.dropout, name):g}"
+    if recipe.dora:
+        network |= {"algo": "lora", "dora_wd": True}
     if recipe.block_lr_weights:
         ends = {"down_lr_weight": (0, 9), "mid_lr_weight": (9, 12), "up_lr_weight": (12, 21)}
         for name, (first, last) in ends.items():
             network[name] = ",".join(f"{weight:g}" for weight in recipe.block_lr_weights[first:last])
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"network_module": "lycoris.kohya"} if recipe.dora else {}
     if network:
         found["network_args"] = [f"{name}={value}" for name, value in network.items()]
     if recipe.dropout.network_dropout:

@@ -136,6 +136,8 @@ def _network(recipe: Recipe) -> dict[str, Any]:
         options |= {"conv_dim": recipe.conv_dim, "conv_alpha": recipe.conv_alpha}
     if recipe.loraplus_lr_ratio != 1.0:
         options["loraplus_lr_ratio"] = recipe.loraplus_lr_ratio
+    if recipe.dora:
+        options |= {"algo": "lora", "dora_wd": True}
     for name in ("rank_dropout", "module_dropout"):
         if getattr(recipe.dropout, name):
             options[name] = getattr(recipe.dropout, name)
@@ -147,7 +149,7 @@ def _network(recipe: Recipe) -> dict[str, Any]:
         "ss_scale_weight_norms": recipe.scale_weight_norms or None,
     }
     if options:
-        found["ss_network_args"] = {key: f"{value:g}" for key, value in options.items()}
+        found["ss_network_args"] = {key: str(value) for key, value in options.items()}
     return found
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tests.oracles import kohya_facts, kohya_network, kohya_numbers, kohya_runs, manifests
+from tests.oracles import kohya_facts, kohya_network, kohya_numbers, kohya_runs, kohya_text, manifests
 from tests.oracles.kohya_oracle import SUBJECT, Part, informative, judge
 from tests.oracles.manifests import Check, Variant
 
-PARTS = {**kohya_numbers.PARTS, **kohya_network.PARTS, **kohya_facts.PARTS}
+PARTS = {**kohya_numbers.PARTS, **kohya_network.PARTS, **kohya_text.PARTS, **kohya_facts.PARTS}
 
 
 def part_of(variant: Variant, check: Check) -> Part | None:
