@@ -60,8 +60,12 @@ class Training:
             refuse(recipe.dropout, recipe.scale_weight_norms)
         self.adapter = network.create(base.unet, base.encoders, recipe.network, recipe.learning_rates, recipe.seed)
         self.parameters = self.adapter.parameters()
-        self.learner = Learner(base, self.adapter, recipe)
-        self.captions = self._caption_book()
+        try:
+            self.learner = Learner(base, self.adapter, recipe)
+            self.captions = self._caption_book()
+        except BaseException:
+            self.adapter.detach()  # the base is shared with what comes after
+            raise
         self.optimizer = self.learner.optimizer
         self.progress = state.Progress()
         self._unread: list[Tensor] = []

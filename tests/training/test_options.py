@@ -98,6 +98,7 @@ def test_an_optimizer_that_is_not_here_says_how_to_get_it(tmp_path: Path, monkey
     assert "pip install prodigyopt" in caught.value.cure
     with pytest.raises(UserError, match="does not take"):
         train(tiny_job(tmp_path / "pictures", optimizer_args=("gamma=3",), samples=0), Watcher(tmp_path))
+    assert not any("LowRank" in type(module).__name__ for module in load_base(str(tiny_base())).unet.modules())
 
 
 def test_a_resized_lora_has_the_largest_part_of_the_change(tmp_path: Path) -> None:
