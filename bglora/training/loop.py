@@ -21,9 +21,9 @@ from bglora.training.adapter import Adapter
 from bglora.training.base import Base
 from bglora.training.cache import Captions, Example, encode_captions, encode_examples, seeded
 from bglora.training.job import Paused, Recipe, TrainJob
-from bglora.training.loss import error, gather
+from bglora.training.loss import Batch, error, gather
 from bglora.training.optimizer import adamw, clip
-from bglora.training.plan import Plan
+from bglora.training.plan import Draw, Plan
 
 CURVE_POINTS = 200
 VALIDATION_PICTURES = 6
@@ -115,7 +115,7 @@ class Training:
     def _advance(self) -> None:
         """One optimizer step and what is due after it. Losses are read where they are shown, noted or saved."""
         step, recipe = self.progress.step, self.recipe
-        self._unread.append(self._descend(step))
+        self._unread.append(self.descend(step))
         self.progress.step = done = step + 1
         last = done == self.plan.steps
         look = last or done % self._look_every() == 0
@@ -135,26 +135,29 @@ class Training:
         if stopping:
             raise Paused(f"{self.job.scene} at step {done}")
 
-    def _descend(self, step: int) -> Tensor:
+    def descend(self, step: int) -> Tensor:
         """Accumulates the gradients of one optimizer step's micro-batches and takes the step. Returns the mean loss,
         which nobody has waited for."""
         batches = self.plan.batches(step)
         self.adapter.begin()
         losses = []
         for number, draws in enumerate(batches):
-            picked = [(self.examples[draw.picture], draw.flipped) for draw in draws]
-            generator = seeded("noise", self.recipe.seed, step, number)
-            loss = self._error(picked, generator).mean()
+            loss = error(self.base, self.batch(step, number, draws)).mean()
             torch.autograd.backward(loss / self.recipe.accumulation)
             losses.append(loss.detach())
         self.adapter.finish()
+        with torch.profiler.record_function("optimizer"):
+            self.update(self.plan.learning_rate(step))
+        return torch.stack(losses).mean()
+
+    def update(self, rate: float) -> None:
+        """The optimizer's part of a step, at this learning rate."""
         if self.recipe.max_grad_norm > 0:
             clip(self.adapter.grads, self.recipe.max_grad_norm)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.plan.learning_rate(step) * group["ratio"]
+            group["lr"] = rate * group["ratio"]
         self.optimizer.step()
         self.adapter.refresh()
-        return torch.stack(losses).mean()
 
     def _read_losses(self) -> None:
         """Waits for the steps since the last reading.
@@ -177,10 +180,13 @@ class Training:
         self.progress.losses += losses
         self._shown = f", loss {losses[-1]:.3f}"
 
-    def _error(self, picked: Sequence[tuple[Example, bool]], generator: torch.Generator) -> Tensor:
+    def batch(self, step: int, number: int, draws: Sequence[Draw]) -> Batch:
+        """A step's micro-batch, with its noise and timesteps."""
+        generator = seeded("noise", self.recipe.seed, step, number)
+        picked = [(self.examples[draw.picture], draw.flipped) for draw in draws]
         noise = torch.stack([torch.randn(e.latents[0].shape, generator=generator) for e, _ in picked])
         times = torch.randint(0, self.base.noise.config.num_train_timesteps, (len(picked),), generator=generator)
-        return error(self.base, gather(picked, self.captions, noise, times, self.base))
+        return gather(picked, self.captions, noise, times, self.base)
 
     def _look_every(self) -> int:
         return self.recipe.validate_every or max(1, math.ceil(self.plan.steps / 8))
