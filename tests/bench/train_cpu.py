@@ -317,7 +317,7 @@ A U-Net of {size / 1e6:.1f} M parameters in SDXL's form (random weights, 252 ada
 first adapted layer, no adapter. Plain loop: diffusers, peft and accelerate, as diffusers' own SDXL LoRA example; its
 batches come from ours, for nothing. Ours is the product's own step with all that belongs to it. The three take turns in
 one process; times are medians of {options.rounds} rounds, ratios the medians of each round's. Asked: at rank 16
-{AT_RANK_16} x the floor, at rank 128 {AT_RANK_128} x the floor and the adapter's products (two forward and four backward
+{AT_RANK_16} x the floor, at rank 128 {AT_RANK_128} x the floor and the adapter's products (two forward, four backward
 for each layer) at the floor's own speed; the optimizer is given nothing for. Agreement: both go {options.steps} steps
 from the same weights with the same batches; the largest relative difference of a loss (asked: {LOSSES:g}), and the
 distance of the final weights as a share of the distance travelled (asked: {WEIGHTS:g}). Reads: numbers read out of
