@@ -80,9 +80,12 @@ class Joint:
     def __init__(self, layers: Sequence[LowRankLinear]) -> None:
         self.layers, self.turn = list(layers), layers[0].turn
         self.slots = [layer.slot for layer in layers]
-        self.scales = [layer.scale for layer in layers]
+        self.scale = layers[0].scale
+        if any(layer.scale != self.scale for layer in layers):
+            raise ValueError("layers of one input must have one alpha / dim")
         self.down = _stacked([slot.down for slot in self.slots])
         self.down_grad = _stacked([slot.down_grad for slot in self.slots])
+        self.standing = self.down.t(), [slot.up.t() for slot in self.slots]
         self.dims = [slot.up.shape[0] for slot in self.slots]
         self.plain = all(_plain(layer.inner) for layer in layers)
         inner: list[Any] = [layer.inner for layer in layers]
@@ -117,13 +120,14 @@ class _JointBranch(torch.autograd.Function):
     def forward(context: Any, anchor: Tensor, x: Tensor, joint: Joint, drop: bool) -> tuple[Tensor, ...]:
         shape = x.shape
         rows = x.reshape(-1, shape[-1]).to(joint.down.dtype)
-        ranks = rows @ joint.down.t()
+        ranks = torch.mm(rows, joint.standing[0])
         factors = joint.factors(ranks, shape) if drop else None
         if factors is not None:
             ranks.mul_(factors)
         outputs = []
-        parts = zip(joint.frozen, joint.slots, joint.scales, joint.split(ranks), strict=True)
-        for (weight, bias), slot, scale, part in parts:
+        scale = joint.scale
+        parts = zip(joint.frozen, joint.slots, joint.split(ranks), strict=True)
+        for (weight, bias), slot, part in parts:
             if weight is None:
                 y = torch.addmm(part.new_empty(1), part, slot.up, beta=0, alpha=scale)
             else:
@@ -138,28 +142,29 @@ class _JointBranch(torch.autograd.Function):
     def backward(context: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         rows, ranks, factors = context.saved_tensors
         joint: Joint = context.joint
-        wanted = context.needs_input_grad[1]
+        wanted, scale, dx = context.needs_input_grad[1], joint.scale, None
         beta = _beta(joint.slots, joint.turn)
-        rank_grads, dx = torch.empty_like(ranks), None
-        lists = joint.frozen, joint.slots, joint.scales, grads, joint.split(ranks), joint.split(rank_grads)
-        for (weight, _), slot, scale, grad, part, part_grad in zip(*lists, strict=True):
+        rank_grads = []  # without the scale, which the products that follow bring in
+        lists = joint.frozen, joint.slots, joint.standing[1], grads, joint.split(ranks)
+        for (weight, _), slot, up, grad, part in zip(*lists, strict=True):
             if grad is None:
-                part_grad.zero_()
+                rank_grads.append(torch.zeros_like(part))
                 if not beta:
                     slot.up_grad.zero_()
                 continue
             dy = grad.reshape(-1, grad.shape[-1]).to(rows.dtype)
-            torch.addmm(part_grad, dy, slot.up.t(), beta=0, alpha=scale, out=part_grad)
+            rank_grads.append(torch.mm(dy, up))
             _accumulate(slot.up_grad, part.t(), dy, beta, scale)
             if wanted and weight is not None:
-                dx = dy @ weight if dx is None else dx.addmm_(dy, weight)
+                dx = torch.mm(dy, weight) if dx is None else dx.addmm_(dy, weight)
+        inner = rank_grads[0] if len(rank_grads) == 1 else torch.cat(rank_grads, 1)
         if factors is not None:
-            rank_grads.mul_(factors)
-        _accumulate(joint.down_grad, rank_grads.t(), rows, beta, 1.0)
+            inner.mul_(factors)
+        _accumulate(joint.down_grad, inner.t(), rows, beta, scale)
         if not wanted:
             return None, None, None, None
-        dx = rank_grads @ joint.down if dx is None else dx.addmm_(rank_grads, joint.down)
-        return None, dx.view(context.shape), None, None
+        dx = torch.zeros_like(rows) if dx is None else dx
+        return None, dx.addmm_(inner, joint.down, alpha=scale).view(context.shape), None, None
 
 
 class LowRankConv(LowRank):
