@@ -111,8 +111,13 @@ class Adapter:
             here, there = slice(at, at + math.prod(down)), slice(then, then + math.prod(up))
             at, then = here.stop, there.stop
             weights[here] = draw_down(target.name, down, seed).flatten().to(weights.device)
-            tensors = (computing[here], computing[there], buffer.grads[here], buffer.grads[there])
-            slot = Slot(*(part.view(shape) for part, shape in zip(tensors, (down, up, down, up), strict=True)))
+            lying = (up[1], up[0])
+            slot = Slot(
+                computing[here].view(down),
+                computing[there].view(lying),
+                buffer.grads[here].view(down),
+                buffer.grads[there].view(lying),
+            )
             kind = LowRankLinear if len(down) == 2 else LowRankConv
             layer = kind(target.layer, target.alpha / target.dim, self._turn, slot)
             replace_module(target.root, target.path, layer)
@@ -140,7 +145,8 @@ class Adapter:
             group, here, there = self._places[name]
             flat = tensor(self.buffers[group])
             yield f"{name}.lora_down.weight", flat[here].view(layer.slot.down.shape)
-            yield f"{name}.lora_up.weight", flat[there].view(layer.slot.up.shape)
+            up = flat[there].view(layer.slot.up.shape).t()
+            yield f"{name}.lora_up.weight", up if layer.slot.down.ndim == 2 else up[:, :, None, None]
 
     @property
     def grads(self) -> list[Tensor]:

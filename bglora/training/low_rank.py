@@ -34,7 +34,7 @@ class Slot:
 
     Attributes:
         down: (dim, in) or (dim, in, k, k), in the number format that the layer computes in.
-        up: (out, dim) or (out, dim, 1, 1), likewise.
+        up: (dim, out), the transpose of what files hold: thin matrices multiply faster lying than standing.
         down_grad, up_grad: where their gradients belong, fp32.
         written: the turn in which they were last written; -1: they are zero.
     """
@@ -73,12 +73,6 @@ class LowRankLinear(LowRank):
     def forward(self, x: Tensor, *_: Any, **__: Any) -> Tensor:
         return self._alone(x)[0]
 
-    @property
-    def plain(self) -> bool:
-        """The frozen weight is a matrix of numbers, not a quantized one that only its own layer can multiply by."""
-        inner = self.inner
-        return type(inner) is nn.Linear and type(inner.weight) is nn.Parameter and inner.weight.is_floating_point()
-
 
 class Joint:
     """Linear layers that read one input, applied at once. Their downs lie one behind the other in their buffer."""
@@ -86,50 +80,61 @@ class Joint:
     def __init__(self, layers: Sequence[LowRankLinear]) -> None:
         self.layers, self.turn = list(layers), layers[0].turn
         self.slots = [layer.slot for layer in layers]
+        self.scale = layers[0].scale
+        if any(layer.scale != self.scale for layer in layers):
+            raise ValueError("layers of one input must have one alpha / dim")
         self.down = _stacked([slot.down for slot in self.slots])
         self.down_grad = _stacked([slot.down_grad for slot in self.slots])
-        self.dims = [slot.up.shape[1] for slot in self.slots]
+        self.standing = self.down.t(), [slot.up.t() for slot in self.slots]
+        self.dims = [slot.up.shape[0] for slot in self.slots]
+        self.plain = all(_plain(layer.inner) for layer in layers)
+        inner: list[Any] = [layer.inner for layer in layers]
+        self.frozen = [(one.weight, one.bias) for one in inner] if self.plain else [(None, None)] * len(inner)
 
     def __call__(self, x: Tensor) -> tuple[Tensor, ...]:
         """Input (..., in); an output (..., out) for each layer."""
+        drop = torch.is_grad_enabled() and any([layer.factor is not None for layer in self.layers])
         branch: Any = _JointBranch.apply
-        drop = torch.is_grad_enabled() and any(layer.factor is not None for layer in self.layers)
-        plain = all(layer.plain for layer in self.layers)
-        outputs: tuple[Tensor, ...] = branch(self.turn.anchor, x, self, plain, drop)
-        if plain:
+        outputs: tuple[Tensor, ...] = branch(self.turn.anchor, x, self, drop)
+        if self.plain:
             return outputs
         return tuple(layer.inner(x) + y.to(x.dtype) for layer, y in zip(self.layers, outputs, strict=True))
+
+    def split(self, ranks: Tensor) -> Sequence[Tensor]:
+        """Each layer's columns of (rows, sum of dims)."""
+        return ranks.split(self.dims, 1) if len(self.dims) > 1 else (ranks,)
 
     def factors(self, ranks: Tensor, shape: Sequence[int]) -> Tensor:
         """The dropouts of all layers for rank activations (rows, sum of dims) of an input of this shape."""
         found = []
-        for layer, part in zip(self.layers, ranks.split(self.dims, 1), strict=True):
+        for layer, part in zip(self.layers, self.split(ranks), strict=True):
             drawn = torch.ones_like(part) if layer.factor is None else layer.factor(part.view(*shape[:-1], -1))
             found.append(drawn.expand(*shape[:-1], part.shape[1]).reshape(part.shape))
         return torch.cat(found, 1)
 
 
 class _JointBranch(torch.autograd.Function):
-    """W_i x + b_i + s_i U_i D_i x of every layer i; without the first two where `plain` is false."""
+    """W_i x + b_i + s_i U_i D_i x of every layer i; without the first two where `joint.plain` is false."""
 
     @staticmethod
-    def forward(context: Any, anchor: Tensor, x: Tensor, joint: Joint, plain: bool, drop: bool) -> tuple[Tensor, ...]:
-        rows = x.reshape(-1, x.shape[-1]).to(joint.down.dtype)
-        ranks = rows @ joint.down.t()
-        factors = joint.factors(ranks, x.shape) if drop else None
+    def forward(context: Any, anchor: Tensor, x: Tensor, joint: Joint, drop: bool) -> tuple[Tensor, ...]:
+        shape = x.shape
+        rows = x.reshape(-1, shape[-1]).to(joint.down.dtype)
+        ranks = torch.mm(rows, joint.standing[0])
+        factors = joint.factors(ranks, shape) if drop else None
         if factors is not None:
             ranks.mul_(factors)
         outputs = []
-        for layer, part in zip(joint.layers, ranks.split(joint.dims, 1), strict=True):
-            if plain:
-                inner: Any = layer.inner
-                y = functional.linear(rows, inner.weight, inner.bias)
-                y.addmm_(part, layer.slot.up.t(), alpha=layer.scale)
+        scale = joint.scale
+        parts = zip(joint.frozen, joint.slots, joint.split(ranks), strict=True)
+        for (weight, bias), slot, part in parts:
+            if weight is None:
+                y = torch.addmm(part.new_empty(1), part, slot.up, beta=0, alpha=scale)
             else:
-                y = _product(part, layer.slot.up.t(), layer.scale)
-            outputs.append(y.view(*x.shape[:-1], -1))
+                y = functional.linear(rows, weight, bias).addmm_(part, slot.up, alpha=scale)
+            outputs.append(y.view(*shape[:-1], y.shape[1]))
         context.save_for_backward(rows, ranks, factors)
-        context.joint, context.plain, context.shape = joint, plain, x.shape
+        context.joint, context.shape = joint, shape
         context.set_materialize_grads(False)
         return tuple(outputs)
 
@@ -137,28 +142,29 @@ class _JointBranch(torch.autograd.Function):
     def backward(context: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         rows, ranks, factors = context.saved_tensors
         joint: Joint = context.joint
+        wanted, scale, dx = context.needs_input_grad[1], joint.scale, None
         beta = _beta(joint.slots, joint.turn)
-        rank_grads, dx = torch.empty_like(ranks), None
-        parts = zip(joint.layers, grads, ranks.split(joint.dims, 1), rank_grads.split(joint.dims, 1), strict=True)
-        for layer, grad, part, part_grad in parts:
-            slot, inner = layer.slot, layer.inner
+        rank_grads = []  # without the scale, which the products that follow bring in
+        lists = joint.frozen, joint.slots, joint.standing[1], grads, joint.split(ranks)
+        for (weight, _), slot, up, grad, part in zip(*lists, strict=True):
             if grad is None:
-                part_grad.zero_()
+                rank_grads.append(torch.zeros_like(part))
                 if not beta:
                     slot.up_grad.zero_()
                 continue
             dy = grad.reshape(-1, grad.shape[-1]).to(rows.dtype)
-            torch.addmm(part_grad, dy, slot.up, beta=0, alpha=layer.scale, out=part_grad)
-            _accumulate(slot.up_grad, dy.t(), part, beta, layer.scale)
-            if context.plain and context.needs_input_grad[1]:
-                dx = dy @ inner.weight if dx is None else dx.addmm_(dy, inner.weight)
+            rank_grads.append(torch.mm(dy, up))
+            _accumulate(slot.up_grad, part.t(), dy, beta, scale)
+            if wanted and weight is not None:
+                dx = torch.mm(dy, weight) if dx is None else dx.addmm_(dy, weight)
+        inner = rank_grads[0] if len(rank_grads) == 1 else torch.cat(rank_grads, 1)
         if factors is not None:
-            rank_grads.mul_(factors)
-        _accumulate(joint.down_grad, rank_grads.t(), rows, beta, 1.0)
-        if not context.needs_input_grad[1]:
-            return None, None, None, None, None
-        dx = rank_grads @ joint.down if dx is None else dx.addmm_(rank_grads, joint.down)
-        return None, dx.view(context.shape), None, None, None
+            inner.mul_(factors)
+        _accumulate(joint.down_grad, inner.t(), rows, beta, scale)
+        if not wanted:
+            return None, None, None, None
+        dx = torch.zeros_like(rows) if dx is None else dx
+        return None, dx.addmm_(inner, joint.down, alpha=scale).view(context.shape), None, None
 
 
 class LowRankConv(LowRank):
@@ -186,7 +192,7 @@ class _ConvBranch(torch.autograd.Function):
         context.save_for_backward(x, ranks, factors)
         context.layer, context.how = layer, how
         y = functional.conv2d(x, inner.weight, inner.bias, *how)
-        return y.add_(functional.conv2d(ranks, slot.up), alpha=layer.scale)
+        return y.add_(functional.conv2d(ranks, _kernel(slot.up)), alpha=layer.scale)
 
     @staticmethod
     def backward(context: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -195,10 +201,10 @@ class _ConvBranch(torch.autograd.Function):
         inner: Any = layer.inner
         slot, beta = layer.slot, _beta([layer.slot], layer.turn)
         dy = grads[0].to(x.dtype)
-        scaled = conv2d_input(ranks.shape, slot.up, dy).mul_(layer.scale)
+        scaled = conv2d_input(ranks.shape, _kernel(slot.up), dy).mul_(layer.scale)
         if factors is not None:
             scaled = scaled * factors
-        up = conv2d_weight(ranks, slot.up.shape, dy).mul_(layer.scale)
+        up = torch.tensordot(ranks.movedim(1, 0).flatten(1), dy.movedim(1, 0).flatten(1), ([1], [1])).mul_(layer.scale)
         down = conv2d_weight(x, slot.down.shape, scaled, *context.how)
         for target, grad in ((slot.up_grad, up), (slot.down_grad, down)):
             if beta:
@@ -209,6 +215,16 @@ class _ConvBranch(torch.autograd.Function):
             return None, None, None, None
         dx = conv2d_input(x.shape, inner.weight, dy, *context.how)
         return None, dx.add_(conv2d_input(x.shape, slot.down, scaled, *context.how)), None, None
+
+
+def _plain(layer: nn.Module) -> bool:
+    """The frozen weight is a matrix of numbers, not a quantized one that only its own layer can multiply by."""
+    return type(layer) is nn.Linear and type(layer.weight) is nn.Parameter and layer.weight.is_floating_point()
+
+
+def _kernel(up: Tensor) -> Tensor:
+    """(dim, out) as the kernel of a 1 x 1 convolution."""
+    return up.t()[:, :, None, None]
 
 
 def _stacked(parts: Sequence[Tensor]) -> Tensor:
@@ -232,10 +248,6 @@ def _beta(slots: Sequence[Slot], turn: Turn) -> int:
         if len(fresh) < len(slots):
             slot.clear()
     return 0 if len(fresh) == len(slots) else 1
-
-
-def _product(a: Tensor, b: Tensor, alpha: float) -> Tensor:
-    return torch.addmm(a.new_empty(1), a, b, beta=0, alpha=alpha)
 
 
 def _accumulate(target: Tensor, a: Tensor, b: Tensor, beta: int, alpha: float) -> None:
