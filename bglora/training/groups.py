@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from bglora.errors import UserError
+
 DOWN_BLOCKS, MIDDLE_BLOCKS, UP_BLOCKS = 9, 3, 9
 """Blocks of SDXL's original code; layers in input_blocks.4 are of block 4 of the first nine."""
 
@@ -27,8 +29,13 @@ class LearningRates:
     blocks: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.blocks and len(self.blocks) != DOWN_BLOCKS + MIDDLE_BLOCKS + UP_BLOCKS:
-            raise ValueError(f"{len(self.blocks)} block weights, not {DOWN_BLOCKS + MIDDLE_BLOCKS + UP_BLOCKS}")
+        count = DOWN_BLOCKS + MIDDLE_BLOCKS + UP_BLOCKS
+        if self.blocks and len(self.blocks) != count:
+            raise UserError(
+                f"The U-Net has {count} blocks, and there are factors of {len(self.blocks)}.",
+                where="train.block_lr_weights",
+                cure=f"Write {count} numbers: {DOWN_BLOCKS} down, {MIDDLE_BLOCKS} middle, {UP_BLOCKS} up; or none.",
+            )
 
 
 @dataclass(frozen=True)

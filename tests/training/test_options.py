@@ -157,3 +157,8 @@ def test_a_recipe_comes_back_from_the_options_that_kohya_gets() -> None:
         assert getattr(back, name) == getattr(recipe, name), name
     assert back.noise == replace(recipe.noise, prediction="epsilon")
     assert back.captions == replace(recipe.captions, keep_tokens=0)  # the job's own, of trigger and prefix
+
+
+def test_block_weights_of_another_count_are_refused() -> None:
+    with pytest.raises(UserError, match="21 blocks"):
+        _ = Recipe(block_lr_weights=(1.0, 0.5)).learning_rates
