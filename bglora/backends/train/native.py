@@ -10,11 +10,11 @@ from bglora.backends import weights
 from bglora.backends.train import base as bases
 from bglora.training.job import TrainJob, TrainResult
 
-ALGORITHM = "native/1"
+ALGORITHM = "native/2"
 
 
 def identity(settings: Any) -> str:
-    """`native/1 mini@…`: changes with the algorithm and with the base's files."""
+    """`native/2 mini@…`: changes with the algorithm and with the base's files."""
     return f"{ALGORITHM} {weights.identity(settings.base)}"
 
 
