@@ -15,7 +15,7 @@ ALGORITHM = "native/2"
 
 
 def identity(settings: Any) -> str:
-    """`native/1 mini@…`: changes with the algorithm and with the base's files."""
+    """`native/2 mini@…`: changes with the algorithm and with the base's files."""
     return f"{ALGORITHM} {weights.identity(settings.base)}"
 
 
