@@ -291,7 +291,9 @@ def load(path: Path, *, dtype: torch.dtype = torch.float32, device: torch.device
         try:
             values = json.loads(beside.read_text("utf-8"))
         except ValueError as error:
-            raise UserError(f"This config is damaged: {error}", where=str(beside), cure=CURE) from error
+            raise UserError(
+                f"This config is damaged: {error}", where=str(beside), cure="Copy the folder or fetch it again"
+            ) from error
         config = read_config(values, str(beside))
     else:
         config = SDXL if any(name.startswith("add_embedding.") for name in tensors) else SD15

@@ -8,8 +8,28 @@ from pydantic import Field
 
 from bglora.settings.table import Table, TrainName
 
+LossType = Literal["l2", "l1", "huber", "smooth_l1"]
+HuberSchedule = Literal["snr", "exponential", "constant"]
+Prediction = Literal["base", "epsilon", "v_prediction"]
+Optimizer = Literal["adamw", "adamw8bit", "prodigy", "schedule_free"]
+Scheduler = Literal[
+    "constant",
+    "constant_with_warmup",
+    "cosine",
+    "cosine_with_restarts",
+    "cosine_with_min_lr",
+    "linear",
+    "polynomial",
+    "inverse_sqrt",
+    "warmup_stable_decay",
+]
+"""The trainer's own choices, which settings may not import; a test compares them."""
+
 NEGATIVE = "person, people, character, animal, creature"
 Scale = Annotated[float, Field(ge=0, le=2)]
+Share = Annotated[float, Field(ge=0, le=100)]
+Steps = Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0, le=1)]
+"""A number of steps, or a share of all of them."""
 Verdict = Literal[
     "too weak",
     "overpowers the prompt",
@@ -33,15 +53,55 @@ class TrainSettings(Table):
     bucket_step: Literal[0, 32, 64, 128] = Field(
         64, description="Pixels: bucket sides are multiples of it. 0: squares, cropped at the center."
     )
+    min_bucket: int = Field(0, ge=0, le=4096, description="Shortest side of buckets. 0: half the resolution.")
+    max_bucket: int = Field(0, ge=0, le=8192, description="Longest side of buckets. 0: 1.5 times the resolution.")
+    bucket_no_upscale: bool = Field(
+        False, description="Pictures are only made smaller; min_bucket and max_bucket count for nothing then."
+    )
     dim: int = Field(128, ge=1, le=1024, description="Rank of the LoRA.")
     alpha: float = Field(96.0, gt=0, le=1024, description="The LoRA is scaled by alpha / dim.")
     learning_rate: float = Field(1e-4, gt=0, le=1, description="AdamW's learning rate.")
+    unet_lr: float = Field(0.0, ge=0, le=1, description="The U-Net's own learning rate. 0: learning_rate.")
+    text_encoders: bool = Field(False, description="Train both text encoders, too: slow, and captions aren't cached.")
+    text_encoder_lr: float = Field(0.0, ge=0, le=1, description="The text encoders' learning rate. 0: learning_rate.")
+    conv_dim: int = Field(0, ge=0, le=1024, description="Rank of the U-Net's 3 x 3 convolutions. 0: they get no LoRA.")
+    conv_alpha: float = Field(1.0, ge=0, le=1024, description="Their part is scaled by conv_alpha / conv_dim.")
+    network_dropout: float = Field(0.0, ge=0, lt=1, description="Share of the LoRA's inner values left out.")
+    rank_dropout: float = Field(0.0, ge=0, lt=1, description="Share of the ranks left out, per picture.")
+    module_dropout: float = Field(0.0, ge=0, lt=1, description="Share of the layers left out, per micro-batch.")
+    scale_weight_norms: float = Field(0.0, ge=0, description="No layer changes by more than this norm. 0: no bound.")
+    dora: bool = Field(
+        False,
+        description="Learn the weights' magnitude and direction apart (DoRA): slower, and not every tool reads it.",
+    )
+    block_lr_weights: tuple[Share, ...] = Field(
+        (),
+        description="Factors of the learning rate of the U-Net's 21 blocks: 9 down, 3 middle, 9 up. Empty: all 1.",
+    )
     loraplus_lr_ratio: float = Field(
         1.0, ge=1, le=64, description="The up matrices, which start at zero, learn so many times faster (LoRA+)."
     )
-    lr_scheduler: Literal["cosine", "constant"] = Field("cosine", description="How the learning rate goes on.")
-    lr_warmup_steps: int = Field(0, ge=0, description="Optimizer steps in which the learning rate rises from 0.")
-    weight_decay: float = Field(0.01, ge=0, le=1, description="AdamW's weight decay.")
+    optimizer: Optimizer = Field(
+        "adamw",
+        description="adamw, adamw8bit (pip install bitsandbytes, needs a GPU), prodigy (pip install prodigyopt; "
+        "learning rate 1) or schedule_free (pip install schedulefree; no lr_scheduler).",
+    )
+    optimizer_args: tuple[str, ...] = Field((), description='More of its arguments: ["betas=0.9,0.99", "eps=1e-8"].')
+    weight_decay: float = Field(0.01, ge=0, le=1, description="The optimizer's weight decay.")
+    lr_scheduler: Scheduler = Field(
+        "cosine",
+        description="How the learning rate goes on: constant, constant_with_warmup, cosine, cosine_with_restarts, "
+        "cosine_with_min_lr, linear, polynomial, inverse_sqrt or warmup_stable_decay.",
+    )
+    lr_warmup_steps: Steps = Field(
+        0, description="Optimizer steps in which the learning rate rises from 0; 0.05: so large a share of all."
+    )
+    lr_decay_steps: Steps = Field(0, description="Steps, or share, of the fall at the end of warmup_stable_decay.")
+    lr_scheduler_num_cycles: int = Field(1, ge=1, le=100, description="Cosines of cosine_with_restarts.")
+    lr_scheduler_power: float = Field(1.0, gt=0, le=10, description="Exponent of polynomial.")
+    lr_scheduler_min_lr_ratio: float = Field(
+        0.0, ge=0, le=1, description="Share of the rate that cosine_with_min_lr and warmup_stable_decay end at."
+    )
     max_grad_norm: float = Field(1.0, ge=0, description="Gradients are clipped to this norm. 0: never.")
     batch_size: int = Field(1, ge=1, le=64, description="Pictures per micro-batch.")
     accumulation: int = Field(2, ge=1, le=64, description="Micro-batches per optimizer step.")
@@ -52,11 +112,57 @@ class TrainSettings(Table):
         False, description="Recompute activations instead of keeping them: a third slower, far less memory."
     )
     save_precision: Literal["bf16", "fp16", "fp32"] = Field("bf16", description="Number format of the LoRA file.")
+    resize_rank: int = Field(
+        0, ge=0, le=1024, description="Cut the finished LoRA to this rank, by singular values. 0: as trained."
+    )
     keep: Literal["best", "last"] = Field(
         "best", description="Which weights are kept: best by validation loss, or last."
     )
     provenance_loss: bool = Field(True, description="Weigh the loss by provenance: guessed less, not trusted 0.")
     guessed_weight: float = Field(0.3, ge=0, le=1, description="Loss weight of guessed pixels with provenance_loss.")
+    alpha_mask: bool = Field(False, description="Weigh the loss by the pictures' transparency, where that is less.")
+    loss_type: LossType = Field("l2", description="l2 (squares), l1, huber or smooth_l1, which forgive outliers.")
+    huber_schedule: HuberSchedule = Field("snr", description="Huber's threshold: snr, exponential or constant.")
+    huber_c: float = Field(0.1, gt=0, le=1, description="Huber's smallest threshold.")
+    huber_scale: float = Field(1.0, gt=0, le=100, description="Factor of Huber's threshold.")
+    min_snr_gamma: float = Field(
+        0.0, ge=0, le=100, description="Timesteps with little noise count less (min-SNR; 5 is usual). 0: off."
+    )
+    debiased_estimation_loss: bool = Field(False, description="Weigh timesteps by 1 / sqrt(SNR).")
+    scale_v_pred_loss_like_noise_pred: bool = Field(
+        False, description="Weigh the loss of a v-prediction as that of a noise prediction."
+    )
+    v_pred_like_loss: float = Field(0.0, ge=0, le=10, description="Add so much of a v-prediction-like loss. 0: off.")
+    prediction: Prediction = Field(
+        "base", description="What the U-Net predicts: base (as its configuration says), epsilon or v_prediction."
+    )
+    zero_terminal_snr: bool = Field(False, description="The last timestep is noise alone; for v-prediction bases.")
+    min_timestep: int = Field(0, ge=0, le=999, description="First timestep that is trained.")
+    max_timestep: int = Field(0, ge=0, le=1000, description="Timestep before which training ends. 0: all.")
+    noise_offset: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Strength of noise constant over a picture, for dark and bright ones. 0: off.",
+    )
+    noise_offset_random_strength: bool = Field(False, description="Draw that strength between 0 and noise_offset.")
+    adaptive_noise_scale: float = Field(0.0, ge=-1, le=1, description="More noise_offset for a picture far from gray.")
+    multires_noise_iterations: int = Field(0, ge=0, le=10, description="Octaves of pyramid noise. 0: off.")
+    multires_noise_discount: float = Field(0.3, ge=0, le=1, description="Strength of each octave to the one before.")
+    ip_noise_gamma: float = Field(0.0, ge=0, le=1, description="Further noise in the input alone. 0: off.")
+    ip_noise_gamma_random_strength: bool = Field(False, description="Draw its strength between 0 and ip_noise_gamma.")
+    shuffle_caption: bool = Field(False, description="Tags in random order, trigger and prefix excepted.")
+    caption_dropout_rate: float = Field(0.0, ge=0, le=1, description="Share of showings without a caption.")
+    caption_dropout_every_n_epochs: int = Field(0, ge=0, description="Every n-th epoch has no captions. 0: none.")
+    caption_tag_dropout_rate: float = Field(
+        0.0, ge=0, le=1, description="Share of tags left out, trigger and prefix excepted."
+    )
+    token_warmup_min: int = Field(1, ge=0, description="Tags shown at the start, beside trigger and prefix.")
+    token_warmup_step: Steps = Field(0, description="Step, or share of all, at which all tags are shown. 0: the first.")
+    enable_wildcard: bool = Field(False, description="{red|blue} in a caption is one of the two.")
+    keep_tokens_separator: str = Field("", max_length=16, description="Text in captions that ends the kept tags.")
+    caption_separator: str = Field(",", min_length=1, max_length=16, description="Text between two tags.")
+    secondary_separator: str = Field("", max_length=16, description="Text that joins tags which move together.")
     checkpoint_every: int = Field(
         200, ge=1, description="Optimizer steps between states that a killed run goes on from."
     )

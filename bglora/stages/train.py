@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,6 +13,7 @@ from bglora import backends
 from bglora.engine.stage import Item, Outcome, Row, Stage, Stopped, Tools, View
 from bglora.errors import UserError
 from bglora.training.job import Paused, Recipe, TrainJob, TrainPicture
+from bglora.training.options import CaptionOptions, DropoutOptions, LossOptions, NoiseOptions
 
 SMALL_SCENE = 100
 COPIED = 3
@@ -99,7 +100,7 @@ def shown_base(base: str) -> str:
 
 class Train(Stage):
     name: ClassVar[str] = "train"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     reads: ClassVar[tuple[str, ...]] = ("inpaint", "cluster", "caption")
     home: ClassVar[str] = "loras"
     parallel: ClassVar[bool] = False
@@ -180,36 +181,30 @@ def _recipe_settings(train: Any, pictures: int) -> dict[str, Any]:
     return values
 
 
-def _recipe(item: Item, train: Any) -> Recipe:
+RENAMED = {"lr_warmup_steps": "warmup_steps"}
+"""Settings that a recipe knows by another name."""
+PARTS: dict[str, Any] = {
+    "noise": NoiseOptions,
+    "loss": LossOptions,
+    "captions": CaptionOptions,
+    "dropout": DropoutOptions,
+}
+
+
+def _recipe(item: Item, train: Any, keep_tokens: int) -> Recipe:
     values = {key.removeprefix("train."): value for key, value in item.settings.items()}
-    guessed = values.get("guessed_weight")
-    return Recipe(
-        resolution=values["resolution"],
-        bucket_step=values["bucket_step"],
-        dim=values["dim"],
-        alpha=values["alpha"],
-        learning_rate=values["learning_rate"],
-        loraplus_lr_ratio=values["loraplus_lr_ratio"],
-        lr_scheduler=values["lr_scheduler"],
-        warmup_steps=values["lr_warmup_steps"],
-        weight_decay=values["weight_decay"],
-        max_grad_norm=values["max_grad_norm"],
-        batch_size=values["batch_size"],
-        accumulation=values["accumulation"],
-        epochs=values["epochs"],
-        max_steps=values["max_steps"],
-        provenance_weights=None if guessed is None else (1.0, 1.0, guessed, 0.0),
-        save_precision=values["save_precision"],
-        gradient_checkpointing=values["gradient_checkpointing"],
-        checkpoint_every=train.checkpoint_every,
-        validate_every=values["validate_every"],
-        samples=values["samples"],
-        sample_steps=values["sample_steps"],
-        sample_guidance=values["sample_guidance"],
-        keep=values["keep"],
-        seed=values["seed"],
-        threads=values["threads"],
-    )
+    guessed = values.pop("guessed_weight", None)
+    values |= {"checkpoint_every": train.checkpoint_every, "keep_tokens": keep_tokens}
+    plain = {RENAMED.get(key, key): value for key, value in values.items()}
+    parts = {name: kind(**_known(kind, values)) for name, kind in PARTS.items()}
+    weights = None if guessed is None else (1.0, 1.0, guessed, 0.0)
+    return Recipe(**{**_known(Recipe, plain), **parts, "provenance_weights": weights})
+
+
+def _known(kind: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the values that a dataclass has fields for; lists, as JSON has them, become tuples."""
+    names = {field.name for field in fields(kind)}
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items() if key in names}
 
 
 def _job(item: Item, tools: Tools) -> TrainJob:
@@ -227,7 +222,7 @@ def _job(item: Item, tools: Tools) -> TrainJob:
         flip=bool(about["flip"]),
         keep_tokens=int(about["keep_tokens"]),
         created=item.payload["created"],
-        recipe=_recipe(item, train),
+        recipe=_recipe(item, train, int(about["keep_tokens"])),
         force=train.force,
     )
 

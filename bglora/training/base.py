@@ -43,6 +43,11 @@ class Base:
         return self.pipeline.vae
 
     @property
+    def encoders(self) -> tuple[Any, Any]:
+        """Both text encoders."""
+        return self.pipeline.text_encoder, self.pipeline.text_encoder_2
+
+    @property
     def latent_factor(self) -> int:
         """Pixels per latent cell: 8 for SDXL."""
         return int(2 ** (len(self.vae.config.block_out_channels) - 1))

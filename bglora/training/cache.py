@@ -1,4 +1,4 @@
-"""What never changes during a training, computed once: latents of the pictures and embeddings of their captions."""
+"""What never changes during a training, computed once: latents of the pictures, their sizes and weights."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from bglora.training.base import Base
-from bglora.training.buckets import Cut, bucket_sizes, cut_picture
+from bglora.training.buckets import Cut
 from bglora.training.job import Recipe, TrainPicture
-from bglora.training.pictures import cut_pixels, latent_weights, picture_size, read_picture
+from bglora.training.pictures import alpha_weights, cut_pixels, latent_weights, picture_size, read_picture
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Example:
         latents: (4, h, w) per side, scaled as the U-Net sees them.
         time_ids: (6,) per side.
         weights: (1, h, w) per side, loss weights.
-        caption: index into `Captions`.
+        caption: the whole caption, as it stands in its file.
         bucket: (height, width) in pixels.
     """
 
@@ -34,41 +34,18 @@ class Example:
     latents: tuple[Tensor, ...]
     time_ids: tuple[Tensor, ...]
     weights: tuple[Tensor, ...]
-    caption: int
+    caption: str
     bucket: tuple[int, int]
 
 
-@dataclass(frozen=True)
-class Captions:
-    """Embeddings of the distinct captions: states (n, 77, c) of both encoders joined, pooled (n, p) of the second."""
-
-    states: Tensor
-    pooled: Tensor
-
-
 def cuts_of(pictures: Sequence[TrainPicture], recipe: Recipe) -> list[Cut]:
-    buckets = bucket_sizes(recipe.resolution, recipe.bucket_step)
-    return [cut_picture(picture_size(picture.image), buckets) for picture in pictures]
-
-
-def encode_captions(base: Base, captions: Sequence[str]) -> tuple[Captions, dict[str, int]]:
-    """Encodes the distinct captions whole, prefix and all, and says which row is whose."""
-    unique = sorted(set(captions))
-    states, pooled = [], []
-    with torch.no_grad():
-        for caption in unique:
-            one, _, summary, _ = base.pipeline.encode_prompt(
-                caption, device=base.device, do_classifier_free_guidance=False
-            )
-            states.append(one.cpu())
-            pooled.append(summary.cpu())
-    return Captions(torch.cat(states), torch.cat(pooled)), {caption: row for row, caption in enumerate(unique)}
+    """How each picture is scaled and cropped."""
+    return recipe.bucketing.cuts([picture_size(picture.image) for picture in pictures])
 
 
 def encode_examples(
     base: Base,
     pictures: Sequence[TrainPicture],
-    captions: dict[str, int],
     recipe: Recipe,
     flip: bool,
     progress: Callable[[int, int], None],
@@ -79,6 +56,8 @@ def encode_examples(
         progress(number, len(pictures))
         pixels = cut_pixels(read_picture(picture.image), cut)
         weights = latent_weights(picture.provenance, cut, base.latent_factor, recipe.provenance_weights)
+        if recipe.alpha_mask:
+            weights = np.minimum(weights, alpha_weights(picture.image, cut, base.latent_factor))
         sides = [(pixels, weights, False)]
         if flip:
             sides.append((pixels[:, ::-1], weights[:, ::-1], True))
@@ -88,7 +67,7 @@ def encode_examples(
                 tuple(_encode(base, side, f"{picture.name}/{flipped}") for side, _, flipped in sides),
                 tuple(torch.tensor(cut.time_ids(flipped)) for _, _, flipped in sides),
                 tuple(torch.from_numpy(weight.copy())[None] for _, weight, _ in sides),
-                captions[picture.caption],
+                picture.caption,
                 cut.bucket,
             )
         )

@@ -5,7 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+from bglora.training.groups import LearningRates
+from bglora.training.options import (
+    CaptionOptions,
+    DropoutOptions,
+    LossOptions,
+    NetworkOptions,
+    NoiseOptions,
+    Optimizer,
+    RateOptions,
+    Scheduler,
+)
+
+if TYPE_CHECKING:
+    from bglora.training.buckets import Bucketing
 
 ORIGINAL, RECOVERED, GUESSED, UNTRUSTED = range(4)
 """Provenance of a plate's pixel, as stored in provenance/<shot>/<FFFFFF>.png."""
@@ -47,7 +62,22 @@ class Recipe:
         max_steps: optimizer steps at most; 0: as many as the epochs take.
         provenance_weights: loss weight of each provenance value (original, recovered, guessed, untrusted); None: all 1.
         loraplus_lr_ratio: the up matrices' learning rate is so many times higher (LoRA+, Hayou et al. 2024).
-        warmup_steps: optimizer steps in which the learning rate rises from 0.
+        unet_lr, text_encoder_lr: learning rates of these parts; 0: the same.
+        block_lr_weights: factor of the learning rate of each of the U-Net's 21 blocks; empty: all 1.
+        warmup_steps: optimizer steps in which the learning rate rises from 0; a float up to 1.0: a share of all.
+        lr_decay_steps, lr_scheduler_num_cycles, lr_scheduler_power, lr_scheduler_min_lr_ratio: see `RateOptions`.
+        optimizer: adamw (fused), adamw8bit (bitsandbytes), prodigy (prodigyopt) or schedule_free (schedulefree).
+        optimizer_args: more of its arguments, `betas=0.9,0.99`, as sd-scripts writes them.
+        conv_dim, conv_alpha: rank and alpha of 3 x 3 convolutions; a rank of 0: they get none.
+        text_encoders: both text encoders are trained, too.
+        scale_weight_norms: the norm of a layer's change is cut to this after every micro-batch; 0: never.
+        dora: magnitude and direction of the weights are learned apart (DoRA, Liu et al. 2024).
+        noise, loss, captions, dropout: see there.
+        resolution_height: the height, where `resolution` is the width; 0: the same.
+        min_bucket, max_bucket: sides of buckets; 0: half and 1.5 times the resolution.
+        bucket_no_upscale: pictures are never made larger.
+        alpha_mask: the transparency of a picture weighs its loss, where that is less than the provenance's weight.
+        resize_rank: the finished LoRA is cut to this rank; 0: it stays as trained.
         checkpoint_every: optimizer steps between saved states (for resuming).
         validate_every: optimizer steps between validations; 0: an eighth of all steps.
         samples: sample pictures painted along the way, at validations.
@@ -62,9 +92,33 @@ class Recipe:
     alpha: float = 96.0
     learning_rate: float = 1e-4
     loraplus_lr_ratio: float = 1.0
-    lr_scheduler: Literal["cosine", "constant"] = "cosine"
-    warmup_steps: int = 0
+    unet_lr: float = 0.0
+    text_encoder_lr: float = 0.0
+    block_lr_weights: tuple[float, ...] = ()
+    lr_scheduler: Scheduler = "cosine"
+    warmup_steps: int | float = 0
+    lr_decay_steps: int | float = 0
+    lr_scheduler_num_cycles: int = 1
+    lr_scheduler_power: float = 1.0
+    lr_scheduler_min_lr_ratio: float = 0.0
+    optimizer: Optimizer = "adamw"
+    optimizer_args: tuple[str, ...] = ()
     weight_decay: float = 0.01
+    conv_dim: int = 0
+    conv_alpha: float = 1.0
+    text_encoders: bool = False
+    scale_weight_norms: float = 0.0
+    dora: bool = False
+    noise: NoiseOptions = NoiseOptions()
+    loss: LossOptions = LossOptions()
+    captions: CaptionOptions = CaptionOptions()
+    dropout: DropoutOptions = DropoutOptions()
+    resolution_height: int = 0
+    min_bucket: int = 0
+    max_bucket: int = 0
+    bucket_no_upscale: bool = False
+    alpha_mask: bool = False
+    resize_rank: int = 0
     max_grad_norm: float = 1.0
     batch_size: int = 1
     accumulation: int = 2
@@ -81,6 +135,35 @@ class Recipe:
     keep: Literal["best", "last"] = "best"
     seed: int = 0
     threads: int = 2
+
+    @property
+    def bucketing(self) -> Bucketing:
+        from bglora.training.buckets import Bucketing
+
+        area = (self.resolution_height or self.resolution, self.resolution)
+        return Bucketing(area, self.min_bucket, self.max_bucket, self.bucket_step, self.bucket_no_upscale)
+
+    @property
+    def network(self) -> NetworkOptions:
+        return NetworkOptions(
+            self.dim, self.alpha, self.conv_dim, self.conv_alpha, self.text_encoders, True, self.dropout, self.dora
+        )
+
+    @property
+    def rates(self) -> RateOptions:
+        return RateOptions(
+            self.lr_scheduler,
+            self.warmup_steps,
+            self.lr_decay_steps,
+            self.lr_scheduler_num_cycles,
+            self.lr_scheduler_power,
+            self.lr_scheduler_min_lr_ratio,
+        )
+
+    @property
+    def learning_rates(self) -> LearningRates:
+        ratio, text = self.loraplus_lr_ratio, self.text_encoder_lr or self.learning_rate
+        return LearningRates(self.unet_lr or self.learning_rate, text, ratio, ratio, self.block_lr_weights)
 
 
 @dataclass(frozen=True)

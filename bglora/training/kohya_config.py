@@ -85,14 +85,14 @@ def check(text: str) -> list[Problem]:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         return [Problem("the file", f"is no TOML: {error}.", "Mend that line.")]
-    flat, found = _flattened(document)
+    flat, found = flattened(document)
     for key, value in flat.items():
         found += _check_key(key, value)
     found += [Problem(*row) for row in conflicts(flat)]
     return sorted(found, key=lambda one: one.grade)
 
 
-def _flattened(document: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
+def flattened(document: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
     """All options in one name space, as sd-scripts sees them."""
     flat: dict[str, Any] = {}
     found: list[Problem] = []

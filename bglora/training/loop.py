@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import torch
@@ -16,17 +17,23 @@ from PIL import Image
 from torch import Tensor
 
 from bglora.errors import UserError
-from bglora.training import painting, state
-from bglora.training.adapter import Adapter
+from bglora.training import network, noise, painting, state
 from bglora.training.base import Base
-from bglora.training.cache import Captions, Example, encode_captions, encode_examples, seeded
+from bglora.training.cache import Example, encode_examples, seeded
+from bglora.training.caption_book import CaptionBook
+from bglora.training.captions import Moment, affixed, processed
+from bglora.training.dora import refuse
 from bglora.training.job import Paused, Recipe, TrainJob
-from bglora.training.loss import error, gather
-from bglora.training.plan import Plan
+from bglora.training.learner import Learner
+from bglora.training.loss import Batch, error, gather
+from bglora.training.options import LossOptions, NoiseOptions
+from bglora.training.plan import Draw, Plan
 
 CURVE_POINTS = 200
 VALIDATION_PICTURES = 6
 VALIDATION_TIMES = 4
+LOG_EVERY = 10
+"""Optimizer steps after which losses are read, at the latest: each reading waits for the device."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +53,23 @@ class Training:
     def __init__(self, job: TrainJob, base: Base, folder: Path, samples: Path, watch: Watch) -> None:
         self.job, self.base, self.folder, self.samples, self.watch = job, base, folder, samples, watch
         self.recipe: Recipe = job.recipe
-        self.captions, self.examples, self.held_out = self._encode()
+        self.examples, self.held_out = self._encode()
         self.plan = Plan([example.bucket for example in self.examples], job.repeats, job.flip, self.recipe)
-        self.adapter = Adapter(base.unet, self.recipe.dim, self.recipe.alpha, self.recipe.seed)
+        recipe = self.recipe
+        if recipe.dora:
+            refuse(recipe.dropout, recipe.scale_weight_norms)
+        self.adapter = network.create(base.unet, base.encoders, recipe.network, recipe.learning_rates, recipe.seed)
         self.parameters = self.adapter.parameters()
-        self.optimizer = self._optimizer()
+        try:
+            self.learner = Learner(base, self.adapter, recipe)
+            self.captions = self._caption_book()
+        except BaseException:
+            self.adapter.detach()  # the base is shared with what comes after
+            raise
+        self.optimizer = self.learner.optimizer
         self.progress = state.Progress()
+        self._unread: list[Tensor] = []
+        self._shown = ""
 
     def run(self) -> None:
         """Trains from the last saved state, or from the start, to the last step."""
@@ -72,7 +90,8 @@ class Training:
             from safetensors.torch import load_file
 
             return load_file(self._best_file(self.progress.best_step))
-        return {name: parameter.detach().cpu() for name, parameter in self.parameters.items()}
+        with self.learner.settled():
+            return {name: parameter.detach().cpu().clone() for name, parameter in self.parameters.items()}
 
     @property
     def kept_step(self) -> int:
@@ -80,92 +99,127 @@ class Training:
         best = self.recipe.keep == "best" and self.progress.best_step > 0
         return self.progress.best_step if best else self.progress.step
 
-    def _optimizer(self) -> torch.optim.Optimizer:
-        down = [parameter for name, parameter in self.parameters.items() if "lora_down" in name]
-        up = [parameter for name, parameter in self.parameters.items() if "lora_up" in name]
-        groups = [{"params": down, "ratio": 1.0}, {"params": up, "ratio": self.recipe.loraplus_lr_ratio}]
-        return torch.optim.AdamW(groups, lr=self.recipe.learning_rate, weight_decay=self.recipe.weight_decay)
-
-    def _encode(self) -> tuple[Captions, list[Example], list[Example]]:
+    def _encode(self) -> tuple[list[Example], list[Example]]:
         job, watch = self.job, self.watch
         chosen = _spread(job.held_out, VALIDATION_PICTURES)
-        captions, rows = encode_captions(self.base, [picture.caption for picture in (*job.pictures, *chosen)])
 
         def progress(done: int, total: int) -> None:
             watch.progress(0, 1, f"encoding pictures, {done} of {total}")
 
-        examples = encode_examples(self.base, job.pictures, rows, self.recipe, job.flip, progress)
-        return captions, examples, encode_examples(self.base, chosen, rows, self.recipe, False, progress)
+        examples = encode_examples(self.base, job.pictures, self.recipe, job.flip, progress)
+        return examples, encode_examples(self.base, chosen, self.recipe, False, progress)
+
+    def _caption_book(self) -> CaptionBook:
+        """Every caption that stays the same is encoded before the first step."""
+        recipe, book = self.recipe, CaptionBook(self.base, self.recipe.text_encoders)
+        known = self.held_out if recipe.captions.varies else (*self.examples, *self.held_out)
+        book.prepare(affixed(example.caption, recipe.captions) for example in known)
+        return book
 
     def _resume(self) -> None:
         saved = self.folder / "state.safetensors"
         if saved.exists():
-            self.progress = state.load(saved, self.parameters, self.optimizer)
+            self.progress = state.load(saved, self.optimizer)
+            self.adapter.refresh()
         else:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._look(0.0)
 
     def _advance(self) -> None:
-        """One optimizer step and what is due after it."""
-        step = self.progress.step
-        loss = self._descend(step)
+        """One optimizer step and what is due after it. Losses are read where they are shown, noted or saved."""
+        step, recipe = self.progress.step, self.recipe
+        self._unread.append(self.descend(step))
         self.progress.step = done = step + 1
-        self.progress.losses.append(loss)
         last = done == self.plan.steps
-        rate = self.plan.learning_rate(step)
-        if last or done % self._look_every() == 0:
-            self._look(rate)
-        elif done % max(1, self.plan.steps // CURVE_POINTS) == 0:
-            self._note(None, rate)
-        self.watch.progress(done, self.plan.steps, f"step {done} of {self.plan.steps}, loss {loss:.3f}")
+        look = last or done % self._look_every() == 0
+        note = done % max(1, self.plan.steps // CURVE_POINTS) == 0
         stopping = self.watch.stopping() and not last
-        if last or stopping or done % self.recipe.checkpoint_every == 0:
+        save = last or stopping or done % recipe.checkpoint_every == 0
+        if look or note or save or done % LOG_EVERY == 0:
+            self._read_losses()
+        rate = self.plan.learning_rate(step)
+        if look:
+            self._look(rate)
+        elif note:
+            self._note(None, rate)
+        self.watch.progress(done, self.plan.steps, f"step {done} of {self.plan.steps}{self._shown}")
+        if save:
             self._save()
         if stopping:
             raise Paused(f"{self.job.scene} at step {done}")
 
-    def _descend(self, step: int) -> float:
-        """Accumulates the gradients of one optimizer step's micro-batches and takes the step. Returns the mean loss."""
-        batches = self.plan.batches(step)
-        self.optimizer.zero_grad(set_to_none=True)
-        total = 0.0
-        for number, draws in enumerate(batches):
-            picked = [(self.examples[draw.picture], draw.flipped) for draw in draws]
-            generator = seeded("noise", self.recipe.seed, step, number)
-            loss = self._error(picked, generator).mean()
-            torch.autograd.backward(loss / self.recipe.accumulation)
-            total += float(loss.detach())
-        mean = total / len(batches)
-        if not math.isfinite(mean):
-            raise UserError(
-                f"The loss is {mean} at step {step + 1} of {self.plan.steps}; training was stopped.",
-                where=f"train, {self.job.scene}; its last state is from step {self.progress.step}",
-                cure=f"Set a smaller train.learning_rate (now {self.recipe.learning_rate:g}) and run again.",
-            )
-        if self.recipe.max_grad_norm > 0:
-            torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), self.recipe.max_grad_norm)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.plan.learning_rate(step) * group["ratio"]
-        self.optimizer.step()
-        return mean
+    def descend(self, step: int) -> Tensor:
+        """Takes one optimizer step. Returns the mean loss, which nobody has waited for."""
+        batches = (self.batch(step, number, draws) for number, draws in enumerate(self.plan.batches(step)))
+        return self.learner.descend(batches, self.plan.learning_rate(step))
 
-    def _error(self, picked: Sequence[tuple[Example, bool]], generator: torch.Generator) -> Tensor:
-        noise = torch.stack([torch.randn(e.latents[0].shape, generator=generator) for e, _ in picked])
-        times = torch.randint(0, self.base.noise.config.num_train_timesteps, (len(picked),), generator=generator)
-        return error(self.base, gather(picked, self.captions, noise, times, self.base))
+    def update(self, rate: float) -> None:
+        """The optimizer's part of a step, at this learning rate."""
+        self.learner.update(rate)
+
+    def _read_losses(self) -> None:
+        """Waits for the steps since the last reading.
+
+        Raises:
+            UserError: one of them had a loss that is no finite number; the state on disk is from before it.
+        """
+        if not self._unread:
+            return
+        losses = torch.stack(self._unread).tolist()
+        first = self.progress.step - len(losses)
+        self._unread = []
+        for number, loss in enumerate(losses, first + 1):
+            if not math.isfinite(loss):
+                raise UserError(
+                    f"The loss is {loss} at step {number} of {self.plan.steps}; training was stopped.",
+                    where=f"train, {self.job.scene}; its last state is from before that step",
+                    cure=f"Set a smaller train.learning_rate (now {self.recipe.learning_rate:g}) and run again.",
+                )
+        self.progress.losses += losses
+        self._shown = f", loss {losses[-1]:.3f}"
+
+    def batch(self, step: int, number: int, draws: Sequence[Draw]) -> Batch:
+        """A step's micro-batch; its noise, and what dropout leaves out, depend on the seed and these numbers alone."""
+        recipe, picked = self.recipe, [(self.examples[draw.picture], draw.flipped) for draw in draws]
+        if recipe.dropout.any:
+            torch.manual_seed(seeded("dropout", recipe.seed, step, number).initial_seed())
+        shape = (len(picked), *picked[0][0].latents[0].shape)
+        drawn = noise.draw(shape, recipe.noise, self.learner.schedule.steps, seeded("noise", recipe.seed, step, number))
+        captions = [self._caption(example, step, number, place) for place, (example, _) in enumerate(picked)]
+        return self._gather(picked, captions, drawn, recipe.noise)
+
+    def _caption(self, example: Example, step: int, number: int, place: int) -> str:
+        """A picture's caption in the form that it has at one place of one micro-batch."""
+        options = self.recipe.captions
+        if not options.varies:
+            return affixed(example.caption, options)
+        moment = Moment(step // self.plan.steps_per_epoch + 1, step, self.plan.steps)
+        rng = Random(f"{self.recipe.seed}/caption/{step}/{number}/{place}")
+        return processed(example.caption, options, moment, rng)
+
+    def _gather(
+        self,
+        picked: Sequence[tuple[Example, bool]],
+        captions: Sequence[str],
+        drawn: noise.Draws,
+        options: NoiseOptions,
+    ) -> Batch:
+        embedded = self.captions.embed(captions)
+        return gather(picked, embedded, drawn, options, self.learner.schedule, self.base.device)
 
     def _look_every(self) -> int:
         return self.recipe.validate_every or max(1, math.ceil(self.plan.steps / 8))
 
     def _look(self, rate: float) -> None:
         """Validates, keeps the weights if they are the best so far, and paints samples."""
-        validation = self._validate()
-        self._note(validation, rate)
         step = self.progress.step
-        if validation is not None and step and validation < self.progress.best_loss:
-            state.save_weights(self._best_file(step), self.parameters)
-            self.progress.best_step, self.progress.best_loss = step, validation
-        self._paint_samples(step)
+        with self.learner.settled():
+            validation = self._validate()
+            self._note(validation, rate)
+            if validation is not None and step and validation < self.progress.best_loss:
+                state.save_weights(self._best_file(step), self.parameters)
+                self.progress.best_step, self.progress.best_loss = step, validation
+            self._paint_samples(step)
 
     def _note(self, validation: float | None, rate: float) -> None:
         losses = self.progress.losses
@@ -178,19 +232,23 @@ class Training:
         """Mean loss over held-out pictures at fixed timesteps with fixed noise; None if nothing is held out."""
         if not self.held_out:
             return None
-        total = self.base.noise.config.num_train_timesteps
+        schedule, total = self.learner.schedule, self.learner.schedule.steps
         times = torch.tensor([int(total * (i + 0.5) / VALIDATION_TIMES) for i in range(VALIDATION_TIMES)])
         losses = []
         for example in self.held_out:
             shape = (VALIDATION_TIMES, *example.latents[0].shape)
-            noise = torch.randn(shape, generator=seeded("validation", example.name))
+            plain = torch.randn(shape, generator=seeded("validation", example.name))
             picked = [(example, False)] * VALIDATION_TIMES
-            losses.append(float(error(self.base, gather(picked, self.captions, noise, times, self.base)).mean()))
+            captions = [affixed(example.caption, self.recipe.captions)] * VALIDATION_TIMES
+            batch = self._gather(picked, captions, noise.Draws(plain, times), NoiseOptions())
+            losses.append(float(error(self.base, batch, schedule, LossOptions()).mean()))
         return sum(losses) / len(losses)
 
     @torch.no_grad()
     def _paint_samples(self, step: int) -> None:
         recipe = self.recipe
+        if recipe.dora:
+            refuse(recipe.dropout, recipe.scale_weight_norms)
         if not recipe.samples:
             return
         source = self.job.held_out or self.job.pictures
@@ -202,7 +260,7 @@ class Training:
             Image.fromarray(picture).save(self.samples / f"step-{step:06d}-{number}.png", compress_level=1)
 
     def _save(self) -> None:
-        state.save(self.folder / "state.safetensors", self.parameters, self.optimizer, self.progress)
+        state.save(self.folder / "state.safetensors", self.optimizer, self.progress)
         for file in self.folder.glob("best-*.safetensors"):
             if file != self._best_file(self.progress.best_step):
                 file.unlink()

@@ -11,10 +11,12 @@ from typing import Any
 import torch
 
 from bglora.errors import MachineError
-from bglora.training.adapter import Adapter
+from bglora.training import network
 from bglora.training.base import Base
 from bglora.training.buckets import Size
+from bglora.training.groups import LearningRates
 from bglora.training.job import Recipe
+from bglora.training.options import DropoutOptions, NetworkOptions
 
 GIB = float(1 << 30)
 ROOM = 1.15  # allocator, kernels' workspaces and what the count cannot see
@@ -42,7 +44,7 @@ class Shape:
     dtype: torch.dtype
     states: int
     pooled: int
-    dim: int
+    network: NetworkOptions
     latents: tuple[int, int, int, int]
     checkpointing: bool
 
@@ -57,7 +59,7 @@ def estimate(base: Base, recipe: Recipe, bucket: Size) -> Memory:
         dtype,
         first.hidden_size + second.hidden_size,
         second.projection_dim,
-        recipe.dim,
+        replace(recipe.network, text_encoders=False, dropout=DropoutOptions(), dora=False),
         (recipe.batch_size, config.in_channels, bucket[0] // factor, bucket[1] // factor),
         recipe.gradient_checkpointing,
     )
@@ -84,8 +86,8 @@ def _count(shape: Shape) -> tuple[int, int]:
         unet = models.from_config(json.loads(shape.unet))
     unet.requires_grad_(False)
     unet.set_attn_processor(_FusedAttention())
-    adapter = Adapter(unet, shape.dim, 1.0, 0)
-    unet.to(dtype=shape.dtype)  # the LoRA too: autocast runs it in the base's format
+    unet.to(dtype=shape.dtype)
+    adapter = network.create(unet, (), shape.network, LearningRates(1.0), seed=0)
     if shape.checkpointing:
         unet.enable_gradient_checkpointing()
     unet.train()

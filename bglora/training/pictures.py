@@ -77,3 +77,18 @@ def _least_of_cells(values: np.ndarray, axis: int, cells: int, offset: int, fact
     moved = np.moveaxis(values, axis, 0)
     least = np.stack([moved[a : min(b, len(moved))].min(axis=0) for a, b in zip(first, last, strict=True)])
     return np.moveaxis(least, 0, axis)
+
+
+def alpha_weights(path: Path, cut: Cut, factor: int) -> np.ndarray:
+    """Loss weights from a picture's transparency, 1 where opaque: float32 (bucket height, width), both / factor."""
+    with Image.open(path) as picture:
+        alpha = np.asarray(picture.convert("RGBA").getchannel("A"))
+    return area_weights(cut_pixels(alpha, cut) / 255.0, cut.bucket[0] // factor, cut.bucket[1] // factor)
+
+
+def area_weights(mask: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    """The mean of a mask's pixels (H, W), 0 to 1, in each of rows x columns cells: how sd-scripts reduces masks."""
+    import torch
+
+    values = torch.from_numpy(np.ascontiguousarray(mask, np.float32))[None, None]
+    return torch.nn.functional.interpolate(values, size=(rows, columns), mode="area")[0, 0].numpy()

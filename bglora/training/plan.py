@@ -6,11 +6,14 @@ Nothing here has a state, so a training goes on from any step exactly as if it h
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
+from bglora.training import rates
 from bglora.training.job import Recipe
 
 
@@ -28,24 +31,35 @@ class Plan:
 
     Attributes:
         buckets: bucket of each picture; a batch never mixes them.
-        repeats: how often an epoch shows each picture.
+        repeats: how often an epoch shows each picture: all the same number, or each its own.
         flip: pictures are mirrored in half of the cases.
     """
 
     buckets: Sequence[tuple[int, int]]
-    repeats: int
+    repeats: int | Sequence[int]
     flip: bool
     recipe: Recipe
 
+    def __post_init__(self) -> None:
+        rates.checked(self.recipe.rates)
+
+    @cached_property
+    def shown(self) -> tuple[int, ...]:
+        """How often an epoch shows each picture."""
+        same = isinstance(self.repeats, int)
+        return (self.repeats,) * len(self.buckets) if same else tuple(self.repeats)  # type: ignore[return-value,arg-type]
+
     @property
     def batches_per_epoch(self) -> int:
-        counts = [list(self.buckets).count(bucket) for bucket in set(self.buckets)]
-        return sum(math.ceil(count * self.repeats / self.recipe.batch_size) for count in counts)
+        counts: dict[tuple[int, int], int] = defaultdict(int)
+        for bucket, times in zip(self.buckets, self.shown, strict=True):
+            counts[bucket] += times
+        return sum(math.ceil(count / self.recipe.batch_size) for count in counts.values())
 
     @property
     def steps_per_epoch(self) -> int:
         """Optimizer steps; the last one of an epoch may have fewer micro-batches."""
-        return math.ceil(self.batches_per_epoch / self.recipe.accumulation)
+        return optimizer_steps(self.batches_per_epoch, self.recipe.accumulation)
 
     @property
     def steps(self) -> int:
@@ -64,7 +78,9 @@ class Plan:
         rng = np.random.default_rng([self.recipe.seed, epoch])
         batches = []
         for bucket in sorted(set(self.buckets)):
-            members = [number for number, own in enumerate(self.buckets) if own == bucket] * self.repeats
+            own = [number for number, theirs in enumerate(self.buckets) if theirs == bucket]
+            rounds = max(self.shown[number] for number in own)
+            members = [number for time in range(rounds) for number in own if time < self.shown[number]]
             order = rng.permutation(members)
             flips = rng.random(len(order)) < (0.5 if self.flip else 0.0)
             draws = [Draw(int(number), bool(flipped)) for number, flipped in zip(order, flips, strict=True)]
@@ -75,17 +91,19 @@ class Plan:
     def pictures_seen(self, steps: int) -> int:
         """Pictures that the first `steps` optimizer steps have shown."""
         epochs, rest = divmod(steps, self.steps_per_epoch)
-        seen = epochs * len(self.buckets) * self.repeats
+        seen = epochs * sum(self.shown)
         return seen + sum(
             len(batch) for step in range(epochs * self.steps_per_epoch, steps) for batch in self.batches(step)
         )
 
     def learning_rate(self, step: int) -> float:
-        """Rate of an optimizer step (from 0): warm-up from 0, then constant or half a cosine down to 0."""
-        recipe = self.recipe
-        if step < recipe.warmup_steps:
-            return recipe.learning_rate * step / recipe.warmup_steps
-        if recipe.lr_scheduler == "constant":
-            return recipe.learning_rate
-        done = (step - recipe.warmup_steps) / max(1, self.steps - recipe.warmup_steps)
-        return recipe.learning_rate * max(0.0, 0.5 * (1.0 + math.cos(math.pi * done)))
+        """Rate of an optimizer step (from 0) at the recipe's full rate; a schedule-free optimizer needs no other."""
+        base = self.recipe.learning_rate
+        if self.recipe.optimizer == "schedule_free":
+            return base
+        return base * rates.factor(step, self.steps, base, self.recipe.rates)
+
+
+def optimizer_steps(batches: int, accumulation: int, processes: int = 1) -> int:
+    """Optimizer steps of an epoch of so many micro-batches, each process taking its share of them."""
+    return math.ceil(math.ceil(batches / processes) / accumulation)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,36 +33,71 @@ class Progress:
     best_loss: float = float("inf")
 
 
-MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+def save(path: Path, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
+    """Weights and moments as tensors, all else that the optimizer knows and the progress as JSON in the metadata."""
+    tensors: dict[str, Tensor] = {}
+    numbers: dict[str, Any] = {}
+    for place, parameter in _parameters(optimizer):
+        tensors[f"{place}/weight"] = parameter
+        for name, value in optimizer.state[parameter].items():
+            if isinstance(value, Tensor):
+                tensors[f"{place}/state/{name}"] = value
+            else:
+                numbers[f"{place}/state/{name}"] = value
+    for place, name, value in _group_values(optimizer):
+        (tensors if isinstance(value, Tensor) else numbers)[f"{place}/{name}"] = value
+    metadata = {"progress": json.dumps(asdict(progress)), "numbers": json.dumps(numbers)}
+    tensor_file.write(path, tensors, metadata)
 
 
-def save(
-    path: Path, parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer, progress: Progress
-) -> None:
-    """Weights and AdamW's moments as tensors, the rest as JSON in the file's metadata."""
-    tensors: dict[str, Tensor] = {f"weight/{name}": parameter for name, parameter in parameters.items()}
-    for name, parameter in parameters.items():
-        for moment in MOMENTS:
-            tensors[f"{moment}/{name}"] = optimizer.state[parameter][moment]
-    tensor_file.write(path, tensors, {"progress": json.dumps(asdict(progress))})
-
-
-def load(path: Path, parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> Progress:
+def load(path: Path, optimizer: torch.optim.Optimizer) -> Progress:
     """Puts a saved state back; the training goes on as if it had never stopped."""
     from safetensors import safe_open
 
     with safe_open(str(path), "pt") as stream, torch.no_grad():
-        for name, parameter in parameters.items():
-            parameter.copy_(stream.get_tensor(f"weight/{name}"))
-            moments = {moment: stream.get_tensor(f"{moment}/{name}") for moment in MOMENTS}
-            optimizer.state[parameter] = {
-                moment: value if moment == "step" else value.to(parameter.device) for moment, value in moments.items()
-            }
-        progress = Progress(**json.loads(stream.metadata()["progress"]))
+        saved: dict[str, Any] = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
+        metadata = stream.metadata()
+    saved |= json.loads(metadata["numbers"])
+    for place, parameter in _parameters(optimizer):
+        parameter.data.copy_(saved[f"{place}/weight"])
+        start = f"{place}/state/"
+        optimizer.state[parameter] = {
+            name.removeprefix(start): _on(parameter.device, name, value)
+            for name, value in saved.items()
+            if name.startswith(start)
+        }
+    for place, name, value in _group_values(optimizer):
+        known = saved.get(f"{place}/{name}", value)
+        optimizer.param_groups[int(place)][name] = known.to(value.device) if isinstance(value, Tensor) else known
+    progress = Progress(**json.loads(metadata["progress"]))
     progress.curve = [tuple(point) for point in progress.curve]  # type: ignore[misc]
     return progress
 
 
-def save_weights(path: Path, parameters: Mapping[str, nn.Parameter]) -> None:
+def _parameters(optimizer: torch.optim.Optimizer) -> list[tuple[str, nn.Parameter]]:
+    """The optimizer's parameters with their places: `group/number`."""
+    return [
+        (f"{group}/{number}", parameter)
+        for group, one in enumerate(optimizer.param_groups)
+        for number, parameter in enumerate(one["params"])
+    ]
+
+
+def _group_values(optimizer: torch.optim.Optimizer) -> list[tuple[str, str, Any]]:
+    """What an optimizer counts and adapts for a whole group, as Prodigy's distance: group, name, value."""
+    return [
+        (str(number), name, value)
+        for number, group in enumerate(optimizer.param_groups)
+        for name, value in sorted(group.items())
+        if name not in ("params", "lr") and isinstance(value, bool | int | float | Tensor)
+    ]
+
+
+def _on(device: torch.device, name: str, value: Any) -> Any:
+    """Moments on the parameter's device; a step counter stays where torch keeps it without `capturable`."""
+    return value.to(device) if isinstance(value, Tensor) and not name.endswith("/step") else value
+
+
+def save_weights(path: Path, parameters: Mapping[str, Tensor]) -> None:
     """The weights alone, in full precision."""
     tensor_file.write(path, {name: parameter.detach() for name, parameter in parameters.items()}, {})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -200,3 +201,11 @@ def test_the_settings_know_every_backend_of_this_package() -> None:
     assert {role: set(names) for role, names in REGISTRY.items() if role != "paint"} == {
         role: set(names) for role, names in BUILT_IN.items()
     }
+
+
+@pytest.mark.parametrize("name", ["LossType", "HuberSchedule", "Prediction", "Optimizer", "Scheduler"])
+def test_choices_of_training_are_those_that_the_trainer_knows(name: str) -> None:
+    from bglora.settings import lora
+    from bglora.training import options
+
+    assert get_args(getattr(lora, name)) == get_args(getattr(options, name))

@@ -15,6 +15,7 @@ from bglora.errors import UserError
 from bglora.settings.presets import templates
 from bglora.training.job import Recipe, TrainJob, TrainResult
 from bglora.training.kohya_config import check, render
+from bglora.training.kohya_recipe import changed_options
 
 ALGORITHM = "kohya/1"
 FOLDER = Path("templates") / "kohya"
@@ -134,10 +135,7 @@ def values_of(job: TrainJob, root: Path) -> dict[str, Any]:
     if "resolution" in changed:
         values["resolution"] = f"{recipe.resolution},{recipe.resolution}"
         values |= {"min_bucket_reso": recipe.resolution // 2, "max_bucket_reso": recipe.resolution * 2}
-    if "loraplus_lr_ratio" in changed:
-        values["network_args"] = [f"loraplus_lr_ratio={recipe.loraplus_lr_ratio:g}"]
-    if "weight_decay" in changed:
-        values["optimizer_args"] = [f"weight_decay={recipe.weight_decay}"]
+    values |= changed_options(recipe)
     if {"lr_scheduler", "warmup_steps"} & changed.keys():
         constant = "constant_with_warmup" if recipe.warmup_steps else "constant"
         values["lr_scheduler"] = constant if recipe.lr_scheduler == "constant" else recipe.lr_scheduler

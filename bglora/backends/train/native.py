@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,13 @@ from bglora.backends import Needs, weights
 from bglora.backends.train import base as bases
 from bglora.training.job import TrainJob, TrainResult
 
-ALGORITHM = "native/1"
+ALGORITHM = "native/2"
 BASE_GB, DIM_GB, CHECKPOINTED_GB, KEPT_GB = 7.2, 0.04, 3.3, 11.5
 """On SDXL, counted (`python -m tests.bench.gpu --memory`): the base, each dimension, what is kept for the gradients."""
 
 
 def identity(settings: Any) -> str:
-    """`native/1 mini@…`: changes with the algorithm and with the base's files."""
+    """`native/2 mini@…`: changes with the algorithm and with the base's files."""
     return f"{ALGORITHM} {weights.identity(settings.base)}"
 
 
@@ -73,11 +74,15 @@ def _train(job: TrainJob, tools: Any, base: Any) -> TrainResult:
 
 
 def _write(job: TrainJob, training: Any, scratch: Path, home: str, memory: dict[str, Any]) -> TrainResult:
-    from bglora.training import lora_file
+    from bglora.training import lora_file, network, resize
 
     plan, progress = training.plan, training.progress
+    weights, alphas, rank = training.final(), network.alphas(training.adapter), job.recipe.resize_rank
+    if 0 < rank < job.recipe.dim:
+        weights, alphas = resize.resized(weights, alphas, rank)
+        job = replace(job, recipe=replace(job.recipe, dim=rank, alpha=float(rank)))
     metadata = lora_file.describe(job, plan, training.base, training.kept_step)
-    lora_file.write_lora(scratch / f"{home}.safetensors", training.final(), metadata, job)
+    lora_file.write_lora(scratch / f"{home}.safetensors", weights, alphas, metadata, job.recipe.save_precision)
     record = {
         "trigger": job.trigger,
         "base": job.base,

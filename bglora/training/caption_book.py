@@ -1,0 +1,60 @@
+"""What captions are to the U-Net: embeddings, each computed once unless the text encoders learn as well."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from bglora.training import text
+from bglora.training.base import Base
+
+KEPT = 4096
+"""Embeddings kept at most: SDXL's are 0.3 MB each in bf16. Captions that vary come in more forms than that."""
+
+
+class CaptionBook:
+    """Embeddings of captions by both text encoders of a base."""
+
+    def __init__(self, base: Base, trained: bool) -> None:
+        """`trained`: the encoders learn, so a caption is encoded whenever it is shown, with gradients."""
+        self.base, self.trained = base, trained
+        self._known: OrderedDict[str, tuple[Tensor, Tensor]] = OrderedDict()
+
+    def prepare(self, captions: Iterable[str]) -> None:
+        """Encodes distinct captions ahead of their use."""
+        if not self.trained:
+            for caption in sorted(set(captions)):
+                self._look_up(caption)
+
+    def embed(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """States (b, 77, c) of both encoders joined, and pooled vectors (b, p) of the second, on the base's device."""
+        if self.trained and torch.is_grad_enabled():
+            return self._encode(captions)
+        found = [self._look_up(caption) for caption in captions]
+        states, pooled = (torch.stack(parts).to(self.base.device) for parts in zip(*found, strict=True))
+        return states, pooled
+
+    @torch.no_grad()
+    def _look_up(self, caption: str) -> tuple[Tensor, Tensor]:
+        if self.trained:
+            states, pooled = self._encode([caption])
+            return states[0], pooled[0]
+        if caption not in self._known:
+            states, pooled = self._encode([caption])
+            self._known[caption] = states[0].cpu(), pooled[0].cpu()
+            if len(self._known) > KEPT:
+                self._known.popitem(last=False)
+        self._known.move_to_end(caption)
+        return self._known[caption]
+
+    def _encode(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
+        pipeline, device = self.base.pipeline, self.base.device
+        ids_1, ids_2 = (
+            torch.stack([text.token_ids(tokenizer, caption) for caption in captions]).to(device)
+            for tokenizer in (pipeline.tokenizer, pipeline.tokenizer_2)
+        )
+        first, second, pooled = text.encode(*self.base.encoders, ids_1, ids_2)
+        return torch.cat([first, second], dim=2), pooled

@@ -1,0 +1,80 @@
+"""One optimizer step: gradients gathered over micro-batches, clipped, and taken. Nothing here waits for the device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from bglora.training import network, optimizers
+from bglora.training.adapter import Adapter
+from bglora.training.base import Base
+from bglora.training.job import Recipe
+from bglora.training.loss import Batch, error
+from bglora.training.noise_schedule import NoiseSchedule
+from bglora.training.optimizer import clip
+from bglora.training.weight_norms import scale_weight_norms
+
+
+class Learner:
+    """A LoRA that learns from micro-batches.
+
+    Attributes:
+        adapter: the LoRA.
+        optimizer: over the adapter's groups; a group's `ratio` is its learning rate's share of the recipe's.
+        schedule: the noise schedule, on the base's device.
+    """
+
+    def __init__(self, base: Base, adapter: Adapter, recipe: Recipe) -> None:
+        self.base, self.adapter, self.recipe = base, adapter, recipe
+        self.optimizer = optimizers.create(adapter, recipe)
+        self.schedule = NoiseSchedule.of(base.noise, recipe.noise).on(base.device)
+
+    def descend(self, batches: Iterable[Batch], rate: float) -> Tensor:
+        """Takes one optimizer step at a learning rate. Returns the mean loss, which nobody has waited for."""
+        self.adapter.begin()
+        losses = [self.accumulate(batch) for batch in batches]
+        self.adapter.finish()
+        with torch.profiler.record_function("optimizer"):
+            self.update(rate)
+        return torch.stack(losses).mean()
+
+    def accumulate(self, batch: Batch) -> Tensor:
+        """Adds the gradients of one micro-batch, an `accumulation`-th each; returns its loss.
+
+        An epoch's last group may be incomplete; it is divided by the same number, as in sd-scripts.
+        """
+        loss = error(self.base, batch, self.schedule, self.recipe.loss).mean()
+        torch.autograd.backward(loss / self.recipe.accumulation)
+        return loss.detach()
+
+    def update(self, rate: float) -> None:
+        """The optimizer's part of a step, at this learning rate."""
+        if self.recipe.max_grad_norm > 0:
+            clip(self.adapter.grads, self.recipe.max_grad_norm)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group["ratio"]
+        self.optimizer.step()
+        if self.recipe.scale_weight_norms:
+            scale_weight_norms(self.adapter.parameters(), network.alphas(self.adapter), self.recipe.scale_weight_norms)
+        self.adapter.refresh()
+
+    @contextmanager
+    def settled(self) -> Iterator[None]:
+        """Weights as they are used: schedule-free optimizers learn at another point than the one they find."""
+        if not (hasattr(self.optimizer, "train") and hasattr(self.optimizer, "eval")):
+            yield
+            return
+        current = list(self.adapter.parameters().values())
+        before = [weights.clone() for weights in current]
+        self.optimizer.eval()
+        self.adapter.refresh()
+        try:
+            yield
+        finally:
+            self.optimizer.train()
+            for weights, value in zip(current, before, strict=True):
+                weights.copy_(value)  # the way there and back rounds
+            self.adapter.refresh()
