@@ -54,7 +54,8 @@ class JointAttention:
             assert self.context is not None and encoder_hidden_states is not None
             query = attn.to_q(hidden_states)
             key, value = self.context(encoder_hidden_states)
-        mixed = functional.scaled_dot_product_attention(*(_heads(part, attn.heads) for part in (query, key, value)))
+        query, key, value = (_heads(part, attn.heads) for part in (query, key, value))
+        mixed = functional.scaled_dot_product_attention(query, key, value)
         mixed = mixed.transpose(1, 2).flatten(2).to(query.dtype)
         result: Tensor = attn.to_out[1](attn.to_out[0](mixed))
         return result
