@@ -34,7 +34,7 @@ from tests.bench.table import table, write_section
 from tests.training.tiny_base import write_tiny_base
 
 COMMAND = "python -m tests.bench.train_cpu"
-TEXT, POOLED = 192, 16
+TEXT, POOLED = 176, 16
 AT_RANK_16, AT_RANK_128 = 1.2, 1.1
 OPERATIONS = 30
 LOSSES, WEIGHTS = 1e-5, 1e-3
