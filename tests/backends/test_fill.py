@@ -17,7 +17,19 @@ from tests.backends import tiny_diffusion as tiny
 from tests.backends import tiny_lama
 from tests.vision import drawn
 
-ENGINES = ["patch", "lama", "brushnet", "brushnet with SDXL", "brushnet after LaMa", "sdxl", "sdxl with any SDXL model"]
+ENGINES = [
+    "patch",
+    "lama",
+    "brushnet",
+    "brushnet with SDXL",
+    "brushnet after LaMa",
+    "sdxl",
+    "sdxl with any SDXL model",
+    "hybrid",
+]
+
+
+SIMPLE_BELOW = 0.03
 
 
 def settings(name: str) -> dict[str, Any]:
@@ -33,6 +45,9 @@ def settings(name: str) -> dict[str, Any]:
         ),
         "sdxl": lambda: few | {"sdxl": str(tiny.tiny_sdxl_inpainting())},
         "sdxl with any SDXL model": lambda: few | {"sdxl": str(tiny.tiny_sdxl())},
+        "hybrid": lambda: (
+            few | tiny.brushnet_settings("sd15") | {"lama": tiny_lama_path(), "simple_below": SIMPLE_BELOW}
+        ),
     }[name]()
 
 
@@ -91,7 +106,7 @@ def test_no_hole_and_nothing_but_hole(name: str) -> None:
     assert engine(name).fill(frame, np.ones(frame.shape[:2], bool), seed=1).shape == frame.shape
 
 
-@pytest.mark.parametrize("name", [name for name in ENGINES if name not in ("patch", "lama")])
+@pytest.mark.parametrize("name", [name for name in ENGINES if name not in ("patch", "lama", "hybrid")])
 def test_many_pictures_at_once_are_filled_like_one_by_one(name: str) -> None:
     frames = [drawn.texture(seed).astype(np.uint8) for seed in (31, 32, 33)]
     holes = [hole_at(40, 60, 20, 30), hole_at(20, 180, 60, 40), hole_at(60, 60, 20, 30)]
@@ -101,6 +116,15 @@ def test_many_pictures_at_once_are_filled_like_one_by_one(name: str) -> None:
         assert np.array_equal(together[k][~hole], frame[~hole])
         assert np.abs(together[k].astype(int) - alone).max() <= 2  # sums of a batch are rounded otherwise
         assert (alone[hole] != engine(name).fill(frame, hole, seed=k + 11)[hole]).any()
+
+
+def test_hybrid_fills_small_holes_as_lama_and_large_ones_as_brushnet() -> None:
+    frame, small, large = drawn.texture(26).astype(np.uint8), hole_at(20, 30, 20, 20), hole_at(20, 30, 60, 60)
+    assert small.mean() < SIMPLE_BELOW < large.mean()
+    filled = engine("hybrid").fill_many([frame] * 3, [small, large, small], seeds=[2, 3, 4])
+    assert np.array_equal(filled[0], engine("lama").fill(frame, small, seed=2))
+    assert np.array_equal(filled[1], engine("brushnet").fill(frame, large, seed=3))
+    assert np.array_equal(filled[2], engine("lama").fill(frame, small, seed=4))
 
 
 def test_patches_continue_a_pattern_where_diffusion_smears_it() -> None:

@@ -6,6 +6,7 @@ whoever wants one engine that decides by itself.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from bglora import backends
@@ -52,6 +53,27 @@ class Hybrid:
 
     def fill(self, frame: np.ndarray, hole: np.ndarray, *, seed: int, prompt: str = "") -> np.ndarray:
         """See `FillBackend.fill`."""
-        name = order(self.settings.simple_below, float(hole.mean()))[0]
-        engine = self.resident.get("fill", name, self.settings, beside=self)
-        return engine.fill(frame, hole, seed=seed, prompt=prompt)
+        return self.fill_many([frame], [hole], seeds=[seed], prompts=[prompt])[0]
+
+    def fill_many(
+        self,
+        frames: Sequence[np.ndarray],
+        holes: Sequence[np.ndarray],
+        *,
+        seeds: Sequence[int],
+        prompts: Sequence[str] | None = None,
+    ) -> list[np.ndarray]:
+        """See `BatchFillBackend.fill_many`: all small holes together, then all large ones."""
+        words = prompts or [""] * len(frames)
+        names = [order(self.settings.simple_below, float(hole.mean()))[0] for hole in holes]
+        filled: dict[int, np.ndarray] = {}
+        for name in dict.fromkeys(names):
+            places = [place for place, wanted in enumerate(names) if wanted == name]
+            made = self.resident.get("fill", name, self.settings, beside=self).fill_many(
+                [frames[k] for k in places],
+                [holes[k] for k in places],
+                seeds=[seeds[k] for k in places],
+                prompts=[words[k] for k in places],
+            )
+            filled |= dict(zip(places, made, strict=True))
+        return [filled[k] for k in range(len(frames))]
