@@ -5,9 +5,10 @@ Both give a box and a score for everything that a word may mean; boxes of one ch
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,15 +26,7 @@ BATCH = 4
 CURE = "Choose a smaller detector (segment.grounding), or set BGLORA_DEVICE=cpu"
 
 
-class WordDetector(Protocol):
-    """Finds what words name."""
-
-    def find(self, frames: Sequence[U8], words: Sequence[str]) -> list[list[Found]]:
-        """Per frame (uint8 RGB (H, W, 3)) what of it one of the words means, best first."""
-        ...
-
-
-class _Detector:
+class _Detector(ABC):
     """What both have in common: batches, thresholds, boxes in pixels.
 
     Args:
@@ -51,7 +44,7 @@ class _Detector:
         self.device, self.least, self.folder = device, least, folder
 
     def find(self, frames: Sequence[U8], words: Sequence[str]) -> list[list[Found]]:
-        """See `WordDetector.find`."""
+        """Per frame (uint8 RGB (H, W, 3)) what of it one of the words means, best first."""
         texts = [word.strip().lower() for word in words]
         return in_halves(lambda part: self._find(part, texts), frames, BATCH, where=str(self.folder), cure=CURE)
 
@@ -66,13 +59,13 @@ class _Detector:
     def _pixels(self, frames: Sequence[U8]) -> dict[str, Tensor]:
         return {name: value.to(self.device) for name, value in self.pictures(list(frames), return_tensors="pt").items()}
 
+    @abstractmethod
     def _answers(self, frames: Sequence[U8], words: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Scores (N, Q) and boxes (N, Q, 4): center and size, in shares of the picture as the net sees it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _scale(self, frame: U8) -> Tensor:
         """What four shares are multiplied by to give pixels of the frame."""
-        raise NotImplementedError
 
 
 class GroundingDino(_Detector):

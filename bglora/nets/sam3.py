@@ -61,7 +61,7 @@ class Sam3Follower(Sam2Follower):
 
 
 class Sam3Detector:
-    """A `WordDetector` (see `grounding`) on SAM 3's detector: what it finds comes with masks.
+    """A detector, as those of `grounding`, on SAM 3's detector: what it finds comes with masks.
 
     Args:
         follower: the follower on the same model. folder: where its tokenizer lies.
@@ -73,7 +73,7 @@ class Sam3Detector:
         self.tokenizer = pretrained.tokenizer(folder)
 
     def find(self, frames: Sequence[U8], words: Sequence[str]) -> list[list[Found]]:
-        """See `WordDetector.find`."""
+        """Per frame (uint8 RGB (H, W, 3)) what of it one of the words means, best first, with masks."""
         return in_halves(lambda part: self._find(part, words), frames, 1, where="SAM 3", cure=CURE)
 
     @torch.inference_mode()

@@ -71,13 +71,9 @@ def _inside(root: nn.Module, kinds: tuple[str, ...]) -> Iterator[tuple[str, nn.L
                     yield f"{path}.{inner}", module
 
 
-def lora_name(path: str, layers_per_block: int) -> str:
-    """`down_blocks.1.attentions.0.proj_in` -> `lora_unet_input_blocks_4_1_proj_in` with two layers per block."""
-    return "lora_unet_" + sgm_path(path, layers_per_block).replace(".", "_")
-
-
 def sgm_path(path: str, layers_per_block: int) -> str:
-    """A U-Net module's path in SDXL's original code (SGM): its blocks are numbered through.
+    """A U-Net module's path in SDXL's original code (SGM), whose blocks are numbered through: with two layers per block
+    `down_blocks.1.attentions.0.proj_in` is `input_blocks.4.1.proj_in`.
 
     Raises:
         UserError: the U-Net has different numbers of layers in its blocks, which LoRA files cannot name.

@@ -109,10 +109,6 @@ class Followed(Sequence[np.ndarray]):
         """A frame's numbers before characters were joined."""
         return self._packed[place].unpacked()
 
-    def nbytes(self) -> int:
-        """Memory that the packed frames take."""
-        return sum(len(one.data) for one in self._packed)
-
     def _number(self, number: int) -> int:
         while number in self._same:
             number = self._same[number]

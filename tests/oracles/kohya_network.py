@@ -19,23 +19,10 @@ from bglora.training.network_file import extent_of
 from bglora.training.options import DropoutOptions, NetworkOptions
 from bglora.training.resize import change
 from bglora.training.weight_norms import scale_weight_norms
+from tests.full_size import SDXL_UNET
 from tests.oracles.kohya_oracle import Compared, Part, facts, tensors, unet
 from tests.oracles.manifests import Variant
 
-SDXL = {
-    "sample_size": 128,
-    "block_out_channels": (320, 640, 1280),
-    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-    "attention_head_dim": (5, 10, 20),
-    "transformer_layers_per_block": (1, 2, 10),
-    "cross_attention_dim": 2048,
-    "use_linear_projection": True,
-    "addition_embed_type": "text_time",
-    "addition_time_embed_dim": 256,
-    "projection_class_embeddings_input_dim": 2816,
-}
-"""What unet/config.json of SDXL says."""
 SAME_RATE = LearningRates(1e-4, 1e-4)
 
 
@@ -272,7 +259,7 @@ def full_keys(variant: Variant) -> Iterator[Compared]:
 
     told = facts(variant.folder, "full_sdxl_keys")
     with torch.device("meta"):
-        model: Any = UNet2DConditionModel(**SDXL)  # type: ignore[arg-type]
+        model: Any = UNet2DConditionModel(**SDXL_UNET)  # type: ignore[arg-type]
     yield Compared("parameters", sum(p.numel() for p in model.parameters()), told["unet_parameters"], "exact")
     extra = told.get("extra_modules_with_conv_dim_16", [])
     options = NetworkOptions(told["rank"], 1.0, 16 if extra else 0, text_encoders=True)

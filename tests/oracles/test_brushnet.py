@@ -11,6 +11,7 @@ import torch
 from bglora.errors import UserError
 from bglora.nets.brushnet import BrushNet, read_config
 from bglora.nets.brushnet_injection import check_fit, places
+from tests.full_size import unet
 from tests.oracles import brushnet_checks as oracle
 from tests.oracles import manifests
 from tests.shared import shared
@@ -48,25 +49,8 @@ def full_size(subject: str) -> BrushNet:
 
 def full_size_unet(subject: str) -> Any:
     """The UNet of Stable Diffusion 1.5 or SDXL, on the meta device."""
-    from diffusers import UNet2DConditionModel
-
-    xl: dict[str, Any] = {
-        "sample_size": 128,
-        "block_out_channels": (320, 640, 1280),
-        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-        "transformer_layers_per_block": (1, 2, 10),
-        "attention_head_dim": (5, 10, 20),
-        "cross_attention_dim": 2048,
-        "use_linear_projection": True,
-        "addition_embed_type": "text_time",
-        "addition_time_embed_dim": 256,
-        "projection_class_embeddings_input_dim": 2816,
-    }
     with torch.device("meta"):
-        if subject == "brushnet_sd15":
-            return UNet2DConditionModel(sample_size=64, cross_attention_dim=768, attention_head_dim=8)
-        return UNet2DConditionModel(**xl)
+        return unet(subject.removeprefix("brushnet_"))
 
 
 @pytest.mark.parametrize("subject", SUBJECTS)

@@ -11,23 +11,10 @@ import tomlkit
 
 from bglora.settings.presets import templates
 from bglora.training.kohya_config import arguments, check
+from tests.oracles.kohya_facts import ORDINARY
 from tests.shared import shared
 
 KNOWN = ("kohya", "dev")
-ORDINARY: dict[str, Any] = {
-    "pretrained_model_name_or_path": "base.safetensors",
-    "train_data_dir": "datasets/scene-00",
-    "resolution": "128,128",
-    "caption_extension": ".txt",
-    "network_module": "networks.lora",
-    "sdpa": True,
-    "mixed_precision": "bf16",
-    "cache_latents": True,
-    "enable_bucket": True,
-    "min_bucket_reso": 64,
-    "max_bucket_reso": 256,
-}
-"""The options that the recorded starts had in common."""
 
 
 def oracle(name: str) -> Any:

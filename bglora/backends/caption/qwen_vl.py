@@ -6,13 +6,13 @@ caption says so.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bglora.backends import Needs, weights
+from bglora.backends.batches import batches
 from bglora.backends.caption import template
 from bglora.backends.caption.answers import LEFT_OUT, Asked, ask_all
 from bglora.backends.caption.template import Caption, Template
@@ -85,7 +85,7 @@ class Captioner:
         """
         self.template.text(trigger, {})
         made: list[Caption] = []
-        for batch in _batches(iter(pictures), self.batch):
+        for batch in batches(pictures, self.batch):
             asked = ask_all(
                 len(batch), self.template.mode, self.tries, self._answers(batch), self.template.character_names
             )
@@ -114,8 +114,3 @@ class Captioner:
             )
 
         return answers
-
-
-def _batches(pictures: Iterator[np.ndarray], size: int) -> Iterator[list[np.ndarray]]:
-    while batch := list(islice(pictures, size)):
-        yield batch

@@ -19,16 +19,16 @@ which.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bglora.backends.batches import batches
 from bglora.vision.descriptor import measure
 
 IDENTITY = "descriptor/3"
@@ -73,7 +73,7 @@ class Descriptor:
         mean, basis = projection()
         rows: list[F32] = []
         with ThreadPoolExecutor() as pool:
-            for batch in _batches(iter(pictures)):
+            for batch in batches(pictures, AT_ONCE):
                 rows += pool.map(measure, batch)
         if not rows:
             return np.zeros((0, basis.shape[1]), np.float32)
@@ -98,8 +98,3 @@ def projection() -> tuple[np.ndarray, np.ndarray]:
     """What `measure` gives on average, float64 (1354,), and the discriminants, (1354, 24)."""
     with np.load(PROJECTION, allow_pickle=False) as file:
         return file["mean"].astype(np.float64), file["basis"].astype(np.float64)
-
-
-def _batches(pictures: Iterator[np.ndarray]) -> Iterator[list[np.ndarray]]:
-    while batch := list(islice(pictures, AT_ONCE)):
-        yield batch

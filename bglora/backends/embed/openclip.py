@@ -9,15 +9,15 @@ Words are compared as Radford et al. 2021 do ("Learning Transferable Visual Mode
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bglora.backends import weights
+from bglora.backends.batches import batches
 from bglora.backends.embed import openclip_names
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class OpenClip:
 
         rows: list[F32] = []
         with ThreadPoolExecutor() as pool:
-            for batch in _batches(iter(pictures)):
+            for batch in batches(pictures, BATCH):
                 ready = list(pool.map(lambda picture: prepare(picture, self.published.prepared), batch))
                 rows += in_halves(self._vectors, ready, BATCH, where="cluster.backend = openclip")
         if not rows:
@@ -151,8 +151,3 @@ class OpenClip:
 
 def _unit(vectors: np.ndarray) -> F32:
     return np.asarray(vectors / (np.linalg.norm(vectors, axis=-1, keepdims=True) + 1e-9), np.float32)
-
-
-def _batches(pictures: Iterator[np.ndarray]) -> Iterator[list[np.ndarray]]:
-    while batch := list(islice(pictures, BATCH)):
-        yield batch
