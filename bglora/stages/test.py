@@ -36,7 +36,7 @@ class Plates:
 
 class Test(Stage):
     name: ClassVar[str] = "test"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     reads: ClassVar[tuple[str, ...]] = ("inpaint", "cluster", "caption", "train")
     home: ClassVar[str] = "grids"
     parallel: ClassVar[bool] = False
@@ -235,9 +235,9 @@ def _judge(
     cluster = tools.settings.cluster
     judge = tools.once(f"embed:{cluster.backend}", lambda: backends.load("embed", cluster.backend, cluster))
     flat = pictures.reshape(-1, *pictures.shape[3:])
-    embeddings = judge.embed(list(flat)).reshape(*pictures.shape[:3], -1)
     known = plates.held_out if len(plates.held_out) else plates.training
-    likeness = figures.likeness(embeddings, judge.embed(list(known)))
+    embeddings, places = embedded(judge, pictures, known)
+    likeness = figures.likeness(embeddings, places)
     followed, varied = figures.ratio(figures.following(embeddings)), figures.ratio(figures.variety(embeddings))
     correlations = figures.nearest(flat, plates.training).reshape(pictures.shape[0], -1)
     limit = max(0.9, float(figures.nearest(plates.held_out, plates.training).max()) if len(plates.held_out) else 0.0)
@@ -263,6 +263,18 @@ def _judge(
     }
     words = verdict.judge(found, len(payload["pictures"]), len(plates.held_out), payload["copies"], payload["limits"])
     return scores, words, verdict.recommend(found)
+
+
+def embedded(judge: Any, pictures: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Vectors (scales, prompts, seeds, D) of the grid and (n, D) of plates, in one space: backends may choose what they
+    measure by all the pictures of a call.
+
+    Args:
+        judge: the `embed` backend. pictures: uint8 (scales, prompts, seeds, H, W, 3). known: uint8 (n, H, W, 3).
+    """
+    flat = pictures.reshape(-1, *pictures.shape[3:])
+    vectors = judge.embed([*flat, *known])
+    return vectors[: len(flat)].reshape(*pictures.shape[:3], -1), vectors[len(flat) :]
 
 
 def _write_pictures(

@@ -73,8 +73,8 @@ class Follower(Protocol):
         ...
 
 
-Detector = Callable[[U8, Any], Sequence[Found]]
-"""Finds characters in a frame: takes the picture and what the follower sees in it."""
+Detector = Callable[[U8], Sequence[Found]]
+"""Finds characters in a frame."""
 
 
 @dataclass
@@ -210,7 +210,7 @@ class Following:
         for prompt in prompts:
             self._pointed_out(place, picture, view, prompt, frame)
         if self.detector is not None and (place % self.redetect == 0 or place == self.count - 1):
-            for one in sorted(self.detector(picture, view), key=lambda one: -one.score):
+            for one in sorted(self.detector(picture), key=lambda one: -one.score):
                 self._detected(place, picture, view, one, frame)
         for track in self.tracks:
             mask = frame.mask(track.number)

@@ -14,7 +14,7 @@ from PIL import Image
 from bglora.engine.stage import Row
 from bglora.errors import UserError
 from bglora.stages.appearances import empty_prompts
-from bglora.stages.test import Test, default_prompts
+from bglora.stages.test import Test, default_prompts, embedded
 from bglora.training import figures
 from bglora.training.figures import Estimate
 from bglora.training.verdict import ScaleFigures, judge, recommend
@@ -113,6 +113,19 @@ def test_more_characters_than_the_base_paints_is_a_word_of_its_own() -> None:
     base, many, unsure = Estimate(0.1, 0.0, 0.2), Estimate(0.6, 0.4, 0.8), Estimate(0.3, 0.1, 0.5)
     assert [one["word"] for one in judge([seen(0, base), seen(1, many)], 40, 5)] == ["hallucinates characters"]
     assert [one["word"] for one in judge([seen(0, base), seen(1, unsure)], 40, 5)] == ["good"]
+
+
+def test_grid_and_plates_are_compared_in_one_space_whatever_a_backend_measures_of_a_call() -> None:
+    class Moody:
+        """Measures as many things as it is shown pictures; its first measurement is their brightness."""
+
+        def embed(self, pictures: list[np.ndarray]) -> np.ndarray:
+            return np.array([[one.mean(), *[0.0] * (len(pictures) - 1)] for one in pictures], np.float32)
+
+    grid = np.arange(4, dtype=np.uint8).reshape(2, 1, 2, 1, 1, 1) * np.ones((1, 1, 1, 3, 3, 3), np.uint8)
+    vectors, places = embedded(Moody(), grid, np.full((3, 3, 3, 3), 9, np.uint8))
+    assert vectors.shape == (2, 1, 2, 7) and places.shape == (3, 7)
+    assert vectors[..., 0].tolist() == [[[0, 1]], [[2, 3]]] and places[:, 0].tolist() == [9, 9, 9]
 
 
 def test_prompts_that_ask_for_somebody_do_not_count() -> None:

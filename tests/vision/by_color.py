@@ -107,7 +107,7 @@ def finds(*colors: tuple[int, int, int], blind: Callable[[int], bool] = lambda c
     """A detector of these colors; `blind` says at which of its calls it sees nothing."""
     calls = [0]
 
-    def find(picture: np.ndarray, view: Any) -> list[Found]:
+    def find(picture: np.ndarray) -> list[Found]:
         calls[0] += 1
         if blind(calls[0] - 1):
             return []
@@ -123,4 +123,4 @@ class Named:
     COLORS = {"red": RED, "blue": BLUE, "green": GREEN}
 
     def find(self, frames: Sequence[np.ndarray], words: Sequence[str]) -> list[list[Found]]:
-        return [list(finds(*(self.COLORS[word] for word in words))(frame, None)) for frame in frames]
+        return [list(finds(*(self.COLORS[word] for word in words))(frame)) for frame in frames]

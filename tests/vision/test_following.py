@@ -173,7 +173,7 @@ def test_of_two_who_overlap_the_surer_one_has_the_pixel(surer: int) -> None:
         def step(self, memory: Any, view: np.ndarray, place: int, *, back: bool) -> np.ndarray:
             return np.asarray(memory)
 
-    detector = lambda picture, view: [Found((10, 5, 40, 30), 0.9), Found((30, 5, 70, 30), 0.8)]  # noqa: E731
+    detector = lambda picture: [Found((10, 5, 40, 30), 0.9), Found((30, 5, 70, 30), 0.8)]  # noqa: E731
     following = Following(Boxes(), detector, window=4, redetect=8, min_area=20)
     found = following.through([np.full((HEIGHT, WIDTH, 3), 120, np.uint8)] * 4, {}, lambda share: None)
     for labels in found:

@@ -93,6 +93,6 @@ class FollowedMasks:
             found |= cv2.resize(logits, (width, height), interpolation=cv2.INTER_LINEAR) > 0
         return found
 
-    def _find(self, picture: np.ndarray, _: Any) -> Sequence[Found]:
+    def _find(self, picture: np.ndarray) -> Sequence[Found]:
         assert self.detector is not None
         return self.detector.find([picture], self.settings.targets)[0]
