@@ -68,9 +68,12 @@ def _train(job: TrainJob, tools: Any, base: Any) -> TrainResult:
     training = Training(job, base, state, Path(tools.scratch) / home / "samples", Watch(tools.progress, tools.stopping))
     try:
         training.run()
-        return _write(job, training, Path(tools.scratch), home, needed)
+        result = _write(job, training, Path(tools.scratch), home, needed)
     finally:
         training.adapter.detach()
+    if not job.recipe.dora:
+        return result
+    return replace(result, outputs=(*result.outputs, *_for_other_tools(Path(tools.scratch), home, base)))
 
 
 def _write(job: TrainJob, training: Any, scratch: Path, home: str, memory: dict[str, Any]) -> TrainResult:
@@ -106,6 +109,21 @@ def _write(job: TrainJob, training: Any, scratch: Path, home: str, memory: dict[
     _text(scratch / home / "log.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
     samples = sorted(f"{home}/samples/{file.name}" for file in training.samples.glob("*.png"))
     return TrainResult((f"{home}.safetensors", f"{home}/log.jsonl", *samples), record)
+
+
+def _for_other_tools(scratch: Path, home: str, base: Any) -> tuple[str, str]:
+    """A DoRA as diffusers, and as ComfyUI and Forge read it."""
+    from safetensors.torch import load_file
+
+    from bglora.training import dora_files, lora_file, tensor_file
+
+    written = scratch / f"{home}.safetensors"
+    tensors, told = load_file(written), lora_file.read_metadata(written)
+    told = {key: text for key, text in told.items() if not key.startswith("sshs_")}
+    names = f"{home}/diffusers.safetensors", f"{home}/comfyui.safetensors"
+    for name, convert in zip(names, (dora_files.for_diffusers, dora_files.for_comfyui), strict=True):
+        tensor_file.write(scratch / name, convert(tensors, base), told)
+    return names
 
 
 def _text(path: Path, content: str) -> None:
