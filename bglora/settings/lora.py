@@ -118,6 +118,19 @@ class TrainSettings(Table):
     keep: Literal["best", "last"] = Field(
         "best", description="Which weights are kept: best by validation loss, or last."
     )
+    ema: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Decay of a moving average of the weights, which is then what is validated and kept: 0.999. "
+        "0: off.",
+    )
+    early_stop: int = Field(
+        0, ge=0, description="Validations in a row without a better one after which training ends. 0: it never does."
+    )
+    keep_checkpoints: int = Field(
+        0, ge=0, le=20, description="LoRA files kept along the way as well, in loras/<scene>/checkpoints/."
+    )
     provenance_loss: bool = Field(True, description="Weigh the loss by provenance: guessed less, not trusted 0.")
     guessed_weight: float = Field(0.3, ge=0, le=1, description="Loss weight of guessed pixels with provenance_loss.")
     alpha_mask: bool = Field(False, description="Weigh the loss by the pictures' transparency, where that is less.")
@@ -170,6 +183,10 @@ class TrainSettings(Table):
     samples: int = Field(2, ge=0, le=8, description="Sample pictures painted at each validation.")
     sample_steps: int = Field(20, ge=1, le=200, description="Denoising steps of a sample picture.")
     sample_guidance: float = Field(7.5, ge=0, le=30, description="Classifier-free guidance of a sample picture.")
+    tensorboard: bool = Field(
+        True,
+        description="Also write logs for TensorBoard: tensorboard --logdir .bglora/logs/train (needs tensorboardX).",
+    )
     force: bool = Field(False, description="Start even though the memory estimate says that it won't fit.")
     seed: int = Field(0, ge=0, description="Seed of noise, order and initial weights.")
     threads: int = Field(

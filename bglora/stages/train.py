@@ -18,7 +18,7 @@ from bglora.training.options import CaptionOptions, DropoutOptions, LossOptions,
 SMALL_SCENE = 100
 COPIED = 3
 """Training pictures below which a LoRA can hardly learn more than to paint them again."""
-UNREAD = {"force", "checkpoint_every", "epochs", "epochs_small", "guessed_weight", "base"}
+UNREAD = {"force", "checkpoint_every", "tensorboard", "epochs", "epochs_small", "guessed_weight", "base"}
 """Settings that change nothing in the result, or that an item reads in another form."""
 
 
@@ -151,7 +151,8 @@ class Train(Stage):
             yield Outcome(item.name, "failed", result.undone, outputs=result.outputs, record=record)
             return
         cards = _write_cards(item, job, record, Path(tools.scratch))
-        yield Outcome(item.name, reason=remark, outputs=(*result.outputs, *cards), record=record)
+        told = "; ".join(filter(None, (remark, *record.get("remarks", ()))))
+        yield Outcome(item.name, reason=told, outputs=(*result.outputs, *cards), record=record)
 
 
 def _remark(pictures: int) -> str:
@@ -194,7 +195,7 @@ PARTS: dict[str, Any] = {
 def _recipe(item: Item, train: Any, keep_tokens: int) -> Recipe:
     values = {key.removeprefix("train."): value for key, value in item.settings.items()}
     guessed = values.pop("guessed_weight", None)
-    values |= {"checkpoint_every": train.checkpoint_every, "keep_tokens": keep_tokens}
+    values |= {"checkpoint_every": train.checkpoint_every, "tensorboard": train.tensorboard, "keep_tokens": keep_tokens}
     plain = {RENAMED.get(key, key): value for key, value in values.items()}
     parts = {name: kind(**_known(kind, values)) for name, kind in PARTS.items()}
     weights = None if guessed is None else (1.0, 1.0, guessed, 0.0)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from bglora.errors import UserError
 from bglora.training.groups import LearningRates
 from bglora.training.options import (
     CaptionOptions,
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 
 ORIGINAL, RECOVERED, GUESSED, UNTRUSTED = range(4)
 """Provenance of a plate's pixel, as stored in provenance/<shot>/<FFFFFF>.png."""
+
+
+class Diverged(UserError):
+    """Raised by a training whose loss or weights are no finite numbers any more."""
 
 
 class Paused(Exception):
@@ -83,6 +88,10 @@ class Recipe:
         samples: sample pictures painted along the way, at validations.
         sample_steps: denoising steps of a sample picture.
         keep: which weights become the LoRA: the best by validation loss, or the last.
+        ema: decay of the moving average of the weights, which then is what is validated and kept; 0: none.
+        early_stop: validations in a row without a better one after which training ends; 0: it never ends early.
+        keep_checkpoints: LoRA files along the way, evenly spread over the steps.
+        tensorboard: loss, learning rate, validation and step time are also written as TensorBoard's events.
         threads: CPU threads of torch; part of the recipe because sums depend on it in their last bits.
     """
 
@@ -133,6 +142,10 @@ class Recipe:
     sample_steps: int = 20
     sample_guidance: float = 7.5
     keep: Literal["best", "last"] = "best"
+    ema: float = 0.0
+    early_stop: int = 0
+    keep_checkpoints: int = 0
+    tensorboard: bool = True
     seed: int = 0
     threads: int = 2
 
