@@ -195,6 +195,8 @@ class TrainJob:
         keep_tokens: tags at the start of every caption that stay in place (trigger and prefix).
         created: the project's date (YYYY-MM-DD), the only date that goes into the file; may be empty.
         force: start even though the memory estimate says that it won't fit.
+        network_weights: a LoRA in kohya's format to start from, absolute.
+        taken: fields of the recipe that another LoRA's metadata gave (`train.like`), also where they are the defaults.
     """
 
     scene: str
@@ -210,6 +212,8 @@ class TrainJob:
     created: str
     recipe: Recipe
     force: bool = False
+    network_weights: Path | None = None
+    taken: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from bglora.training import network, noise, painting, state, validation
+from bglora.training import emphasis, network, noise, painting, state, validation
 from bglora.training.base import Base
 from bglora.training.cache import Example, encode_examples, seeded
 from bglora.training.caption_book import CaptionBook
@@ -26,6 +26,7 @@ from bglora.training.dora import refuse
 from bglora.training.job import Diverged, Paused, Recipe, TrainJob
 from bglora.training.learner import Learner
 from bglora.training.loss import Batch, gather
+from bglora.training.network_file import Start, start_from
 from bglora.training.options import NoiseOptions
 from bglora.training.plan import Draw, Plan
 from bglora.training.step_log import StepClock, StepLog
@@ -61,7 +62,10 @@ class Training:
             refuse(recipe.dropout, recipe.scale_weight_norms)
         self.adapter = network.create(base.unet, base.encoders, recipe.network, recipe.learning_rates, recipe.seed)
         self.parameters = self.adapter.parameters()
+        self.start: Start | None = None
         try:
+            if job.network_weights is not None:
+                self.start = start_from(self.adapter, job.network_weights, recipe.network)
             self.learner = Learner(base, self.adapter, recipe)
             self.captions = self._caption_book()
         except BaseException:
@@ -163,7 +167,8 @@ class Training:
 
     def _caption_book(self) -> CaptionBook:
         """Every caption that stays the same is encoded before the first step."""
-        recipe, book = self.recipe, CaptionBook(self.base, self.recipe.text_encoders)
+        recipe = self.recipe
+        book = CaptionBook(self.base, recipe.text_encoders, recipe.captions.weighted_captions)
         known = self.held_out if recipe.captions.varies else (*self.examples, *self.held_out)
         book.prepare(affixed(example.caption, recipe.captions) for example in known)
         return book
@@ -320,6 +325,8 @@ class Training:
             return
         source = self.job.held_out or self.job.pictures
         prompts = [picture.caption for picture in _spread(source, recipe.samples)]
+        if recipe.captions.weighted_captions:
+            prompts = [emphasis.plain(prompt) for prompt in prompts]
         look = painting.Look(self.examples[0].bucket, recipe.sample_steps, recipe.sample_guidance)
         self.samples.mkdir(parents=True, exist_ok=True)
         seeds = [recipe.seed + number for number in range(len(prompts))]

@@ -117,6 +117,8 @@ def _write(
         "remarks": training.remarks(),
         "memory_gib": memory,
     }
+    if training.start is not None and job.network_weights is not None:
+        record["starts_from"] = f"started from {job.network_weights.name}: {training.start}"
     lines = [dict(zip(("step", "loss", "validation", "learning_rate"), point, strict=True)) for point in progress.curve]
     _text(scratch / home / "log.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
     samples = sorted(f"{home}/samples/{file.name}" for file in training.samples.glob("*.png"))
