@@ -28,6 +28,7 @@ from bglora.training.learner import Learner
 from bglora.training.loss import Batch, error, gather
 from bglora.training.options import LossOptions, NoiseOptions
 from bglora.training.plan import Draw, Plan
+from bglora.training.processes import ALONE, Processes
 
 CURVE_POINTS = 200
 VALIDATION_PICTURES = 6
@@ -50,8 +51,11 @@ class Training:
     Files: `<folder>/state.safetensors`, `<folder>/best-<step>.safetensors`, sample pictures in `samples`.
     """
 
-    def __init__(self, job: TrainJob, base: Base, folder: Path, samples: Path, watch: Watch) -> None:
+    def __init__(
+        self, job: TrainJob, base: Base, folder: Path, samples: Path, watch: Watch, processes: Processes = ALONE
+    ) -> None:
         self.job, self.base, self.folder, self.samples, self.watch = job, base, folder, samples, watch
+        self.processes = processes
         self.recipe: Recipe = job.recipe
         self.examples, self.held_out = self._encode()
         self.plan = Plan([example.bucket for example in self.examples], job.repeats, job.flip, self.recipe)
@@ -61,7 +65,7 @@ class Training:
         self.adapter = network.create(base.unet, base.encoders, recipe.network, recipe.learning_rates, recipe.seed)
         self.parameters = self.adapter.parameters()
         try:
-            self.learner = Learner(base, self.adapter, recipe)
+            self.learner = Learner(base, self.adapter, recipe, processes)
             self.captions = self._caption_book()
         except BaseException:
             self.adapter.detach()  # the base is shared with what comes after
@@ -133,7 +137,7 @@ class Training:
         last = done == self.plan.steps
         look = last or done % self._look_every() == 0
         note = done % max(1, self.plan.steps // CURVE_POINTS) == 0
-        stopping = self.watch.stopping() and not last
+        stopping = self.processes.agreed(self.watch.stopping()) and not last
         save = last or stopping or done % recipe.checkpoint_every == 0
         if look or note or save or done % LOG_EVERY == 0:
             self._read_losses()
@@ -149,9 +153,13 @@ class Training:
             raise Paused(f"{self.job.scene} at step {done}")
 
     def descend(self, step: int) -> Tensor:
-        """Takes one optimizer step. Returns the mean loss, which nobody has waited for."""
-        batches = (self.batch(step, number, draws) for number, draws in enumerate(self.plan.batches(step)))
-        return self.learner.descend(batches, self.plan.learning_rate(step))
+        """Takes one optimizer step. Returns the mean loss, which nobody has waited for; of several processes' means each
+        has its share, and they add up."""
+        planned = self.plan.batches(step)
+        own = self.processes.share(planned)
+        batches = (self.batch(step, number, draws) for number, draws in own)
+        loss = self.learner.descend(batches, self.plan.learning_rate(step))
+        return loss if len(own) == len(planned) else loss * (len(own) / len(planned))
 
     def update(self, rate: float) -> None:
         """The optimizer's part of a step, at this learning rate."""
@@ -165,7 +173,7 @@ class Training:
         """
         if not self._unread:
             return
-        losses = torch.stack(self._unread).tolist()
+        losses = self.processes.total(torch.stack(self._unread)).tolist()
         first = self.progress.step - len(losses)
         self._unread = []
         for number, loss in enumerate(losses, first + 1):
@@ -211,7 +219,10 @@ class Training:
         return self.recipe.validate_every or max(1, math.ceil(self.plan.steps / 8))
 
     def _look(self, rate: float) -> None:
-        """Validates, keeps the weights if they are the best so far, and paints samples."""
+        """Validates, keeps the weights if they are the best so far, and paints samples: the first process for all."""
+        self.progress = self.processes.from_first(lambda: self._looked(rate))
+
+    def _looked(self, rate: float) -> state.Progress:
         step = self.progress.step
         with self.learner.settled():
             validation = self._validate()
@@ -220,6 +231,7 @@ class Training:
                 state.save_weights(self._best_file(step), self.parameters)
                 self.progress.best_step, self.progress.best_loss = step, validation
             self._paint_samples(step)
+        return self.progress
 
     def _note(self, validation: float | None, rate: float) -> None:
         losses = self.progress.losses
@@ -260,6 +272,8 @@ class Training:
             Image.fromarray(picture).save(self.samples / f"step-{step:06d}-{number}.png", compress_level=1)
 
     def _save(self) -> None:
+        if not self.processes.first:
+            return
         state.save(self.folder / "state.safetensors", self.optimizer, self.progress)
         for file in self.folder.glob("best-*.safetensors"):
             if file != self._best_file(self.progress.best_step):
