@@ -153,8 +153,8 @@ class Training:
             raise Paused(f"{self.job.scene} at step {done}")
 
     def descend(self, step: int) -> Tensor:
-        """Takes one optimizer step. Returns the mean loss, which nobody has waited for; of several processes' means each
-        has its share, and they add up."""
+        """Takes one optimizer step. Returns the mean loss, which nobody has waited for; of several processes each has
+        its share of it."""
         planned = self.plan.batches(step)
         own = self.processes.share(planned)
         batches = (self.batch(step, number, draws) for number, draws in own)

@@ -30,7 +30,13 @@ from tests.training.tiny_base import tiny_base
 from tests.training.tiny_job import Watcher, tiny_job
 
 LORA = Path("loras/scene-00.safetensors")
-CHANGES: dict[str, Any] = {"processes": 2, "accumulation": 1, "save_precision": "fp32", "keep": "last"}
+CHANGES: dict[str, Any] = {
+    "processes": 2,
+    "accumulation": 1,
+    "save_precision": "fp32",
+    "keep": "last",
+    "validate_every": 8,
+}
 
 
 class Tools(Watcher):
@@ -66,7 +72,7 @@ class Pair:
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     home, trainer = tmp_path_factory.mktemp("pair"), native.create(None)
-    job = replace(tiny_job(home / "pictures", **CHANGES), repeats=3)
+    job = replace(tiny_job(home / "pictures", **CHANGES), repeats=2)
     result = trainer.train(job, Tools(home, home / "whole"))
     yield Pair(home, trainer, job, result)
     assert trainer.crew is not None

@@ -58,7 +58,6 @@ def main() -> None:
     while True:
         job, root, scratch = jobs.get()
         pipe.send(_train(job, Tools(root, scratch, pipe, stop, together.first), together))
-        stop.clear()
 
 
 def _train(job: TrainJob, tools: Tools, together: processes.Processes) -> tuple[Any, ...]:
@@ -81,6 +80,7 @@ def _listen(pipe: Connection[Any, Any], jobs: Any, stop: threading.Event) -> Non
         except (EOFError, OSError):
             os._exit(1)
         if kind == "train":
+            stop.clear()
             jobs.put(tuple(values))
         else:
             stop.set()
