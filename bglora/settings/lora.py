@@ -115,7 +115,14 @@ class TrainSettings(Table):
     )
     max_grad_norm: float = Field(1.0, ge=0, description="Gradients are clipped to this norm. 0: never.")
     batch_size: int = Field(1, ge=1, le=64, description="Pictures per micro-batch.")
-    accumulation: int = Field(2, ge=1, le=64, description="Micro-batches per optimizer step.")
+    accumulation: int = Field(2, ge=1, le=64, description="Micro-batches per optimizer step, of each process.")
+    processes: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="Processes that train together, each on a GPU of its own (or all on the CPU); an optimizer step "
+        "takes so many times more pictures.",
+    )
     epochs: int = Field(12, ge=1, description="Epochs; `epochs_small` for scenes under 100 plates.")
     epochs_small: int = Field(20, ge=1, description="Epochs for scenes under 100 plates.")
     max_steps: int = Field(0, ge=0, description="Optimizer steps at most. 0: as many as the epochs take.")

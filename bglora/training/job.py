@@ -62,7 +62,8 @@ class Recipe:
         dim: rank.
         alpha: the LoRA's branch is scaled by alpha / dim.
         batch_size: pictures per micro-batch.
-        accumulation: micro-batches per optimizer step.
+        accumulation: micro-batches per optimizer step and process.
+        processes: how many processes train together, on a GPU each or on the CPU; a step takes so many more pictures.
         epochs: passes over all pictures, each `repeats` times.
         max_steps: optimizer steps at most; 0: as many as the epochs take.
         provenance_weights: loss weight of each provenance value (original, recovered, guessed, untrusted); None: all 1.
@@ -131,6 +132,7 @@ class Recipe:
     max_grad_norm: float = 1.0
     batch_size: int = 1
     accumulation: int = 2
+    processes: int = 1
     epochs: int = 12
     max_steps: int = 0
     provenance_weights: tuple[float, float, float, float] | None = (1.0, 1.0, 0.3, 0.0)
@@ -155,6 +157,11 @@ class Recipe:
 
         area = (self.resolution_height or self.resolution, self.resolution)
         return Bucketing(area, self.min_bucket, self.max_bucket, self.bucket_step, self.bucket_no_upscale)
+
+    @property
+    def micro_batches(self) -> int:
+        """Of an optimizer step, of all processes together; the last step of an epoch may have fewer."""
+        return self.accumulation * self.processes
 
     @property
     def network(self) -> NetworkOptions:
