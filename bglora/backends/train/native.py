@@ -49,7 +49,7 @@ class Native:
         """
         from bglora.training.base import exact
 
-        base = bases.load(job.base)
+        base = bases.load(job.base, job.recipe.base_quantization)
         with exact(job.recipe.threads):
             return _train(job, tools, base)
 
