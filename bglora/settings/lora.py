@@ -12,6 +12,7 @@ LossType = Literal["l2", "l1", "huber", "smooth_l1"]
 HuberSchedule = Literal["snr", "exponential", "constant"]
 Prediction = Literal["base", "epsilon", "v_prediction"]
 Optimizer = Literal["adamw", "adamw8bit", "prodigy", "schedule_free"]
+Quantization = Literal["none", "int8", "nf4"]
 Scheduler = Literal[
     "constant",
     "constant_with_warmup",
@@ -49,6 +50,11 @@ class TrainSettings(Table):
         "or a file of your own in templates/kohya/ of the project.",
     )
     base: str = Field("mini", description="Base model: mini, a hub name, a diffusers folder or a .safetensors file.")
+    base_quantization: Quantization = Field(
+        "none",
+        description="Hold the base's weights in fewer bits while training: int8 (half), or nf4 (a quarter; needs "
+        "bitsandbytes). Slower, and a little less exact.",
+    )
     scenes: Literal["each", "all", "both"] = Field(
         "each", description="A LoRA for each scene, one for all scenes (a trigger for each), or both."
     )

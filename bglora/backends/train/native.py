@@ -68,7 +68,7 @@ def train_here(job: TrainJob, tools: Any, processes: Any = None) -> TrainResult:
     from bglora.training.base import exact
     from bglora.training.processes import ALONE
 
-    base = bases.load(job.base)
+    base = bases.load(job.base, job.recipe.base_quantization)
     with exact(job.recipe.threads):
         return _train(job, tools, base, processes or ALONE)
 
