@@ -12,6 +12,7 @@ LossType = Literal["l2", "l1", "huber", "smooth_l1"]
 HuberSchedule = Literal["snr", "exponential", "constant"]
 Prediction = Literal["base", "epsilon", "v_prediction"]
 Optimizer = Literal["adamw", "adamw8bit", "prodigy", "schedule_free"]
+Quantization = Literal["none", "int8", "nf4"]
 Scheduler = Literal[
     "constant",
     "constant_with_warmup",
@@ -49,6 +50,11 @@ class TrainSettings(Table):
         "or a file of your own in templates/kohya/ of the project.",
     )
     base: str = Field("mini", description="Base model: mini, a hub name, a diffusers folder or a .safetensors file.")
+    base_quantization: Quantization = Field(
+        "none",
+        description="Hold the base's weights in fewer bits while training: int8 (half), or nf4 (a quarter; needs "
+        "bitsandbytes). Slower, and a little less exact.",
+    )
     scenes: Literal["each", "all", "both"] = Field(
         "each", description="A LoRA for each scene, one for all scenes (a trigger for each), or both."
     )
@@ -115,7 +121,14 @@ class TrainSettings(Table):
     )
     max_grad_norm: float = Field(1.0, ge=0, description="Gradients are clipped to this norm. 0: never.")
     batch_size: int = Field(1, ge=1, le=64, description="Pictures per micro-batch.")
-    accumulation: int = Field(2, ge=1, le=64, description="Micro-batches per optimizer step.")
+    accumulation: int = Field(2, ge=1, le=64, description="Micro-batches per optimizer step, of each process.")
+    processes: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="Processes that train together, each on a GPU of its own (or all on the CPU); an optimizer step "
+        "takes so many times more pictures.",
+    )
     epochs: int = Field(12, ge=1, description="Epochs; `epochs_small` for scenes under 100 plates.")
     epochs_small: int = Field(20, ge=1, description="Epochs for scenes under 100 plates.")
     max_steps: int = Field(0, ge=0, description="Optimizer steps at most. 0: as many as the epochs take.")
@@ -128,6 +141,19 @@ class TrainSettings(Table):
     )
     keep: Literal["best", "last"] = Field(
         "best", description="Which weights are kept: best by validation loss, or last."
+    )
+    ema: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Decay of a moving average of the weights, which is then what is validated and kept: 0.999. "
+        "0: off.",
+    )
+    early_stop: int = Field(
+        0, ge=0, description="Validations in a row without a better one after which training ends. 0: it never does."
+    )
+    keep_checkpoints: int = Field(
+        0, ge=0, le=20, description="LoRA files kept along the way as well, in loras/<scene>/checkpoints/."
     )
     provenance_loss: bool = Field(True, description="Weigh the loss by provenance: guessed less, not trusted 0.")
     guessed_weight: float = Field(0.3, ge=0, le=1, description="Loss weight of guessed pixels with provenance_loss.")
@@ -184,6 +210,10 @@ class TrainSettings(Table):
     samples: int = Field(2, ge=0, le=8, description="Sample pictures painted at each validation.")
     sample_steps: int = Field(20, ge=1, le=200, description="Denoising steps of a sample picture.")
     sample_guidance: float = Field(7.5, ge=0, le=30, description="Classifier-free guidance of a sample picture.")
+    tensorboard: bool = Field(
+        True,
+        description="Also write logs for TensorBoard: tensorboard --logdir .bglora/logs/train (needs tensorboardX).",
+    )
     force: bool = Field(False, description="Start even though the memory estimate says that it won't fit.")
     seed: int = Field(0, ge=0, description="Seed of noise, order and initial weights.")
     threads: int = Field(

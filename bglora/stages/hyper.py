@@ -20,6 +20,7 @@ SMALL_SCENE = 100
 UNREAD = {
     "force",
     "checkpoint_every",
+    "tensorboard",
     "epochs",
     "epochs_small",
     "guessed_weight",
@@ -119,11 +120,11 @@ def recipe_settings(train: TrainSettings, pictures: int) -> dict[str, Any]:
     return values
 
 
-def recipe_of_settings(settings: Mapping[str, Any], checkpoint_every: int, keep_tokens: int) -> Recipe:
+def recipe_of_settings(settings: Mapping[str, Any], train: TrainSettings, keep_tokens: int) -> Recipe:
     """The recipe that an item's settings (`train.dim`, as `recipe_settings` gave them) describe."""
     values = {key.removeprefix("train."): value for key, value in settings.items()}
     guessed = values.pop("guessed_weight", None)
-    values |= {"checkpoint_every": checkpoint_every, "keep_tokens": keep_tokens}
+    values |= {"checkpoint_every": train.checkpoint_every, "tensorboard": train.tensorboard, "keep_tokens": keep_tokens}
     plain = {RENAMED.get(key, key): value for key, value in values.items()}
     parts = {name: kind(**_known(kind, values)) for name, kind in PARTS.items()}
     weights = None if guessed is None else (1.0, 1.0, guessed, 0.0)
@@ -149,5 +150,5 @@ def check_start(root: Path, train: TrainSettings) -> None:
 
     where = f"train.network_weights = {train.network_weights}"
     header = read_header(root / train.network_weights, "train.network_weights")
-    sizes = recipe_of_settings({f"train.{key}": value for key, value in recipe_settings(train, 0).items()}, 1, 0)
+    sizes = recipe_of_settings({f"train.{key}": value for key, value in recipe_settings(train, 0).items()}, train, 0)
     check_extent(header.stand_ins(), sizes.network, where)

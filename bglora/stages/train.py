@@ -138,7 +138,8 @@ class Train(Stage):
             yield Outcome(item.name, "failed", result.undone, outputs=result.outputs, record=record)
             return
         cards = _write_cards(item, job, record, result.outputs, Path(tools.scratch))
-        yield Outcome(item.name, reason=remark, outputs=(*result.outputs, *cards), record=record)
+        told = "; ".join(filter(None, (remark, *record.get("remarks", ()))))
+        yield Outcome(item.name, reason=told, outputs=(*result.outputs, *cards), record=record)
 
 
 def _item(view: View, data: SceneData, chosen: Liked) -> Item:
@@ -199,7 +200,7 @@ def _job(item: Item, tools: Tools) -> TrainJob:
         flip=bool(about["flip"]),
         keep_tokens=int(about["keep_tokens"]),
         created=item.payload["created"],
-        recipe=recipe_of_settings(item.settings, train.checkpoint_every, int(about["keep_tokens"])),
+        recipe=recipe_of_settings(item.settings, train, int(about["keep_tokens"])),
         force=train.force,
         network_weights=root / weights if weights else None,
         taken=tuple(RENAMED.get(name, name) for name in item.payload["taken"]),

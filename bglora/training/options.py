@@ -12,6 +12,7 @@ LossType = Literal["l2", "l1", "huber", "smooth_l1"]
 HuberSchedule = Literal["snr", "exponential", "constant"]
 Prediction = Literal["base", "epsilon", "v_prediction"]
 Optimizer = Literal["adamw", "adamw8bit", "prodigy", "schedule_free"]
+Quantization = Literal["none", "int8", "nf4"]
 Scheduler = Literal[
     "constant",
     "constant_with_warmup",
