@@ -236,6 +236,8 @@ def _picture(entry: Mapping[str, str], root: Path) -> TrainPicture:
 
 def _first_line(path: Path) -> str:
     """The caption of a picture: the first line of its file, as sd-scripts reads it."""
+    if not path.is_file():
+        raise UserError("A picture has no caption.", where=str(path), cure="bglora caption")
     lines = path.read_text("utf-8").strip().splitlines()
     if not lines or not lines[0].strip():
         raise UserError(
