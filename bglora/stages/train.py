@@ -18,7 +18,7 @@ from bglora.training.options import CaptionOptions, DropoutOptions, LossOptions,
 SMALL_SCENE = 100
 COPIED = 3
 """Training pictures below which a LoRA can hardly learn more than to paint them again."""
-UNREAD = {"force", "checkpoint_every", "epochs", "epochs_small", "guessed_weight", "base"}
+UNREAD = {"force", "checkpoint_every", "epochs", "epochs_small", "guessed_weight", "base", "sd_scripts", "kohya_python"}
 """Settings that change nothing in the result, or that an item reads in another form."""
 
 
@@ -174,7 +174,7 @@ def _recipe_settings(train: Any, pictures: int) -> dict[str, Any]:
     if train.backend == "kohya":
         values["base"] = train.base  # its name goes into the configuration
     else:
-        del values["kohya_template"]
+        del values["kohya_template"], values["processes"]
     values["epochs"] = train.epochs_small if pictures < SMALL_SCENE else train.epochs
     if train.provenance_loss:
         values["guessed_weight"] = train.guessed_weight
@@ -262,7 +262,8 @@ def _write_cards(item: Item, job: TrainJob, record: Mapping[str, Any], scratch: 
         "pictures_seen": record.get("pictures_seen"),
         "loss": record.get("loss"),
         "validation": record.get("validation"),
-        "settings": {key.removeprefix("train."): value for key, value in sorted(item.settings.items())},
+        "settings": record.get("options")
+        or {key.removeprefix("train."): value for key, value in sorted(item.settings.items())},
         "created": job.created,
     }
     home = scratch / "loras"

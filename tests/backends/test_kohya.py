@@ -103,4 +103,5 @@ def test_the_identity_names_the_template_by_content() -> None:
     settings = Settings().train
     one = backends.identity("train", "kohya", settings)
     other = backends.identity("train", "kohya", settings.model_copy(update={"kohya_template": "sdxl_24gb"}))
-    assert one.startswith("kohya/1 sdxl_16gb_stable@") and one != other
+    launched = backends.identity("train", "kohya", settings.model_copy(update={"sd_scripts": "/x"}))
+    assert one.startswith("kohya/2 sdxl_16gb_stable@") and len({one, other, launched}) == 3
