@@ -23,6 +23,7 @@ from typing import Any
 import psutil
 import pytest
 
+import bglora
 from bglora import backends
 from bglora.backends.train.sd_scripts import guard, states
 from bglora.errors import MachineError, UserError
@@ -295,6 +296,24 @@ def test_what_is_not_there_is_told_before_the_start(lab: Lab, tmp_path: Path) ->
     poor.chmod(0o755)
     with pytest.raises(MachineError, match="lacks the package accelerate"):
         lab.train(kohya_python=str(poor))
+
+
+def test_doctor_starts_it_where_it_is_chosen(lab: Lab) -> None:
+    manifest = f"""[project]
+name = "x"
+[train]
+backend = "kohya"
+sd_scripts = "sd-scripts"
+kohya_python = "{lab.conda} run -n kohya"
+"""
+    (lab.root / "project.toml").write_text(manifest, "utf-8")
+    found = {one.name: one for one in bglora.doctor(lab.root)}["project: sd-scripts"]
+    assert found.state == "ok" and found.found.endswith("torch 2.6.0+cu124, accelerate 1.6.0, 2 graphics cards")
+    lab.fault("module")
+    broken = {one.name: one for one in bglora.doctor(lab.root)}["project: sd-scripts"]
+    assert broken.state == "missing" and "requirements.txt" in broken.mend
+    named = {one.name: one for one in bglora.doctor(lab.root, given=["train.sd_scripts="])}["project: sd-scripts"]
+    assert named.state == "warning" and named.mend == "bglora set train.sd_scripts FOLDER"
 
 
 def test_a_killed_driver_leaves_no_training_behind(lab: Lab) -> None:

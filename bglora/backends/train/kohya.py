@@ -19,6 +19,7 @@ from bglora.errors import MachineError, UserError
 from bglora.settings.presets import templates
 from bglora.training.job import Recipe, TrainJob, TrainResult
 from bglora.training.kohya_config import check, flattened, render
+from bglora.training.kohya_lists import LISTS, laid_over
 from bglora.training.kohya_recipe import changed_options
 
 if TYPE_CHECKING:
@@ -55,6 +56,15 @@ def names_of_weights(settings: Any) -> dict[str, tuple[str, ...]]:
     return {"base": (settings.base,)} if settings.sd_scripts else {}
 
 
+def starts(settings: Any, root: Path) -> str:
+    """For `doctor`: the sd-scripts that these settings would start, tried. Raises what keeps it from starting."""
+    kohya = create(settings)
+    template_path(root, kohya.template)
+    ready = kohya.ready(root)
+    _check_cards(ready, kohya.processes, settings.force)
+    return ready.told()
+
+
 def create(settings: Any) -> Kohya:
     return Kohya(settings.kohya_template, settings.sd_scripts, settings.kohya_python, settings.processes)
 
@@ -87,7 +97,8 @@ class Kohya:
         """
         root, name = Path(tools.root), f"loras/{job.scene}.kohya.toml"
         source = template_path(root, self.template)
-        text = render(source.read_text("utf-8"), values_of(job, root))
+        template = source.read_text("utf-8")
+        text = render(template, _with_lists(template, values_of(job, root), source))
         notices = checked(text, source)
         path = Path(tools.scratch) / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -133,6 +144,18 @@ class Kohya:
         if self._ready is None:
             self._ready = look(self.sd_scripts, self.python, root)
         return self._ready
+
+
+def _with_lists(template: str, values: dict[str, Any], source: Path) -> dict[str, Any]:
+    """The values, their lists laid over those of the template: `conv_dim` there stays when `rank_dropout` is set."""
+    try:
+        options, _ = flattened(tomllib.loads(template))
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"The template is no TOML: {error}.", where=str(source), cure="Mend that line.") from error
+    kept = [key for key in LISTS if isinstance(options.get(key), list) and key in values]
+    if "optimizer_type" in values:
+        kept = [key for key in kept if key != "optimizer_args"]  # another optimizer's arguments
+    return {**values, **{key: laid_over(options[key], values[key]) for key in kept}}
 
 
 def checked(text: str, source: Path) -> list[str]:
