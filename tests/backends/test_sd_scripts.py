@@ -26,10 +26,13 @@ import pytest
 import bglora
 from bglora import backends
 from bglora.backends.train.sd_scripts import guard, states
+from bglora.engine.stage import Stopped
 from bglora.errors import MachineError, UserError
 from bglora.settings import Settings
+from bglora.stages.train import Train
 from bglora.training import kohya_config
 from bglora.training.job import Paused, Recipe, TrainJob, TrainPicture, TrainResult
+from tests.stages.trained_project import make, project
 
 HERE = Path(__file__).parent
 PICTURES, REPEATS = 7, 1
@@ -298,20 +301,44 @@ def test_what_is_not_there_is_told_before_the_start(lab: Lab, tmp_path: Path) ->
         lab.train(kohya_python=str(poor))
 
 
+def test_the_stage_stops_goes_on_and_writes_the_card(lab: Lab, tmp_path: Path) -> None:
+    kohya = {"backend": "kohya", "sd_scripts": str(lab.checkout), "kohya_python": f"{lab.conda} run -n kohya"}
+    recipe = {"base": str(lab.base), "kohya_template": "sdxl_24gb", "checkpoint_every": 6, "epochs_small": 3}
+    view = project(tmp_path / "film", train={**kohya, **recipe})
+    (item,) = Train().items(view)
+    shown: list[bool] = []
+
+    def stop() -> bool:
+        shown.append(True)
+        return len(shown) > 8
+
+    lab.fault(pace=0.05)
+    with pytest.raises(Stopped):
+        make(Train(), item, view, tmp_path / "scratch", stop=stop)
+    lab.fault()
+    (outcome,) = make(Train(), item, view, tmp_path / "scratch")
+    assert outcome.status == "made" and outcome.outputs[0] == "loras/scene-00.safetensors"
+    card = json.loads((tmp_path / "scratch/loras/scene-00.json").read_text("utf-8"))
+    assert (card["steps"], card["trigger"]) == (18, "filmtown")
+    assert card["settings"]["network_dim"] == 4 and card["settings"]["optimizer_type"] == "AdamW"
+    assert str(tmp_path) not in json.dumps(card) + json.dumps(outcome.record)
+    moved = project(tmp_path / "film", train={**kohya, **recipe, "sd_scripts": "/elsewhere", "kohya_python": ""})
+    assert [one.backend for one in Train().items(moved)] == [item.backend]
+    unset = project(tmp_path / "film", train={**kohya, **recipe, "sd_scripts": ""})
+    assert [one.backend for one in Train().items(unset)] != [item.backend]
+
+
 def test_doctor_starts_it_where_it_is_chosen(lab: Lab) -> None:
-    manifest = f"""[project]
+    manifest = f'''[project]
 name = "x"
 [train]
 backend = "kohya"
 sd_scripts = "sd-scripts"
 kohya_python = "{lab.conda} run -n kohya"
-"""
+'''
     (lab.root / "project.toml").write_text(manifest, "utf-8")
     found = {one.name: one for one in bglora.doctor(lab.root)}["project: sd-scripts"]
     assert found.state == "ok" and found.found.endswith("torch 2.6.0+cu124, accelerate 1.6.0, 2 graphics cards")
-    lab.fault("module")
-    broken = {one.name: one for one in bglora.doctor(lab.root)}["project: sd-scripts"]
-    assert broken.state == "missing" and "requirements.txt" in broken.mend
     named = {one.name: one for one in bglora.doctor(lab.root, given=["train.sd_scripts="])}["project: sd-scripts"]
     assert named.state == "warning" and named.mend == "bglora set train.sd_scripts FOLDER"
 
