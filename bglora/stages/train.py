@@ -244,7 +244,8 @@ def _write_cards(item: Item, job: TrainJob, record: Mapping[str, Any], scratch: 
         "starts_from": record.get("starts_from", ""),
         "loss": record.get("loss"),
         "validation": record.get("validation"),
-        "settings": {key.removeprefix("train."): value for key, value in sorted(item.settings.items())},
+        "settings": record.get("options")
+        or {key.removeprefix("train."): value for key, value in sorted(item.settings.items())},
         "created": job.created,
     }
     home = scratch / "loras"
