@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from bglora.training import network, noise, painting, state, validation
+from bglora.training import emphasis, network, noise, painting, state, validation
 from bglora.training.base import Base
 from bglora.training.cache import Example, cuts_of, encode_examples, seeded
 from bglora.training.caption_book import CaptionBook
@@ -26,8 +26,10 @@ from bglora.training.dora import refuse
 from bglora.training.job import Diverged, Paused, Recipe, TrainJob
 from bglora.training.learner import Learner
 from bglora.training.loss import Batch, gather
+from bglora.training.network_file import Start, start_from
 from bglora.training.options import NoiseOptions
 from bglora.training.plan import Draw, Plan
+from bglora.training.processes import ALONE, Processes
 from bglora.training.step_log import StepClock, StepLog
 
 CURVE_POINTS = 200
@@ -55,8 +57,11 @@ class Training:
         cuts: how the pictures were scaled and cropped.
     """
 
-    def __init__(self, job: TrainJob, base: Base, folder: Path, samples: Path, watch: Watch) -> None:
+    def __init__(
+        self, job: TrainJob, base: Base, folder: Path, samples: Path, watch: Watch, processes: Processes = ALONE
+    ) -> None:
         self.job, self.base, self.folder, self.samples, self.watch = job, base, folder, samples, watch
+        self.processes = processes
         self.recipe: Recipe = job.recipe
         self.examples, self.held_out = self._encode()
         self.plan = Plan([example.bucket for example in self.examples], job.repeats, job.flip, self.recipe)
@@ -65,8 +70,11 @@ class Training:
             refuse(recipe.dropout, recipe.scale_weight_norms)
         self.adapter = network.create(base.unet, base.encoders, recipe.network, recipe.learning_rates, recipe.seed)
         self.parameters = self.adapter.parameters()
+        self.start: Start | None = None
         try:
-            self.learner = Learner(base, self.adapter, recipe)
+            if job.network_weights is not None:
+                self.start = start_from(self.adapter, job.network_weights, recipe.network)
+            self.learner = Learner(base, self.adapter, recipe, processes)
             self.captions = self._caption_book()
         except BaseException:
             self.adapter.detach()  # the base is shared with what comes after
@@ -168,7 +176,8 @@ class Training:
 
     def _caption_book(self) -> CaptionBook:
         """Every caption that stays the same is encoded before the first step."""
-        recipe, book = self.recipe, CaptionBook(self.base, self.recipe.text_encoders)
+        recipe = self.recipe
+        book = CaptionBook(self.base, recipe.text_encoders, recipe.captions.weighted_captions)
         known = self.held_out if recipe.captions.varies else (*self.examples, *self.held_out)
         book.prepare(affixed(example.caption, recipe.captions) for example in known)
         return book
@@ -178,15 +187,17 @@ class Training:
         resumed = saved.exists() and state.origin_in(saved) == self._origin
         if saved.exists() and not resumed:
             self.watch.progress(0, 1, "pictures, captions or settings are not those of the saved state: starting anew")
-        self.log = StepLog(self.watch.logs, resumed=resumed, events=self.recipe.tensorboard)
+        logs = self.watch.logs if self.processes.first else None
+        self.log = StepLog(logs, resumed=resumed, events=self.recipe.tensorboard)
         if self.log.lacking:
             self.watch.progress(0, 1, self.log.lacking)
         if resumed:
             self.progress = state.load(saved, self.learner)
             self.log.started(self.progress.step)
         else:
-            _empty(self.folder)
-            _empty(self.samples)
+            if self.processes.first:
+                _empty(self.folder)
+                _empty(self.samples)
             self._look(0.0)
 
     def _advance(self) -> None:
@@ -198,13 +209,13 @@ class Training:
         look = last or done % self._look_every() == 0
         note = done % max(1, self.plan.steps // CURVE_POINTS) == 0
         keep = done in self._kept_steps()
-        stopping = self.watch.stopping() and not last
+        stopping = self.processes.agreed(self.watch.stopping()) and not last
         save = last or stopping or keep or done % self.recipe.checkpoint_every == 0
         if look or note or save or done % LOG_EVERY == 0:
             self._read_losses()
         if look or save:
             self._require_numbers()
-        if keep:
+        if keep and self.processes.first:
             self._keep()
         if look:
             self._look(rate)
@@ -219,9 +230,13 @@ class Training:
             raise Paused(f"{self.job.scene} at step {done}")
 
     def descend(self, step: int) -> Tensor:
-        """Takes one optimizer step. Returns the mean loss, which nobody has waited for."""
-        batches = (self.batch(step, number, draws) for number, draws in enumerate(self.plan.batches(step)))
-        return self.learner.descend(batches, self.plan.learning_rate(step))
+        """Takes one optimizer step. Returns the mean loss, which nobody has waited for; of several processes each has
+        its share of it."""
+        planned = self.plan.batches(step)
+        own = self.processes.share(planned)
+        batches = (self.batch(step, number, draws) for number, draws in own)
+        loss = self.learner.descend(batches, self.plan.learning_rate(step))
+        return loss if len(own) == len(planned) else loss * (len(own) / len(planned))
 
     def update(self, rate: float) -> None:
         """The optimizer's part of a step, at this learning rate."""
@@ -235,7 +250,7 @@ class Training:
         """
         if not self._unread:
             return
-        losses = torch.stack(self._unread).tolist()
+        losses = self.processes.total(torch.stack(self._unread)).tolist()
         self._clock.stepped(len(losses))
         first = self.progress.step - len(losses)
         self._unread = []
@@ -295,7 +310,10 @@ class Training:
         return self.recipe.validate_every or max(1, math.ceil(self.plan.steps / 8))
 
     def _look(self, rate: float) -> None:
-        """Validates, keeps the weights if they are the best so far, and paints samples."""
+        """Validates, keeps the weights if they are the best so far, and paints samples: the first process for all."""
+        self.progress = self.processes.from_first(lambda: self._looked(rate))
+
+    def _looked(self, rate: float) -> state.Progress:
         step = self.progress.step
         with self.learner.settled():
             loss = validation.validation_loss(
@@ -305,6 +323,7 @@ class Training:
             if loss is not None and step and self.progress.validated(loss) and self._keeps_best:
                 state.save_weights(self._best_file(step), self.parameters)
             self._paint_samples(step)
+        return self.progress
 
     def _keep(self) -> None:
         with self.learner.settled():
@@ -325,6 +344,8 @@ class Training:
             return
         source = self.job.held_out or self.job.pictures
         prompts = [picture.caption for picture in _spread(source, recipe.samples)]
+        if recipe.captions.weighted_captions:
+            prompts = [emphasis.plain(prompt) for prompt in prompts]
         look = painting.Look(self.examples[0].bucket, recipe.sample_steps, recipe.sample_guidance)
         self.samples.mkdir(parents=True, exist_ok=True)
         seeds = [recipe.seed + number for number in range(len(prompts))]
@@ -332,6 +353,8 @@ class Training:
             Image.fromarray(picture).save(self.samples / f"step-{step:06d}-{number}.png", compress_level=1)
 
     def _save(self) -> None:
+        if not self.processes.first:
+            return
         state.save(self.folder / "state.safetensors", self.learner, self.progress, self._origin)
         for file in self.folder.glob("best-*.safetensors"):
             if file != self._best_file(self.progress.best_step):

@@ -1,4 +1,4 @@
-"""Training in this process: LoRA on every linear layer of the U-Net's transformers, any SDXL-class base."""
+"""Training by bglora itself, in this process or in several: a LoRA on any SDXL-class base."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 from bglora.backends import Needs, weights
 from bglora.backends.train import base as bases
+from bglora.backends.train.crew import Crew, refuse_other_launchers
 from bglora.training.job import Diverged, TrainJob, TrainResult
 
 ALGORITHM = "native/3"
@@ -39,44 +40,63 @@ def create(settings: Any) -> Native:
 
 
 class Native:
-    """The `train` role in this process."""
+    """The `train` role; several processes, once started, stay for the trainings that follow."""
+
+    def __init__(self) -> None:
+        self.crew: Crew | None = None
 
     def train(self, job: TrainJob, tools: Any) -> TrainResult:
         """Trains one LoRA into `tools.scratch`; goes on from the state that lies there.
 
         Raises:
             Paused: `tools.stopping()` said so; the state is saved.
+            ProcessDied: one of several processes did.
             UserError: a picture cannot be read, the base is not SDXL-class; the loss is not a number and nothing good
                 had been saved before.
             MachineError: not enough memory.
         """
-        from bglora.training.base import exact
+        refuse_other_launchers()
+        if job.recipe.processes == 1:
+            return train_here(job, tools)
+        if self.crew is None or self.crew.closed or self.crew.size != job.recipe.processes:
+            self.crew = Crew(job.recipe.processes, job.recipe.threads)
+        return self.crew.train(job, tools)
 
-        base = bases.load(job.base)
-        with exact(job.recipe.threads):
-            return _train(job, tools, base)
+
+def train_here(job: TrainJob, tools: Any, processes: Any = None) -> TrainResult:
+    """Trains in this process, alone or as one of several; only the first of them writes files."""
+    from bglora.training.base import exact
+    from bglora.training.processes import ALONE
+
+    base = bases.load(job.base, job.recipe.base_quantization)
+    with exact(job.recipe.threads):
+        return _train(job, tools, base, processes or ALONE)
 
 
-def _train(job: TrainJob, tools: Any, base: Any) -> TrainResult:
+def _train(job: TrainJob, tools: Any, base: Any, processes: Any) -> TrainResult:
     from bglora.nets.device import free_bytes
     from bglora.training import memory
     from bglora.training.cache import cuts_of
     from bglora.training.loop import Training, Watch
 
     largest = max((cut.bucket for cut in cuts_of(job.pictures, job.recipe)), key=lambda size: size[0] * size[1])
-    free = free_bytes(base.unet.device)
+    free = free_bytes(base.unet.device) // (processes.count if base.unet.device.type == "cpu" else 1)
     needed = memory.check(base, job.recipe, largest, free=free, force=job.force)
     home = f"loras/{job.scene}"
     state = Path(tools.scratch) / "state" / job.scene
     watch = Watch(tools.progress, tools.stopping, Path(tools.root) / LOGS / job.scene)
-    training = Training(job, base, state, Path(tools.scratch) / home / "samples", watch)
+    training = Training(job, base, state, Path(tools.scratch) / home / "samples", watch, processes)
+    diverged = None
     try:
-        training.run()
-        return _write(job, training, Path(tools.scratch), home, needed)
-    except Diverged as error:
-        if not training.go_back():
-            raise
-        return _write(job, training, Path(tools.scratch), home, needed, error)
+        try:
+            training.run()
+        except Diverged as error:
+            if not training.go_back():
+                raise
+            diverged = error
+        return (
+            _write(job, training, Path(tools.scratch), home, needed, diverged) if processes.first else TrainResult(())
+        )
     finally:
         training.adapter.detach()
 
@@ -117,6 +137,8 @@ def _write(
         "remarks": training.remarks(),
         "memory_gib": memory,
     }
+    if training.start is not None and job.network_weights is not None:
+        record["starts_from"] = f"started from {job.network_weights.name}: {training.start}"
     lines = [dict(zip(("step", "loss", "validation", "learning_rate"), point, strict=True)) for point in progress.curve]
     _text(scratch / home / "log.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
     samples = sorted(f"{home}/samples/{file.name}" for file in training.samples.glob("*.png"))
