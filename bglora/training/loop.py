@@ -67,7 +67,7 @@ class Training:
         self.plan = Plan([example.bucket for example in self.examples], job.repeats, job.flip, self.recipe)
         recipe = self.recipe
         if recipe.dora:
-            refuse(recipe.dropout, recipe.scale_weight_norms)
+            refuse(recipe)
         self.adapter = network.create(base.unet, base.encoders, recipe.network, recipe.learning_rates, recipe.seed)
         self.parameters = self.adapter.parameters()
         self.start: Start | None = None
