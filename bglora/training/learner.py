@@ -10,6 +10,7 @@ from torch import Tensor
 
 from bglora.training import network, optimizers
 from bglora.training.adapter import Adapter
+from bglora.training.averaging import average_of
 from bglora.training.base import Base
 from bglora.training.job import Recipe
 from bglora.training.loss import Batch, error
@@ -26,13 +27,20 @@ class Learner:
         adapter: the LoRA.
         optimizer: over the adapter's groups; a group's `ratio` is its learning rate's share of the recipe's.
         schedule: the noise schedule, on the base's device.
+        average: of the weights, where the recipe asks for one.
         processes: who learns with it; their gradients are added up.
     """
 
     def __init__(self, base: Base, adapter: Adapter, recipe: Recipe, processes: Processes = ALONE) -> None:
         self.base, self.adapter, self.recipe, self.processes = base, adapter, recipe, processes
         self.optimizer = optimizers.create(adapter, recipe)
+        self.average = average_of(self.weights, recipe)
         self.schedule = NoiseSchedule.of(base.noise, recipe.noise).on(base.device)
+
+    @property
+    def weights(self) -> list[Tensor]:
+        """What the optimizer steps through: a few flat tensors, as a rule."""
+        return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
 
     def descend(self, batches: Iterable[Batch], rate: float) -> Tensor:
         """Takes one optimizer step at a learning rate. Returns the mean loss, which nobody has waited for.
@@ -65,22 +73,30 @@ class Learner:
         self.optimizer.step()
         if self.recipe.scale_weight_norms:
             scale_weight_norms(self.adapter.parameters(), network.alphas(self.adapter), self.recipe.scale_weight_norms)
+        if self.average is not None:
+            self.average.update()
         self.adapter.refresh()
 
     @contextmanager
     def settled(self) -> Iterator[None]:
-        """Weights as they are used: schedule-free optimizers learn at another point than the one they find."""
-        if not (hasattr(self.optimizer, "train") and hasattr(self.optimizer, "eval")):
+        """Weights as they are used: their average where there is one; schedule-free optimizers learn at another point
+        than the one they find."""
+        other_point = hasattr(self.optimizer, "train") and hasattr(self.optimizer, "eval")
+        if self.average is None and not other_point:
             yield
             return
         current = list(self.adapter.parameters().values())
         before = [weights.clone() for weights in current]
-        self.optimizer.eval()
+        if other_point:
+            self.optimizer.eval()
+        if self.average is not None:
+            self.average.put()
         self.adapter.refresh()
         try:
             yield
         finally:
-            self.optimizer.train()
+            if other_point:
+                self.optimizer.train()
             for weights, value in zip(current, before, strict=True):
                 weights.copy_(value)  # the way there and back rounds
             self.adapter.refresh()

@@ -49,7 +49,7 @@ class Plan:
         same = isinstance(self.repeats, int)
         return (self.repeats,) * len(self.buckets) if same else tuple(self.repeats)  # type: ignore[return-value,arg-type]
 
-    @property
+    @cached_property
     def batches_per_epoch(self) -> int:
         counts: dict[tuple[int, int], int] = defaultdict(int)
         for bucket, times in zip(self.buckets, self.shown, strict=True):
@@ -71,7 +71,14 @@ class Plan:
         """Micro-batches of an optimizer step (from 0), of all processes."""
         epoch, within = divmod(step, self.steps_per_epoch)
         first = within * self.recipe.micro_batches
-        return self._epoch(epoch)[first : first + self.recipe.micro_batches]
+        if epoch not in self._drawn:
+            self._drawn.clear()  # one is in use at a time
+            self._drawn[epoch] = self._epoch(epoch)
+        return self._drawn[epoch][first : first + self.recipe.micro_batches]
+
+    @cached_property
+    def _drawn(self) -> dict[int, list[list[Draw]]]:
+        return {}
 
     def _epoch(self, epoch: int) -> list[list[Draw]]:
         """Every picture `repeats` times, in an order of its own each epoch."""

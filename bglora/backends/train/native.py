@@ -10,15 +10,17 @@ from typing import Any
 from bglora.backends import Needs, weights
 from bglora.backends.train import base as bases
 from bglora.backends.train.crew import Crew, refuse_other_launchers
-from bglora.training.job import TrainJob, TrainResult
+from bglora.training.job import Diverged, TrainJob, TrainResult
 
-ALGORITHM = "native/2"
+ALGORITHM = "native/3"
+LOGS = ".bglora/logs/train"
+"""Where a scene's logs lie in the project, see `training/step_log.py`; no outputs, for they tell times."""
 BASE_GB, DIM_GB, CHECKPOINTED_GB, KEPT_GB = 7.2, 0.04, 3.3, 11.5
 """On SDXL, counted (`python -m tests.bench.gpu --memory`): the base, each dimension, what is kept for the gradients."""
 
 
 def identity(settings: Any) -> str:
-    """`native/2 mini@…`: changes with the algorithm and with the base's files."""
+    """`native/3 mini@…`: changes with the algorithm and with the base's files."""
     return f"{ALGORITHM} {weights.identity(settings.base)}"
 
 
@@ -49,7 +51,8 @@ class Native:
         Raises:
             Paused: `tools.stopping()` said so; the state is saved.
             ProcessDied: one of several processes did.
-            UserError: a picture cannot be read, the base is not SDXL-class, the loss is not a number.
+            UserError: a picture cannot be read, the base is not SDXL-class; the loss is not a number and nothing good
+                had been saved before.
             MachineError: not enough memory.
         """
         refuse_other_launchers()
@@ -65,7 +68,7 @@ def train_here(job: TrainJob, tools: Any, processes: Any = None) -> TrainResult:
     from bglora.training.base import exact
     from bglora.training.processes import ALONE
 
-    base = bases.load(job.base)
+    base = bases.load(job.base, job.recipe.base_quantization)
     with exact(job.recipe.threads):
         return _train(job, tools, base, processes or ALONE)
 
@@ -81,46 +84,81 @@ def _train(job: TrainJob, tools: Any, base: Any, processes: Any) -> TrainResult:
     needed = memory.check(base, job.recipe, largest, free=free, force=job.force)
     home = f"loras/{job.scene}"
     state = Path(tools.scratch) / "state" / job.scene
-    samples = Path(tools.scratch) / home / "samples"
-    training = Training(job, base, state, samples, Watch(tools.progress, tools.stopping), processes)
+    watch = Watch(tools.progress, tools.stopping, Path(tools.root) / LOGS / job.scene)
+    training = Training(job, base, state, Path(tools.scratch) / home / "samples", watch, processes)
+    diverged = None
     try:
-        training.run()
-        return _write(job, training, Path(tools.scratch), home, needed) if processes.first else TrainResult(())
+        try:
+            training.run()
+        except Diverged as error:
+            if not training.go_back():
+                raise
+            diverged = error
+        return (
+            _write(job, training, Path(tools.scratch), home, needed, diverged) if processes.first else TrainResult(())
+        )
     finally:
         training.adapter.detach()
 
 
-def _write(job: TrainJob, training: Any, scratch: Path, home: str, memory: dict[str, Any]) -> TrainResult:
-    from bglora.training import lora_file, network, resize
-
-    plan, progress = training.plan, training.progress
-    weights, alphas, rank = training.final(), network.alphas(training.adapter), job.recipe.resize_rank
-    if 0 < rank < job.recipe.dim:
-        weights, alphas = resize.resized(weights, alphas, rank)
-        job = replace(job, recipe=replace(job.recipe, dim=rank, alpha=float(rank)))
-    metadata = lora_file.describe(job, plan, training.base, training.kept_step)
-    lora_file.write_lora(scratch / f"{home}.safetensors", weights, alphas, metadata, job.recipe.save_precision)
+def _write(
+    job: TrainJob,
+    training: Any,
+    scratch: Path,
+    home: str,
+    memory: dict[str, Any],
+    diverged: Diverged | None = None,
+) -> TrainResult:
+    """The files and the record of a training that ended; of one that diverged its last good weights, as a checkpoint,
+    so that a LoRA of an earlier training stays where it is."""
+    plan, progress, rank = training.plan, training.progress, job.recipe.resize_rank
+    last = _checkpoint(home, training.kept_step) if diverged else f"{home}.safetensors"
+    _write_lora(job, training, scratch / last, training.kept_step, training.final())
+    files = {last: training.kept_step}
+    for step in training.kept_along:
+        files[_checkpoint(home, step)] = step
+        _write_lora(job, training, scratch / _checkpoint(home, step), step, training.kept(step))
+    dim, alpha = (rank, float(rank)) if 0 < rank < job.recipe.dim else (job.recipe.dim, job.recipe.alpha)
     record = {
         "trigger": job.trigger,
         "base": job.base,
-        "dim": job.recipe.dim,
-        "alpha": job.recipe.alpha,
+        "dim": dim,
+        "alpha": alpha,
         "steps": progress.step,
         "kept_step": training.kept_step,
         "pictures_seen": plan.pictures_seen(progress.step),
         "pictures": len(job.pictures),
         "held_out": len(job.held_out),
         "loss": progress.curve[-1][1],
-        "validation": progress.best_loss if progress.best_step > 0 else None,
+        "validation": training.validation,
         "validation_before": progress.curve[0][2],
         "curve": [list(point) for point in progress.curve],
-        "checkpoints": [training.kept_step],
+        "checkpoints": sorted(set(files.values())),
+        "remarks": training.remarks(),
         "memory_gib": memory,
     }
+    if training.start is not None and job.network_weights is not None:
+        record["starts_from"] = f"started from {job.network_weights.name}: {training.start}"
     lines = [dict(zip(("step", "loss", "validation", "learning_rate"), point, strict=True)) for point in progress.curve]
     _text(scratch / home / "log.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
     samples = sorted(f"{home}/samples/{file.name}" for file in training.samples.glob("*.png"))
-    return TrainResult((f"{home}.safetensors", f"{home}/log.jsonl", *samples), record)
+    undone = f"{diverged.what} {diverged.cure} The last good weights are kept: {last}" if diverged else ""
+    return TrainResult((*files, f"{home}/log.jsonl", *samples), record, undone)
+
+
+def _checkpoint(home: str, step: int) -> str:
+    return f"{home}/checkpoints/step-{step:06d}.safetensors"
+
+
+def _write_lora(job: TrainJob, training: Any, path: Path, step: int, weights: dict[str, Any]) -> None:
+    from bglora.training import lora_file, network, resize
+
+    alphas, rank = network.alphas(training.adapter), job.recipe.resize_rank
+    if 0 < rank < job.recipe.dim:
+        weights, alphas = resize.resized(weights, alphas, rank)
+        job = replace(job, recipe=replace(job.recipe, dim=rank, alpha=float(rank)))
+    metadata = lora_file.describe(job, training.plan, training.base, step)
+    lora_file.write_lora(path, weights, alphas, metadata, job.recipe.save_precision)
 
 
 def _text(path: Path, content: str) -> None:
