@@ -184,7 +184,8 @@ class Training:
 
     def _resume(self) -> None:
         saved = self.folder / "state.safetensors"
-        resumed = saved.exists() and state.origin_in(saved) == self._origin
+        # asked once for all: a state that counts no more is deleted right after
+        resumed = self.processes.from_first(lambda: saved.exists() and state.origin_in(saved) == self._origin)
         if saved.exists() and not resumed:
             self.watch.progress(0, 1, "pictures, captions or settings are not those of the saved state: starting anew")
         logs = self.watch.logs if self.processes.first else None
