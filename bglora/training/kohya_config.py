@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bglora.training.kohya_conflicts import conflicts
+from bglora.training.kohya_lists import list_problems
 
 ARGUMENTS = Path(__file__).with_name("kohya_arguments.json")
 NOT_HERE = ("config_file", "output_config")
@@ -88,7 +89,7 @@ def check(text: str) -> list[Problem]:
     flat, found = flattened(document)
     for key, value in flat.items():
         found += _check_key(key, value)
-    found += [Problem(*row) for row in conflicts(flat)]
+    found += [Problem(*row) for row in (*list_problems(flat), *conflicts(flat))]
     return sorted(found, key=lambda one: one.grade)
 
 
