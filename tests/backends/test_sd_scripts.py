@@ -147,7 +147,7 @@ def test_the_launcher_is_told_everything_and_inherits_nothing_of_ours(
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", "/somewhere/else")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    lab.train(replace(lab.job(threads=3), title="x"), processes=2)
+    result = lab.train(lab.job(threads=3, warmup_steps=3), processes=2)
     launched = lab.launched()
     options = launched["options"]
     assert options.pop("--config_file").endswith("accelerate.yaml")
@@ -161,6 +161,8 @@ def test_the_launcher_is_told_everything_and_inherits_nothing_of_ours(
     config = kohya_config.flattened(tomllib.loads(Path(launched["script"][2]).read_text("utf-8")))[0]
     assert config["save_state"] is True and config["save_last_n_epochs_state"] == 1
     assert config["pretrained_model_name_or_path"] == str(lab.base)
+    assert config["lr_warmup_steps"] == 6 and config["ddp_timeout"] == 180
+    assert [point[3] for point in result.record["curve"][:4]] == pytest.approx([0, 1e-4 / 3, 2e-4 / 3, 1e-4])
     published = (lab.scratch / "loras/scene-00.kohya.toml").read_text("utf-8")
     assert str(lab.scratch) not in published and "resume" not in published
 
@@ -278,6 +280,24 @@ def test_a_key_that_this_checkout_lacks_is_told_before_the_start(lab: Lab) -> No
     with pytest.raises(UserError, match="doesn't know min_snr_gamma"):
         lab.train(kohya_template="own")
     assert not (lab.root / "launched.json").exists()
+
+
+def test_a_key_that_only_a_newer_checkout_knows_is_taken_with_a_notice(lab: Lab) -> None:
+    table = json.loads((lab.checkout / "arguments.json").read_text())
+    (lab.checkout / "arguments.json").write_text(json.dumps({**table, "brand_new": ["int"]}))
+    (lab.root / "templates/kohya").mkdir(parents=True)
+    packaged = (HERE.parents[1] / "templates/kohya/sdxl_24gb.toml").read_text("utf-8")
+    (lab.root / "templates/kohya/own.toml").write_text(packaged + "\n[own]\nbrand_new = 5\n", "utf-8")
+    assert any("brand_new" in notice for notice in lab.train(kohya_template="own").record["notices"])
+    with pytest.raises(UserError, match="brand_new: is no option"):
+        lab.train(kohya_template="own", sd_scripts="")
+
+
+def test_a_crash_after_a_whole_epoch_keeps_its_state_for_the_next_run(lab: Lab) -> None:
+    lab.fault("value", at=6)
+    with pytest.raises(MachineError, match=r"exit code 1 at step 6 of 16: ValueError: unknown optimizer") as told:
+        lab.train()
+    assert "goes on from the end of epoch 1" in told.value.cure
 
 
 def test_what_is_not_there_is_told_before_the_start(lab: Lab, tmp_path: Path) -> None:
