@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import struct
@@ -22,6 +23,7 @@ from typing import Any
 
 import psutil
 import pytest
+import tomlkit
 
 import bglora
 from bglora import backends
@@ -32,6 +34,7 @@ from bglora.settings import Settings
 from bglora.stages.train import Train
 from bglora.training import kohya_config
 from bglora.training.job import Paused, Recipe, TrainJob, TrainPicture, TrainResult
+from tests.shared import shared
 from tests.stages.trained_project import make, project
 
 HERE = Path(__file__).parent
@@ -122,6 +125,27 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
     one = Lab(tmp_path)
     yield one
     guard.end(lambda: one.alive, gentle=0.0, firm=0.0)
+
+
+def test_the_stand_in_goes_on_from_a_state_as_sd_scripts_was_recorded_to(lab: Lab) -> None:
+    """Its bar restarts and its states count from there: what the driver has to see through."""
+    recorded = json.loads(shared("oracles", "kohya", "dev", "resume_cases.json").read_text("utf-8"))
+    out = lab.root / "out"
+    config = {"train_data_dir": str(lab.root / "datasets/scene-00"), "output_dir": str(out), "output_name": "tiny_lora"}
+    config |= {"max_train_epochs": 4, "gradient_accumulation_steps": 2, "save_every_n_epochs": 1, "save_state": True}
+    for case, resume in (("full run", {}), ("resume = state, nothing else", {"resume": str(lab.root / "kept")})):
+        (lab.root / "run.toml").write_text(tomlkit.dumps({**config, **resume}), "utf-8")
+        script = [sys.executable, str(lab.checkout / "sdxl_train_network.py"), "--config_file", str(lab.root / "run")]
+        done = subprocess.run(script, capture_output=True, text=True, check=True, encoding="utf-8")
+        assert re.findall(r"^epoch (\d+/\d+)$", done.stdout, re.M) == recorded[case]["epoch lines"]
+        bars = re.findall(r"steps: .*?\| (\d+/\d+) \[", done.stderr)
+        assert [bars[0], bars[-1]] == [recorded[case]["progress bar first"], recorded[case]["progress bar last"]]
+        assert sorted(path.name for path in out.iterdir()) == recorded[case]["files"]
+        told = {path.parent.name: json.loads(path.read_text()) for path in out.glob("*/train_state.json")}
+        assert told == recorded[case]["train_state.json"]
+        if not resume:
+            shutil.copytree(out / "tiny_lora-000002-state", lab.root / "kept")
+            shutil.rmtree(out)
 
 
 def test_a_training_ends_with_a_lora_its_curve_and_its_record(lab: Lab) -> None:
