@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from bglora.errors import UserError
 from bglora.training import metadata, tensor_file
 from bglora.training.base import MINI, Base
 from bglora.training.cache import cuts_of
 from bglora.training.job import TrainJob
+from bglora.training.lora_header import read_header
 from bglora.training.plan import Plan
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -65,18 +65,4 @@ def read_metadata(path: Path) -> dict[str, str]:
     Raises:
         UserError: it is not there, or not a LoRA in .safetensors.
     """
-    from safetensors import SafetensorError, safe_open
-
-    cure = "Name a LoRA file in .safetensors format."
-    if not path.is_file():
-        raise UserError("There is no LoRA file at this path.", where=str(path), cure=cure)
-    try:
-        with safe_open(str(path), "pt") as stream:
-            keys, told = list(stream.keys()), stream.metadata() or {}
-    except SafetensorError as error:
-        raise UserError(
-            "The LoRA file is damaged, or not in .safetensors format.", where=str(path), cure=cure
-        ) from error
-    if not any("lora" in key.lower() for key in keys):
-        raise UserError("The file has no LoRA weights.", where=str(path), cure=cure)
-    return dict(told)
+    return dict(read_header(path).metadata)

@@ -118,7 +118,7 @@ def _run(recipe: Recipe, plan: Plan, about: About) -> dict[str, Any]:
         "ss_steps": about.steps,
         "ss_epoch": -(-about.steps // plan.steps_per_epoch),
         "ss_batch_size_per_device": recipe.batch_size,
-        "ss_total_batch_size": recipe.batch_size * recipe.accumulation,
+        "ss_total_batch_size": recipe.batch_size * recipe.micro_batches,
         "ss_gradient_accumulation_steps": recipe.accumulation,
         "ss_gradient_checkpointing": recipe.gradient_checkpointing,
         "ss_mixed_precision": about.precision,

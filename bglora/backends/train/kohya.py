@@ -41,6 +41,8 @@ OPTIONS = {
 """Recipe to option, where a value means the same."""
 OF_THE_MACHINE = ("pretrained_model_name_or_path", "vae", "train_data_dir", "output_dir", "output_name", "logging_dir")
 """Options that a card doesn't show: they say where things lie."""
+KINDS = {"resolution", "lr_scheduler", "warmup_steps"}
+"""Further values of a recipe that `values_of` writes."""
 
 
 def identity(settings: Any) -> str:
@@ -241,12 +243,14 @@ def values_of(job: TrainJob, root: Path) -> dict[str, Any]:
         "metadata_title": job.title,
         "metadata_trigger_phrase": job.trigger,
     }
-    changed = _changed(recipe)
+    changed = _changed(recipe) | {name: getattr(recipe, name) for name in job.taken if name in OPTIONS or name in KINDS}
     values |= {OPTIONS[name]: value for name, value in changed.items() if name in OPTIONS}
     if "resolution" in changed:
         values["resolution"] = f"{recipe.resolution},{recipe.resolution}"
         values |= {"min_bucket_reso": recipe.resolution // 2, "max_bucket_reso": recipe.resolution * 2}
-    values |= changed_options(recipe)
+    values |= changed_options(recipe, job.taken)
+    if job.network_weights is not None:
+        values["network_weights"] = _base(str(job.network_weights), root)
     if {"lr_scheduler", "warmup_steps"} & changed.keys():
         constant = "constant_with_warmup" if recipe.warmup_steps else "constant"
         values["lr_scheduler"] = constant if recipe.lr_scheduler == "constant" else recipe.lr_scheduler
