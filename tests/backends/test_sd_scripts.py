@@ -37,6 +37,8 @@ from bglora.training.job import Paused, Recipe, TrainJob, TrainPicture, TrainRes
 from tests.shared import shared
 from tests.stages.trained_project import make, project
 
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="its conda is a script with a first line for POSIX")
+
 HERE = Path(__file__).parent
 PICTURES, REPEATS = 7, 1
 STEPS_PER_EPOCH = 4  # 7 pictures, accumulation 2
