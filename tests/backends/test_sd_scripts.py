@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import struct
@@ -22,6 +23,7 @@ from typing import Any
 
 import psutil
 import pytest
+import tomlkit
 
 import bglora
 from bglora import backends
@@ -32,7 +34,10 @@ from bglora.settings import Settings
 from bglora.stages.train import Train
 from bglora.training import kohya_config
 from bglora.training.job import Paused, Recipe, TrainJob, TrainPicture, TrainResult
+from tests.shared import shared
 from tests.stages.trained_project import make, project
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="its conda is a script with a first line for POSIX")
 
 HERE = Path(__file__).parent
 PICTURES, REPEATS = 7, 1
@@ -124,6 +129,27 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
     guard.end(lambda: one.alive, gentle=0.0, firm=0.0)
 
 
+def test_the_stand_in_goes_on_from_a_state_as_sd_scripts_was_recorded_to(lab: Lab) -> None:
+    """Its bar restarts and its states count from there: what the driver has to see through."""
+    recorded = json.loads(shared("oracles", "kohya", "dev", "resume_cases.json").read_text("utf-8"))
+    out = lab.root / "out"
+    config = {"train_data_dir": str(lab.root / "datasets/scene-00"), "output_dir": str(out), "output_name": "tiny_lora"}
+    config |= {"max_train_epochs": 4, "gradient_accumulation_steps": 2, "save_every_n_epochs": 1, "save_state": True}
+    for case, resume in (("full run", {}), ("resume = state, nothing else", {"resume": str(lab.root / "kept")})):
+        (lab.root / "run.toml").write_text(tomlkit.dumps({**config, **resume}), "utf-8")
+        script = [sys.executable, str(lab.checkout / "sdxl_train_network.py"), "--config_file", str(lab.root / "run")]
+        done = subprocess.run(script, capture_output=True, text=True, check=True, encoding="utf-8")
+        assert re.findall(r"^epoch (\d+/\d+)$", done.stdout, re.M) == recorded[case]["epoch lines"]
+        bars = re.findall(r"steps: .*?\| (\d+/\d+) \[", done.stderr)
+        assert [bars[0], bars[-1]] == [recorded[case]["progress bar first"], recorded[case]["progress bar last"]]
+        assert sorted(path.name for path in out.iterdir()) == recorded[case]["files"]
+        told = {path.parent.name: json.loads(path.read_text()) for path in out.glob("*/train_state.json")}
+        assert told == recorded[case]["train_state.json"]
+        if not resume:
+            shutil.copytree(out / "tiny_lora-000002-state", lab.root / "kept")
+            shutil.rmtree(out)
+
+
 def test_a_training_ends_with_a_lora_its_curve_and_its_record(lab: Lab) -> None:
     result = lab.train()
     assert result.undone == "" and result.outputs[0] == "loras/scene-00.safetensors"
@@ -147,7 +173,7 @@ def test_the_launcher_is_told_everything_and_inherits_nothing_of_ours(
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", "/somewhere/else")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    lab.train(replace(lab.job(threads=3), title="x"), processes=2)
+    result = lab.train(lab.job(threads=3, warmup_steps=3), processes=2)
     launched = lab.launched()
     options = launched["options"]
     assert options.pop("--config_file").endswith("accelerate.yaml")
@@ -161,6 +187,8 @@ def test_the_launcher_is_told_everything_and_inherits_nothing_of_ours(
     config = kohya_config.flattened(tomllib.loads(Path(launched["script"][2]).read_text("utf-8")))[0]
     assert config["save_state"] is True and config["save_last_n_epochs_state"] == 1
     assert config["pretrained_model_name_or_path"] == str(lab.base)
+    assert config["lr_warmup_steps"] == 6 and config["ddp_timeout"] == 180
+    assert [point[3] for point in result.record["curve"][:4]] == pytest.approx([0, 1e-4 / 3, 2e-4 / 3, 1e-4])
     published = (lab.scratch / "loras/scene-00.kohya.toml").read_text("utf-8")
     assert str(lab.scratch) not in published and "resume" not in published
 
@@ -278,6 +306,24 @@ def test_a_key_that_this_checkout_lacks_is_told_before_the_start(lab: Lab) -> No
     with pytest.raises(UserError, match="doesn't know min_snr_gamma"):
         lab.train(kohya_template="own")
     assert not (lab.root / "launched.json").exists()
+
+
+def test_a_key_that_only_a_newer_checkout_knows_is_taken_with_a_notice(lab: Lab) -> None:
+    table = json.loads((lab.checkout / "arguments.json").read_text())
+    (lab.checkout / "arguments.json").write_text(json.dumps({**table, "brand_new": ["int"]}))
+    (lab.root / "templates/kohya").mkdir(parents=True)
+    packaged = (HERE.parents[1] / "templates/kohya/sdxl_24gb.toml").read_text("utf-8")
+    (lab.root / "templates/kohya/own.toml").write_text(packaged + "\n[own]\nbrand_new = 5\n", "utf-8")
+    assert any("brand_new" in notice for notice in lab.train(kohya_template="own").record["notices"])
+    with pytest.raises(UserError, match="brand_new: is no option"):
+        lab.train(kohya_template="own", sd_scripts="")
+
+
+def test_a_crash_after_a_whole_epoch_keeps_its_state_for_the_next_run(lab: Lab) -> None:
+    lab.fault("value", at=6)
+    with pytest.raises(MachineError, match=r"exit code 1 at step 6 of 16: ValueError: unknown optimizer") as told:
+        lab.train()
+    assert "goes on from the end of epoch 1" in told.value.cure
 
 
 def test_what_is_not_there_is_told_before_the_start(lab: Lab, tmp_path: Path) -> None:

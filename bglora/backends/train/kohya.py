@@ -18,7 +18,7 @@ from bglora.backends import weights
 from bglora.errors import MachineError, UserError
 from bglora.settings.presets import templates
 from bglora.training.job import Recipe, TrainJob, TrainResult
-from bglora.training.kohya_config import check, flattened, render
+from bglora.training.kohya_config import arguments, checked, flattened, render
 from bglora.training.kohya_lists import LISTS, laid_over
 from bglora.training.kohya_recipe import changed_options
 
@@ -101,11 +101,12 @@ class Kohya:
         source = template_path(root, self.template)
         template = source.read_text("utf-8")
         text = render(template, _with_lists(template, values_of(job, root), source))
-        notices = checked(text, source)
+        options, _ = flattened(tomllib.loads(text))
+        newer = self.sd_scripts and set(options) - set(arguments())
+        notices = checked(text, str(source), known=self.ready(root).options if newer else ())
         path = Path(tools.scratch) / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, "utf-8", newline="\n")
-        options, _ = flattened(tomllib.loads(text))
         record = {
             "trigger": job.trigger,
             "base": job.base,
@@ -158,23 +159,6 @@ def _with_lists(template: str, values: dict[str, Any], source: Path) -> dict[str
     if "optimizer_type" in values:
         kept = [key for key in kept if key != "optimizer_args"]  # another optimizer's arguments
     return {**values, **{key: laid_over(options[key], values[key]) for key in kept}}
-
-
-def checked(text: str, source: Path) -> list[str]:
-    """What surprises in a configuration.
-
-    Raises:
-        UserError: it would not train what it says.
-    """
-    problems = check(text)
-    errors = [str(problem) for problem in problems if problem.grade == "error"]
-    if errors:
-        raise UserError(
-            f"sd-scripts would not train what this configuration says. {' '.join(errors)}",
-            where=str(source),
-            cure="Mend these keys in a copy of the template in templates/kohya/ of the project.",
-        )
-    return [str(problem) for problem in problems if problem.grade == "notice"]
 
 
 def _check_known(options: dict[str, Any], ready: Ready, source: Path) -> None:
