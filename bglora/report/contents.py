@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bglora.engine.stage import Row, View
+from bglora.settings.lora import ALL_SCENES
 
 SAMPLES_OF_THE_PAGE = 320
 """Frames that the page shows in all; a long film shows fewer of each shot."""
@@ -185,7 +186,7 @@ def _places(
                 shots=list(dict.fromkeys(row.picture.rpartition("/")[0] for row in members)),
                 dataset=datasets.get(name, []),
                 dataset_remark=view.item_record("caption", name),
-                lora=loras.get(name),
+                lora=loras.get(name) or loras.get(ALL_SCENES),
                 grid=grids.get(name),
                 compositions=[row for row in pictures.get(name, ()) if row.status == "made"],
             )

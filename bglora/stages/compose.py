@@ -14,7 +14,7 @@ from PIL.PngImagePlugin import PngInfo
 from bglora.backends.paint.recipes import Recipe, comfy_workflow
 from bglora.engine.stage import Item, Outcome, Stage, Stopped, Tools, View
 from bglora.errors import UserError
-from bglora.stages.test import painter_identity, shared_painter, trained_loras
+from bglora.stages.test import backgrounds, painter_identity, shared_painter, trained_loras
 from bglora.stages.train import scene_data, shown_base
 
 
@@ -32,21 +32,19 @@ class Compose(Stage):
         chosen = {f"compose.{key}": value for key, value in settings.compose.model_dump(mode="json").items()}
         characters = _character_files(view.root, settings.compose.characters)
         identity = painter_identity(view.root, settings)
-        for data in scene_data(view):
-            if data.scene not in loras:
-                continue
+        for name, data, lora in backgrounds(scene_data(view), loras):
             text = data.pictures[len(data.pictures) // 2]["text"]
             yield Item(
-                name=data.scene,
-                pictures=tuple(f"{data.scene}-{number}" for number in range(settings.compose.pictures)),
-                files=(loras[data.scene], text, *characters),
+                name=name,
+                pictures=tuple(f"{name}-{number}" for number in range(settings.compose.pictures)),
+                files=(lora, text, *characters),
                 settings={
                     **chosen,
                     "train.threads": settings.train.threads,
                     "train.base": settings.train.base,
                     "caption.empty_words": settings.caption.empty_words,
                 },
-                payload={"lora": loras[data.scene], "text": text, "characters": list(characters)},
+                payload={"lora": lora, "text": text, "characters": list(characters)},
                 backend=identity,
             )
 

@@ -14,6 +14,7 @@ from PIL import Image
 from bglora import backends
 from bglora.engine.stage import Item, Outcome, Stage, Stopped, Tools, View
 from bglora.errors import UserError
+from bglora.settings.lora import ALL_SCENES
 from bglora.stages import appearances
 from bglora.stages.train import SceneData, located_base, scene_data
 
@@ -49,14 +50,11 @@ class Test(Stage):
         identity = painter_identity(view.root, settings)
         judge = backends.identity("embed", settings.cluster.backend, settings.cluster)
         chosen = {f"test.{key}": value for key, value in settings.test.model_dump(mode="json").items()}
-        for data in scene_data(view):
-            if data.scene not in loras:
-                continue
-            lora = loras[data.scene]
+        for name, data, lora in backgrounds(scene_data(view), loras):
             captions = [entry for entry in data.pictures if entry["text"]]
             yield Item(
-                name=data.scene,
-                pictures=(data.scene,),
+                name=name,
+                pictures=(name,),
                 files=tuple(
                     sorted({lora, *(entry["image"] for entry in (*data.pictures, *data.held_out)), *_texts(data)})
                 ),
@@ -97,6 +95,17 @@ def trained_loras(view: View) -> dict[str, str]:
     if not rows:
         raise UserError("There are no LoRAs yet.", where=str(view.root / "loras"), cure="bglora train")
     return {row.picture: next(path for path in row.outputs if path.endswith(".safetensors")) for row in rows}
+
+
+def backgrounds(scenes: Sequence[SceneData], loras: Mapping[str, str]) -> Iterator[tuple[str, SceneData, str]]:
+    """What there is to paint: an item's name, the scene, its LoRA file. A scene that has a LoRA of its own and is in
+    the one for all scenes as well is there twice.
+    """
+    for data in scenes:
+        if data.scene in loras:
+            yield data.scene, data, loras[data.scene]
+        if ALL_SCENES in loras and data.pictures:
+            yield (f"{data.scene}-all" if data.scene in loras else data.scene), data, loras[ALL_SCENES]
 
 
 def painter_identity(root: Path, settings: Any) -> str:

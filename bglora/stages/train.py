@@ -12,8 +12,9 @@ from typing import Any, ClassVar
 from bglora import backends
 from bglora.engine.stage import Item, Outcome, Row, Stage, Stopped, Tools, View
 from bglora.errors import UserError
+from bglora.settings.lora import ALL_SCENES
 from bglora.stages.hyper import RENAMED, Liked, check_start, liked, recipe_of_settings, recipe_settings
-from bglora.training.job import Paused, TrainJob, TrainPicture
+from bglora.training.job import Part, Paused, TrainJob, TrainPicture
 
 COPIED = 3
 """Training pictures below which a LoRA can hardly learn more than to paint them again."""
@@ -68,6 +69,40 @@ def scene_data(view: View) -> list[SceneData]:
     ]
 
 
+def together(scenes: Sequence[SceneData], train: Any) -> SceneData:
+    """The pictures of all scenes as one, each with its own captions and trigger.
+
+    Raises:
+        UserError: another trainer than native is to do it.
+    """
+    if train.backend == "kohya":
+        raise UserError(
+            "kohya trains a LoRA for each scene; one for all scenes together is trained by native.",
+            where=f"train.scenes = {train.scenes}",
+            cure="bglora set train.scenes each, or bglora set train.backend native",
+        )
+    there = [data for data in scenes if data.pictures]
+    parts = [
+        {
+            "title": data.title,
+            "trigger": data.about["trigger"],
+            "repeats": int(data.about["repeats"]),
+            "flip": bool(data.about["flip"]),
+            "pictures": len(data.pictures),
+        }
+        for data in there
+    ]
+    about = {
+        "trigger": ", ".join(part["trigger"] for part in parts),
+        "repeats": max((part["repeats"] for part in parts), default=1),
+        "flip": any(part["flip"] for part in parts),
+        "keep_tokens": max((int(data.about["keep_tokens"]) for data in there), default=0),
+        "parts": parts,
+    }
+    pictures, held_out = ([one for data in there for one in getattr(data, name)] for name in ("pictures", "held_out"))
+    return SceneData(ALL_SCENES, "All scenes", about, tuple(pictures), tuple(held_out))
+
+
 def _trained(row: Row, plates: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
     image = next(path for path in row.outputs if path.endswith(".png"))
     text = next(path for path in row.outputs if path.endswith(".txt"))
@@ -108,8 +143,11 @@ class Train(Stage):
         """One a scene."""
         chosen = liked(view.root, view.settings)
         check_start(view.root, chosen.train)
-        for data in scene_data(view):
-            yield _item(view, data, chosen)
+        scenes = scene_data(view)
+        if chosen.train.scenes != "all":
+            yield from (_item(view, data, chosen) for data in scenes)
+        if chosen.train.scenes != "each":
+            yield _item(view, together(scenes, chosen.train), chosen)
 
     def surroundings(self, view: View) -> str:
         """The files that settings name."""
@@ -203,6 +241,7 @@ def _job(item: Item, tools: Tools) -> TrainJob:
         recipe=recipe_of_settings(item.settings, train, int(about["keep_tokens"])),
         force=train.force,
         network_weights=root / weights if weights else None,
+        parts=tuple(Part(**part) for part in about.get("parts", ())),
         taken=tuple(RENAMED.get(name, name) for name in item.payload["taken"]),
     )
 
@@ -215,6 +254,8 @@ def _picture(entry: Mapping[str, str], root: Path) -> TrainPicture:
 
 def _first_line(path: Path) -> str:
     """The caption of a picture: the first line of its file, as sd-scripts reads it."""
+    if not path.is_file():
+        raise UserError("A picture has no caption.", where=str(path), cure="bglora caption")
     lines = path.read_text("utf-8").strip().splitlines()
     if not lines or not lines[0].strip():
         raise UserError(
@@ -234,6 +275,7 @@ def _write_cards(
         "lora": f"{job.scene}.safetensors",
         "title": job.title,
         "trigger": job.trigger,
+        "triggers": {part.title: part.trigger for part in job.parts},
         "example_prompt": job.pictures[0].caption,
         "recommended_scale": 0.7,
         "base": record["base"],
@@ -247,7 +289,8 @@ def _write_cards(
         "other_tools": {tool: path for tool, path in _elsewhere(job, outputs)},
         "loss": record.get("loss"),
         "validation": record.get("validation"),
-        "settings": {key.removeprefix("train."): value for key, value in sorted(item.settings.items())},
+        "settings": record.get("options")
+        or {key.removeprefix("train."): value for key, value in sorted(item.settings.items())},
         "created": job.created,
     }
     home = scratch / "loras"
@@ -278,7 +321,7 @@ def _markdown(card: Mapping[str, Any], job: TrainJob) -> str:
 
 Background LoRA `{card["lora"]}`. {card["works_on"]}
 
-- Trigger: `{card["trigger"]}`, at the start of the prompt
+{_triggers(card)}
 - Scale: {card["recommended_scale"]} beside a character LoRA at 1.0; `bglora test` measures a better one
 - A1111 and Forge: `<lora:{job.scene}:{card["recommended_scale"]}> {card["example_prompt"]}`
 - Trained on {_plates(len(job.pictures))} ({len(job.held_out)} more held out), {card["steps"]} optimizer steps, \
@@ -288,6 +331,13 @@ Background LoRA `{card["lora"]}`. {card["works_on"]}
 |---|---|
 {settings}
 """
+
+
+def _triggers(card: Mapping[str, Any]) -> str:
+    if not card["triggers"]:
+        return f"- Trigger: `{card['trigger']}`, at the start of the prompt"
+    lines = [f"  - {title}: `{trigger}`" for title, trigger in card["triggers"].items()]
+    return "\n".join(["- Triggers, one of them at the start of the prompt:", *lines])
 
 
 def _plates(number: int) -> str:

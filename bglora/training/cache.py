@@ -55,21 +55,22 @@ def encode_examples(
     base: Base,
     pictures: Sequence[TrainPicture],
     recipe: Recipe,
-    flip: bool,
+    flip: bool | Sequence[bool],
     progress: Callable[[int, int], None],
     store: Store | None = None,
 ) -> list[Example]:
     """Encodes every picture (and its mirror image) once; `store` has the latents of earlier trainings."""
     kept = store or Store()
     examples = []
-    for number, (picture, cut) in enumerate(zip(pictures, cuts_of(pictures, recipe), strict=True)):
+    flips = [flip] * len(pictures) if isinstance(flip, bool) else flip
+    for number, (picture, cut, mirrored) in enumerate(zip(pictures, cuts_of(pictures, recipe), flips, strict=True)):
         progress(number, len(pictures))
         pixels = cut_pixels(read_picture(picture.image), cut)
         weights = latent_weights(picture.provenance, cut, base.latent_factor, recipe.provenance_weights)
         if recipe.alpha_mask:
             weights = np.minimum(weights, alpha_weights(picture.image, cut, base.latent_factor))
         sides = [(pixels, weights, False)]
-        if flip:
+        if mirrored:
             sides.append((pixels[:, ::-1], weights[:, ::-1], True))
         examples.append(
             Example(
@@ -92,7 +93,7 @@ def store_of(base: Base, folder: Path, identity: str, recipe: Recipe) -> Store:
 
 
 def _latents(base: Base, store: Store, pixels: np.ndarray, name: str) -> Tensor:
-    content = hashlib.sha256(np.ascontiguousarray(pixels)).hexdigest()
+    content = hashlib.sha256(pixels.tobytes()).hexdigest()
     key = ("latents", name, content, *pixels.shape)
     return store.get(key, lambda: {"latents": _encode(base, pixels, name)})["latents"]
 

@@ -14,13 +14,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
 from bglora.errors import UserError
 
 if TYPE_CHECKING:
     from bglora.training.base import Base
+    from bglora.training.modules import Layer
 
 MARK = ".dora_scale"
 ROOTS = {"unet": "unet", "te1": "text_encoder", "te2": "text_encoder_2"}
@@ -33,8 +33,8 @@ def is_dora(names: Any) -> bool:
 def for_comfyui(tensors: Mapping[str, Tensor], base: Base) -> dict[str, Tensor]:
     """A DoRA in kohya's format with the magnitudes that ComfyUI and Forge come to the same weights with."""
     found = dict(tensors)
-    for name, _, _, module in _layers(tensors, base):
-        weight = module.weight.detach().float().cpu().flatten(1)
+    for layer in _layers(tensors, base):
+        name, weight = layer.name, layer.module.weight.detach().float().cpu().flatten(1)
         change = _up(tensors, name).flatten(1) @ tensors[f"{name}.lora_down.weight"].float().flatten(1)
         norms = weight.norm(dim=1) / (weight + change).norm(dim=1)
         scale = tensors[name + MARK]
@@ -49,10 +49,9 @@ def for_diffusers(tensors: Mapping[str, Tensor], base: Base) -> dict[str, Tensor
         UserError: a layer of it is none of the base's, or its magnitudes are those of columns.
     """
     found = {}
-    for name, model, path, module in _layers(tensors, base):
-        place = f"{ROOTS[model]}.{path}"
-        scale = tensors[name + MARK]
-        outputs = module.weight.shape[0]
+    for layer in _layers(tensors, base):
+        name, place = layer.name, f"{ROOTS[layer.model]}.{layer.path}"
+        scale, outputs = tensors[name + MARK], layer.module.weight.shape[0]
         if scale.shape[0] != outputs or scale.numel() != outputs:
             raise UserError(
                 "The DoRA has a magnitude for each input of a layer, and diffusers knows those of outputs alone.",
@@ -63,7 +62,9 @@ def for_diffusers(tensors: Mapping[str, Tensor], base: Base) -> dict[str, Tensor
         found[f"{place}.lora_A.weight"] = down
         found[f"{place}.lora_B.weight"] = _up(tensors, name).to(down.dtype)
         flat = scale.flatten().to(down.dtype)
-        found[f"{place}.lora_magnitude_vector.weight"] = flat if module.weight.ndim == 2 else flat[None, :, None, None]
+        found[f"{place}.lora_magnitude_vector.weight"] = (
+            flat if layer.module.weight.ndim == 2 else flat[None, :, None, None]
+        )
     return found
 
 
@@ -73,21 +74,23 @@ def _up(tensors: Mapping[str, Tensor], name: str) -> Tensor:
     return up if alpha is None else up * (float(alpha) / up.shape[1])
 
 
-def _layers(tensors: Mapping[str, Tensor], base: Base) -> list[tuple[str, str, str, torch.nn.Module]]:
-    """Name in the file, model, path in it, and module of every layer that the file changes."""
+def _layers(tensors: Mapping[str, Tensor], base: Base) -> list[Layer]:
+    """The base's layers that the file changes.
+
+    Raises:
+        UserError: a layer of the file is none of the base's.
+    """
     from bglora.training.modules import text_layers, unet_layers
 
     first, second = base.encoders
     every = [*unet_layers(base.unet, True), *text_layers(first, "te1"), *text_layers(second, "te2")]
     known = {layer.name: layer for layer in every}
-    found = []
-    for name in sorted({name.removesuffix(MARK) for name in tensors if name.endswith(MARK)}):
-        if name not in known:
-            raise UserError(
-                f"The LoRA changes a layer that the base model has not: {name}.",
-                where=f"train.base = {base.name}",
-                cure="Take a LoRA that was trained on this base, or set train.base to the LoRA's own.",
-            )
-        layer = known[name]
-        found.append((name, layer.model, layer.path, layer.module))
-    return found
+    names = sorted(name.removesuffix(MARK) for name in tensors if name.endswith(MARK))
+    strangers = [name for name in names if name not in known]
+    if strangers:
+        raise UserError(
+            f"The LoRA changes a layer that the base model has not: {strangers[0]}.",
+            where=f"train.base = {base.name}",
+            cure="Take a LoRA that was trained on this base, or set train.base to the LoRA's own.",
+        )
+    return [known[name] for name in names]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -190,8 +191,19 @@ class Recipe:
 
 
 @dataclass(frozen=True)
+class Part:
+    """The pictures of one of several scenes that are trained together: so many, shown and mirrored in the same way."""
+
+    title: str
+    trigger: str
+    repeats: int
+    flip: bool
+    pictures: int
+
+
+@dataclass(frozen=True)
 class TrainJob:
-    """One LoRA to train: a scene's pictures on a base model.
+    """One LoRA to train: a scene's pictures, or those of all scenes, on a base model.
 
     Attributes:
         scene: `scene-00`; the LoRA is written to `loras/<scene>.safetensors` below `tools.scratch`.
@@ -206,6 +218,7 @@ class TrainJob:
         created: the project's date (YYYY-MM-DD), the only date that goes into the file; may be empty.
         force: start even though the memory estimate says that it won't fit.
         network_weights: a LoRA in kohya's format to start from, absolute.
+        parts: of all scenes together, in the order of `pictures`; empty: one scene, as trigger, repeats and flip say.
         taken: fields of the recipe that another LoRA's metadata gave (`train.like`), also where they are the defaults.
     """
 
@@ -224,6 +237,26 @@ class TrainJob:
     force: bool = False
     network_weights: Path | None = None
     taken: tuple[str, ...] = ()
+    parts: tuple[Part, ...] = ()
+
+    @property
+    def shown(self) -> int | tuple[int, ...]:
+        """How often an epoch shows each picture: all the same number, or each its own."""
+        return tuple(part.repeats for part in self.parts for _ in range(part.pictures)) or self.repeats
+
+    @property
+    def flips(self) -> bool | tuple[bool, ...]:
+        """Whether pictures may be mirrored: all, none, or each on its own."""
+        return tuple(part.flip for part in self.parts for _ in range(part.pictures)) or self.flip
+
+    @property
+    def folders(self) -> dict[str, tuple[int, tuple[str, ...]]]:
+        """sd-scripts' folders of the pictures, `5_filmtown`: repeats and captions."""
+        parts = self.parts or (Part(self.title, self.trigger, self.repeats, self.flip, len(self.pictures)),)
+        captions = iter(picture.caption for picture in self.pictures)
+        return {
+            f"{part.repeats}_{part.trigger}": (part.repeats, tuple(islice(captions, part.pictures))) for part in parts
+        }
 
 
 @dataclass(frozen=True)

@@ -19,11 +19,11 @@ from torch import Tensor
 
 from bglora.training import emphasis, network, noise, painting, state, validation
 from bglora.training.base import Base
-from bglora.training.cache import Example, encode_examples, seeded
+from bglora.training.cache import Example, cuts_of, encode_examples, seeded
 from bglora.training.caption_book import CaptionBook
 from bglora.training.captions import Moment, affixed, processed
 from bglora.training.dora import refuse
-from bglora.training.job import Diverged, Paused, Recipe, TrainJob
+from bglora.training.job import Diverged, Paused, TrainJob
 from bglora.training.learner import Learner
 from bglora.training.loss import Batch, gather
 from bglora.training.network_file import Start, start_from
@@ -51,7 +51,11 @@ class Training:
     """One LoRA in the making. `run` trains to the end or raises `Paused`; then `final` gives the weights.
 
     Files: `<folder>/state.safetensors`, `<folder>/best-<step>.safetensors`, weights along the way in
-    `<folder>/kept-<step>.safetensors`, sample pictures in `samples`.
+    `<folder>/kept-<step>.safetensors`, sample pictures in `samples`. The pictures are read once, at the beginning: what
+    becomes of their files then changes nothing of this training.
+
+    Attributes:
+        cuts: how the pictures were scaled and cropped.
     """
 
     def __init__(
@@ -66,10 +70,9 @@ class Training:
     ) -> None:
         self.job, self.base, self.folder, self.samples, self.watch = job, base, folder, samples, watch
         self.processes, self.store = processes, store or Store()
-        self.recipe: Recipe = job.recipe
+        self.recipe = recipe = job.recipe
         self.examples, self.held_out = self._encode()
-        self.plan = Plan([example.bucket for example in self.examples], job.repeats, job.flip, self.recipe)
-        recipe = self.recipe
+        self.plan = Plan([example.bucket for example in self.examples], job.shown, job.flips, recipe)
         if recipe.dora:
             refuse(recipe)
         self.adapter = network.create(base.unet, base.encoders, recipe.network, recipe.learning_rates, recipe.seed)
@@ -168,14 +171,15 @@ class Training:
         return self.recipe.keep == "best"
 
     def _encode(self) -> tuple[list[Example], list[Example]]:
-        job, watch = self.job, self.watch
-        chosen = _spread(job.held_out, validation.PICTURES)
+        job, base, recipe, store = self.job, self.base, self.recipe, self.store
 
         def progress(done: int, total: int) -> None:
-            watch.progress(0, 1, f"encoding pictures, {done} of {total}")
+            self.watch.progress(0, 1, f"encoding pictures, {done} of {total}")
 
-        examples = encode_examples(self.base, job.pictures, self.recipe, job.flip, progress, self.store)
-        return examples, encode_examples(self.base, chosen, self.recipe, False, progress, self.store)
+        self.cuts = cuts_of(job.pictures, recipe)
+        examples = encode_examples(base, job.pictures, recipe, job.flips, progress, store)
+        held_out = _spread(job.held_out, validation.PICTURES)
+        return examples, encode_examples(base, held_out, recipe, False, progress, store)
 
     def _caption_book(self) -> CaptionBook:
         """Every caption that stays the same is encoded before the first step."""
@@ -187,7 +191,8 @@ class Training:
 
     def _resume(self) -> None:
         saved = self.folder / "state.safetensors"
-        resumed = saved.exists() and state.origin_in(saved) == self._origin
+        # asked once for all: a state that counts no more is deleted right after
+        resumed = self.processes.from_first(lambda: saved.exists() and state.origin_in(saved) == self._origin)
         if saved.exists() and not resumed:
             self.watch.progress(0, 1, "pictures, captions or settings are not those of the saved state: starting anew")
         logs = self.watch.logs if self.processes.first else None

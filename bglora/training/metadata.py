@@ -190,7 +190,7 @@ def _data(recipe: Recipe, plan: Plan, about: About) -> dict[str, Any]:
             "mean_img_ar_error": sum(cut.aspect_error for cut in about.cuts) / len(about.cuts),
         },
         "ss_cache_latents": True,
-        "ss_flip_aug": plan.flip,
+        "ss_flip_aug": plan.flips,
         "ss_dataset_dirs": {
             name: {"n_repeats": folder.repeats, "img_count": len(folder.captions)}
             for name, folder in about.folders.items()

@@ -32,12 +32,12 @@ class Plan:
     Attributes:
         buckets: bucket of each picture; a batch never mixes them.
         repeats: how often an epoch shows each picture: all the same number, or each its own.
-        flip: pictures are mirrored in half of the cases.
+        flip: pictures are mirrored in half of the cases: all, none, or each on its own.
     """
 
     buckets: Sequence[tuple[int, int]]
     repeats: int | Sequence[int]
-    flip: bool
+    flip: bool | Sequence[bool]
     recipe: Recipe
 
     def __post_init__(self) -> None:
@@ -48,6 +48,16 @@ class Plan:
         """How often an epoch shows each picture."""
         same = isinstance(self.repeats, int)
         return (self.repeats,) * len(self.buckets) if same else tuple(self.repeats)  # type: ignore[return-value,arg-type]
+
+    @property
+    def flips(self) -> bool:
+        """Some picture may be mirrored."""
+        return bool(self._mirrored.any())
+
+    @cached_property
+    def _mirrored(self) -> np.ndarray:
+        """Whether each picture may be mirrored."""
+        return np.broadcast_to(np.asarray(self.flip, bool), len(self.buckets))
 
     @cached_property
     def batches_per_epoch(self) -> int:
@@ -89,7 +99,7 @@ class Plan:
             rounds = max(self.shown[number] for number in own)
             members = [number for time in range(rounds) for number in own if time < self.shown[number]]
             order = rng.permutation(members)
-            flips = rng.random(len(order)) < (0.5 if self.flip else 0.0)
+            flips = rng.random(len(order)) < np.where(self._mirrored[order], 0.5, 0.0)
             draws = [Draw(int(number), bool(flipped)) for number, flipped in zip(order, flips, strict=True)]
             size = self.recipe.batch_size
             batches += [draws[start : start + size] for start in range(0, len(draws), size)]

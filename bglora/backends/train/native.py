@@ -163,7 +163,7 @@ def _write_lora(job: TrainJob, training: Any, path: Path, step: int, weights: di
     if 0 < rank < job.recipe.dim:
         weights, alphas = resize.resized(weights, alphas, rank)
         job = replace(job, recipe=replace(job.recipe, dim=rank, alpha=float(rank)))
-    metadata = lora_file.describe(job, training.plan, training.base, step)
+    metadata = lora_file.describe(job, training.plan, training.base, step, training.cuts)
     lora_file.write_lora(path, weights, alphas, metadata, job.recipe.save_precision)
 
 
