@@ -19,6 +19,7 @@ import time
 import weakref
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from multiprocessing import AuthenticationError
 from multiprocessing.connection import Connection, answer_challenge, deliver_challenge, wait
 from pathlib import Path
 from typing import IO, Any
@@ -123,7 +124,7 @@ class Crew:
             while len(found) < self.size:
                 if tools.stopping():
                     raise Paused(f"{job.scene} before its first step")
-                with suppress(TimeoutError):
+                with suppress(TimeoutError, AuthenticationError, EOFError, ConnectionError):  # nobody, or a stranger
                     number, pipe, pid = _answer(server, key.encode())
                     found[number] = pipe, pid
                     known.append(psutil.Process(pid))
@@ -259,7 +260,7 @@ def _cards(size: int) -> int:
     """
     import torch
 
-    from bglora.nets.device import ENVIRONMENT, device
+    from bglora.nets.device import ENVIRONMENT, device, give_back
 
     place = device()
     if place.type == "cpu":
@@ -277,6 +278,7 @@ def _cards(size: int) -> int:
             where=SETTING,
             cure=f"bglora set {SETTING} {there}",
         )
+    give_back()  # what this process computed with before; the first of the others has the same card
     return size
 
 
