@@ -49,6 +49,14 @@ class TrainSettings(Table):
         description="Configuration for kohya, by graphics memory: sdxl_12gb, sdxl_16gb_stable, sdxl_24gb, sdxl_80gb, "
         "or a file of your own in templates/kohya/ of the project.",
     )
+    sd_scripts: str = Field(
+        "", description="Folder of your sd-scripts, for kohya. Empty: its configuration is written, and not started."
+    )
+    kohya_python: str = Field(
+        "",
+        description="Python that sd-scripts runs with: a file, a folder of an environment, or words as "
+        '"conda run -n NAME". Empty: venv or .venv in sd_scripts, else the Python of bglora.',
+    )
     base: str = Field("mini", description="Base model: mini, a hub name, a diffusers folder or a .safetensors file.")
     base_quantization: Quantization = Field(
         "none",

@@ -28,6 +28,8 @@ UNREAD = {
     "like",
     "like_except",
     "scenes",
+    "sd_scripts",
+    "kohya_python",
 }
 """Settings that change nothing in the result, or that an item reads in another form."""
 RENAMED = {"lr_warmup_steps": "warmup_steps"}
