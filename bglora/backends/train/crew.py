@@ -43,6 +43,8 @@ ROOT_CAUSE = re.compile(r"Root Cause.*?rank\s*:\s*(\d+) .*?exitcode\s*:\s*(-?\d+
 """What torch's launcher writes about the first process that failed."""
 REASON = re.compile(r"^(?:.*: )?((?:[\w.]+(?:Error|Exception):|No module named) .*)$", re.MULTILINE)
 """The first reason that the log of a start that failed gives."""
+NOBODY = (TimeoutError, AuthenticationError, EOFError, ConnectionError, psutil.NoSuchProcess)
+"""What comes of listening where nobody calls, or a stranger, or one that died while it did."""
 INHERITED = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "ROLE_RANK", "MASTER_ADDR")
 PREFIXES = ("TORCHELASTIC_", "ACCELERATE_", "MASTER_PORT", "ROLE_WORLD_SIZE", "GROUP_WORLD_SIZE")
 """Variables that another launcher may have left; its processes are not ours."""
@@ -124,10 +126,10 @@ class Crew:
             while len(found) < self.size:
                 if tools.stopping():
                     raise Paused(f"{job.scene} before its first step")
-                with suppress(TimeoutError, AuthenticationError, EOFError, ConnectionError):  # nobody, or a stranger
+                with suppress(*NOBODY):
                     number, pipe, pid = _answer(server, key.encode())
-                    found[number] = pipe, pid
                     known.append(psutil.Process(pid))
+                    found[number] = pipe, pid
                 if self._launcher.poll() is not None:
                     raise self._no_start()
         self._pipes += [found[number][0] for number in range(self.size)]
