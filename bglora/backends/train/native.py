@@ -15,6 +15,8 @@ from bglora.training.job import Diverged, TrainJob, TrainResult
 ALGORITHM = "native/3"
 LOGS = ".bglora/logs/train"
 """Where a scene's logs lie in the project, see `training/step_log.py`; no outputs, for they tell times."""
+CACHE = ".bglora/cache"
+"""Encoded pictures and captions, shared by all scenes; see `training/store.py`."""
 BASE_GB, DIM_GB, CHECKPOINTED_GB, KEPT_GB = 7.2, 0.04, 3.3, 11.5
 """On SDXL, counted (`python -m tests.bench.gpu --memory`): the base, each dimension, what is kept for the gradients."""
 
@@ -76,7 +78,7 @@ def train_here(job: TrainJob, tools: Any, processes: Any = None) -> TrainResult:
 def _train(job: TrainJob, tools: Any, base: Any, processes: Any) -> TrainResult:
     from bglora.nets.device import free_bytes
     from bglora.training import memory
-    from bglora.training.cache import cuts_of
+    from bglora.training.cache import cuts_of, store_of
     from bglora.training.loop import Training, Watch
 
     largest = max((cut.bucket for cut in cuts_of(job.pictures, job.recipe)), key=lambda size: size[0] * size[1])
@@ -85,7 +87,8 @@ def _train(job: TrainJob, tools: Any, base: Any, processes: Any) -> TrainResult:
     home = f"loras/{job.scene}"
     state = Path(tools.scratch) / "state" / job.scene
     watch = Watch(tools.progress, tools.stopping, Path(tools.root) / LOGS / job.scene)
-    training = Training(job, base, state, Path(tools.scratch) / home / "samples", watch, processes)
+    store = store_of(base, Path(tools.root) / CACHE, weights.identity(job.base), job.recipe)
+    training = Training(job, base, state, Path(tools.scratch) / home / "samples", watch, processes, store)
     diverged = None
     try:
         try:
