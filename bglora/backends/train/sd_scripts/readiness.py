@@ -120,6 +120,8 @@ def _ask(words: Sequence[str], root: Path, where: str) -> str:
             check=False,
             encoding="utf-8",
             errors="replace",
+            start_new_session=True,  # a Ctrl-C is for us to hear, not a reason for it to fail
+            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise _not_starting(str(error), where) from error
