@@ -19,7 +19,7 @@ from torch import Tensor
 
 from bglora.training import emphasis, network, noise, painting, state, validation
 from bglora.training.base import Base
-from bglora.training.cache import Example, encode_examples, seeded
+from bglora.training.cache import Example, cuts_of, encode_examples, seeded
 from bglora.training.caption_book import CaptionBook
 from bglora.training.captions import Moment, affixed, processed
 from bglora.training.dora import refuse
@@ -50,7 +50,11 @@ class Training:
     """One LoRA in the making. `run` trains to the end or raises `Paused`; then `final` gives the weights.
 
     Files: `<folder>/state.safetensors`, `<folder>/best-<step>.safetensors`, weights along the way in
-    `<folder>/kept-<step>.safetensors`, sample pictures in `samples`.
+    `<folder>/kept-<step>.safetensors`, sample pictures in `samples`. The pictures are read once, at the beginning: what
+    becomes of their files then changes nothing of this training.
+
+    Attributes:
+        cuts: how the pictures were scaled and cropped.
     """
 
     def __init__(
@@ -63,7 +67,7 @@ class Training:
         self.plan = Plan([example.bucket for example in self.examples], job.repeats, job.flip, self.recipe)
         recipe = self.recipe
         if recipe.dora:
-            refuse(recipe.dropout, recipe.scale_weight_norms)
+            refuse(recipe)
         self.adapter = network.create(base.unet, base.encoders, recipe.network, recipe.learning_rates, recipe.seed)
         self.parameters = self.adapter.parameters()
         self.start: Start | None = None
@@ -166,6 +170,7 @@ class Training:
         def progress(done: int, total: int) -> None:
             watch.progress(0, 1, f"encoding pictures, {done} of {total}")
 
+        self.cuts = cuts_of(job.pictures, self.recipe)
         examples = encode_examples(self.base, job.pictures, self.recipe, job.flip, progress)
         return examples, encode_examples(self.base, chosen, self.recipe, False, progress)
 
@@ -179,7 +184,8 @@ class Training:
 
     def _resume(self) -> None:
         saved = self.folder / "state.safetensors"
-        resumed = saved.exists() and state.origin_in(saved) == self._origin
+        # asked once for all: a state that counts no more is deleted right after
+        resumed = self.processes.from_first(lambda: saved.exists() and state.origin_in(saved) == self._origin)
         if saved.exists() and not resumed:
             self.watch.progress(0, 1, "pictures, captions or settings are not those of the saved state: starting anew")
         logs = self.watch.logs if self.processes.first else None

@@ -79,6 +79,19 @@ def test_sizes_of_buckets_are_said_and_what_sd_scripts_lacks_is_told(tmp_path: P
     assert squares["enable_bucket"] is False and "bucket_reso_steps" not in squares
 
 
+def test_what_another_lora_gave_is_written_even_where_it_is_the_default(tmp_path: Path) -> None:
+    own = tmp_path / "templates/kohya/own.toml"
+    own.parent.mkdir(parents=True)
+    base = (Path(__file__).parents[2] / "templates/kohya/sdxl_12gb.toml").read_text("utf-8")
+    own.write_text(render(base, {"min_snr_gamma": 5.0, "noise_offset": 0.05}), "utf-8")
+    taken = ("dim", "resolution", "optimizer", "lr_scheduler", "min_snr_gamma")
+    start = tmp_path / "characters/hero.safetensors"
+    options, _ = train(tmp_path, job(tmp_path, taken=taken, network_weights=start), "own")
+    assert (options["network_dim"], options["resolution"], options["optimizer_type"]) == (128, "1024,1024", "AdamW")
+    assert "min_snr_gamma" not in options and options["noise_offset"] == 0.05
+    assert options["network_weights"] == "characters/hero.safetensors"
+
+
 def test_a_template_of_the_project_overrides_and_its_errors_are_told(tmp_path: Path) -> None:
     own = tmp_path / "templates/kohya/sdxl_24gb.toml"
     own.parent.mkdir(parents=True)

@@ -94,11 +94,14 @@ def _train(job: TrainJob, tools: Any, base: Any, processes: Any) -> TrainResult:
             if not training.go_back():
                 raise
             diverged = error
-        return (
-            _write(job, training, Path(tools.scratch), home, needed, diverged) if processes.first else TrainResult(())
-        )
+        if not processes.first:
+            return TrainResult(())
+        result = _write(job, training, Path(tools.scratch), home, needed, diverged)
     finally:
         training.adapter.detach()
+    if not job.recipe.dora or diverged is not None:
+        return result
+    return replace(result, outputs=(*result.outputs, *_for_other_tools(Path(tools.scratch), home, base)))
 
 
 def _write(
@@ -157,8 +160,23 @@ def _write_lora(job: TrainJob, training: Any, path: Path, step: int, weights: di
     if 0 < rank < job.recipe.dim:
         weights, alphas = resize.resized(weights, alphas, rank)
         job = replace(job, recipe=replace(job.recipe, dim=rank, alpha=float(rank)))
-    metadata = lora_file.describe(job, training.plan, training.base, step)
+    metadata = lora_file.describe(job, training.plan, training.base, step, training.cuts)
     lora_file.write_lora(path, weights, alphas, metadata, job.recipe.save_precision)
+
+
+def _for_other_tools(scratch: Path, home: str, base: Any) -> tuple[str, str]:
+    """A DoRA as diffusers, and as ComfyUI and Forge read it."""
+    from safetensors.torch import load_file
+
+    from bglora.training import dora_files, lora_file, tensor_file
+
+    written = scratch / f"{home}.safetensors"
+    tensors, told = load_file(written), lora_file.read_metadata(written)
+    told = {key: text for key, text in told.items() if not key.startswith("sshs_")}
+    names = f"{home}/diffusers.safetensors", f"{home}/comfyui.safetensors"
+    for name, convert in zip(names, (dora_files.for_diffusers, dora_files.for_comfyui), strict=True):
+        tensor_file.write(scratch / name, convert(tensors, base), told)
+    return names
 
 
 def _text(path: Path, content: str) -> None:
