@@ -22,11 +22,13 @@ from pathlib import Path
 HERE = Path(__file__).parent
 FAULT = json.loads((HERE / "fault.json").read_text()) if (HERE / "fault.json").exists() else {}
 KIND, AT, PACE = FAULT.get("kind", ""), FAULT.get("at", -1), FAULT.get("pace", 0.0)
+if KIND == "module":
+    import voluptuous_which_is_not_here  # noqa: F401
 FILL = "██████████"
 
 
-def parse() -> argparse.Namespace:
-    """The file's options are taken as they come, unknown ones and wrong types too; the command line is parsed over."""
+def setup_parser() -> argparse.ArgumentParser:
+    """All options of the recorded version, without its defaults."""
     parser = argparse.ArgumentParser()
     types = {"int": int, "float": float}
     for name, entry in json.loads((HERE / "arguments.json").read_text()).items():
@@ -35,6 +37,12 @@ def parse() -> argparse.Namespace:
             parser.add_argument(f"--{name}", action="store_true")
         else:
             parser.add_argument(f"--{name}", type=types.get(kind, str), default=None, **many)
+    return parser
+
+
+def parse() -> argparse.Namespace:
+    """The file's options are taken as they come, unknown ones and wrong types too; the command line is parsed over."""
+    parser = setup_parser()
     path = parser.parse_args().config_file
     path = path if path.endswith(".toml") else path + ".toml"
     if not os.path.exists(path):
@@ -122,8 +130,6 @@ def batches(args: argparse.Namespace) -> int:
 
 
 def main() -> None:
-    if KIND == "module":
-        import voluptuous_which_is_not_here  # noqa: F401
     args = parse()
     log("Loading settings from run.toml...")
     images = batches(args)

@@ -46,7 +46,7 @@ OF_THE_MACHINE = (
     *("train_data_dir", "output_dir", "output_name", "logging_dir"),
 )
 """Options that a card doesn't show: they say where things lie."""
-KINDS = {"resolution", "lr_scheduler", "warmup_steps"}
+KINDS = {"resolution", "bucket_step", "lr_scheduler", "warmup_steps"}
 """Further values of a recipe that `values_of` writes."""
 
 
