@@ -29,6 +29,7 @@ MEANINGS = {
     "variety": "how much pictures differ from seed to seed, as a share of the base's; near 0, all look the same.",
     "copies": "share of the pictures that repeat a training picture; 0 is best, surely above 0.1 is a fault.",
     "characters": "share of the pictures with a character on them though the prompt asks for nobody, beside scale 0.",
+    "answered": "share of the pictures with a character on them where the prompt asks for one, beside scale 0.",
     "in brackets": "the interval in which the figure lies with 95 % confidence.",
 }
 SOFT = "mini, the small base model, paints soft thumbnails: judge the figures here, not the looks."

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image
@@ -16,9 +16,6 @@ from bglora.engine.stage import Item, Outcome, Stage, Stopped, Tools, View
 from bglora.errors import UserError
 from bglora.stages import appearances
 from bglora.stages.train import SceneData, located_base, scene_data
-
-if TYPE_CHECKING:
-    from bglora.training.figures import Estimate
 
 LIGHTS = ("golden evening", "blue dusk")
 CHARACTER = "with a character"
@@ -71,7 +68,7 @@ class Test(Stage):
                     "lora": lora,
                     "texts": [entry["text"] for entry in captions],
                     "lighting": _lighting(view, data.scene),
-                    "pictures": [entry["image"] for entry in data.pictures],
+                    "plates": {entry["name"]: entry["image"] for entry in data.pictures},
                     "held_out": [entry["image"] for entry in data.held_out],
                     "copies": _near_copies(view, data.scene),
                     "limits": _limits(view, data.scene),
@@ -156,7 +153,7 @@ def _test(item: Item, tools: Tools, painter: Any) -> Outcome:
     pictures = _paint_grid(item, tools, painter, prompts, scales, (side, side))
     tools.progress(1, 1, "judging")
     plates = Plates(
-        _plates(root, payload["pictures"], FOR_COPIES, side, painter),
+        _plates(root, list(payload["plates"].values()), FOR_COPIES, side, painter),
         _plates(root, payload["held_out"], FOR_LIKENESS, side, painter),
     )
     somebody = appearances.rates(tools, pictures, prompts)
@@ -223,12 +220,12 @@ def _judge(
     plates: Plates,
     scales: Sequence[float],
     payload: Mapping[str, Any],
-    somebody: Sequence[Estimate] | None,
+    somebody: appearances.Rates | None,
 ) -> tuple[dict[str, Any], list[dict[str, Any]], float]:
     """Figures as JSON, the verdict, and the recommended scale.
 
     Args:
-        somebody: per scale the share of pictures with a character on them; None where nobody looked.
+        somebody: how often characters are on the pictures; None where nobody looked.
     """
     from bglora.training import figures, verdict
 
@@ -249,7 +246,8 @@ def _judge(
             followed[number],
             varied[number],
             figures.wilson(int((correlations[number] > limit).sum()), correlations.shape[1]),
-            somebody[number] if somebody else None,
+            somebody.unasked[number] if somebody and somebody.unasked else None,
+            somebody.asked[number] if somebody and somebody.asked else None,
         )
         for number, scale in enumerate(scales)
     ]
@@ -257,11 +255,11 @@ def _judge(
         "by_scale": [figure.to_json() for figure in found],
         "copy_limit": round(limit, 4),
         "likeness_to": "held-out plates" if len(plates.held_out) else "training plates, for none was held out",
-        "characters": {"judged": True}
-        if somebody
-        else {"judged": False, "why": "test.detector is false, or every prompt asks for somebody"},
+        "characters": {"judged": True} if somebody else {"judged": False, "why": "test.detector is false"},
     }
-    words = verdict.judge(found, len(payload["pictures"]), len(plates.held_out), payload["copies"], payload["limits"])
+    leaks = appearances.leaking(tools, Path(tools.root), payload["plates"])
+    counted = len(payload["plates"]), len(plates.held_out), payload["copies"]
+    words = verdict.judge(found, *counted, payload["limits"], leaks)
     return scores, words, verdict.recommend(found)
 
 

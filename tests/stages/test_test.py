@@ -115,6 +115,27 @@ def test_more_characters_than_the_base_paints_is_a_word_of_its_own() -> None:
     assert [one["word"] for one in judge([seen(0, base), seen(1, unsure)], 40, 5)] == ["good"]
 
 
+def test_plates_that_leak_are_named_with_the_verdict() -> None:
+    base, many = Estimate(0.1, 0.0, 0.2), Estimate(0.6, 0.4, 0.8)
+    scales = [replace(at(0, 0), characters=base), replace(at(1, 0.2), characters=many)]
+    (fault,) = judge(scales, 40, 5, leaks=[f"film-s000/00000{k}" for k in range(7)])
+    assert "film-s000/000004 and 2 more" in fault["cure"] and "film-s000/000005" not in fault["cure"]
+
+
+def test_a_lora_that_paints_over_the_character_asked_for_conflicts_with_it() -> None:
+    base, some, none = Estimate(0.8, 0.7, 0.9), Estimate(0.75, 0.6, 0.85), Estimate(0.2, 0.1, 0.3)
+    scales = [
+        replace(at(0, 0), answered=base),
+        replace(at(0.5, 0.1), answered=some),
+        replace(at(1, 0.2), answered=none),
+    ]
+    (fault,) = judge(scales, 40, 5)
+    assert fault["word"] == "conflicts with the character" and fault["cure"].startswith("Use it at scale 0.5,")
+    (fault,) = judge([scales[0], scales[2]], 40, 5)
+    assert fault["cure"].startswith("Use it below scale 1,")
+    assert [one["word"] for one in judge(scales[:2], 40, 5)] == ["good"]
+
+
 def test_grid_and_plates_are_compared_in_one_space_whatever_a_backend_measures_of_a_call() -> None:
     class Moody:
         """Measures as many things as it is shown pictures; its first measurement is their brightness."""
