@@ -42,6 +42,23 @@ def tell_terms(runner: Runner, names: Sequence[str]) -> None:
         runner.listener(Notice(text=sentence))
 
 
+def tell_likeness(runner: Runner, names: Sequence[str]) -> None:
+    """Tells what `train.like` gives, and looks at the LoRA files that settings of `train` name.
+
+    Raises:
+        UserError: one of them is missing, damaged, or no LoRA that can be used so.
+    """
+    from bglora.engine.events import Notice
+    from bglora.stages.hyper import check_start, liked
+
+    if "train" not in names:
+        return
+    chosen = liked(runner.root, runner.settings)
+    check_start(runner.root, chosen.train)
+    if chosen.told:
+        runner.listener(Notice(text=chosen.told, stage="train"))
+
+
 def absent_weights(runner: Runner, request: RunRequest) -> list[Demand]:
     """Weights that stages with something to do, and those after them, will miss."""
     from bglora.stages.foresight import demands, missing

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bglora.errors import UserError
+from bglora.training.options import Quantization
 
 SETTING = "train.base"
 MINI = "mini"
@@ -58,33 +59,38 @@ class Base:
         return int(self.unet.config.sample_size) * self.latent_factor
 
 
-_loaded: dict[str, Base] = {}
-"""The base loaded last, by name: train, test and compose of one process share it."""
+_loaded: dict[tuple[str, Quantization], Base] = {}
+"""The base loaded last, by name and form: train, test and compose of one process share it."""
 
 
-def load_base(name: str, where: Path | None = None, *, configs: Path | None = None) -> Base:
+def load_base(
+    name: str, where: Path | None = None, *, configs: Path | None = None, quantization: Quantization = "none"
+) -> Base:
     """Loads a base: fp32 on a CPU, bf16 (VAE fp32) on a GPU. The last one stays loaded.
 
     Args:
         name: as written in the settings; without `where` it is `mini` or a path.
         where: the folder or file that the base lies in. Nothing is fetched.
         configs: a folder with SDXL's configs and tokenizers, which a single file does not carry.
+        quantization: how the U-Net's transformers are held; see `bglora.training.quantized`.
 
     Raises:
         UserError: nothing is there, or it is not an SDXL-class model.
-        MachineError: the base is a single file, and `configs` is not given.
+        MachineError: the base is a single file, and `configs` is not given; or what quantizes is not installed.
     """
-    if name not in _loaded:
+    key = name, quantization
+    if key not in _loaded:
         _loaded.clear()
-        _loaded[name] = _load(name, where or (MINI_FOLDER if name == MINI else Path(name)), configs)
-    return _loaded[name]
+        _loaded[key] = _load(name, where or (MINI_FOLDER if name == MINI else Path(name)), configs, quantization)
+    return _loaded[key]
 
 
-def _load(name: str, where: Path, configs: Path | None) -> Base:
+def _load(name: str, where: Path, configs: Path | None, quantization: Quantization) -> Base:
     import torch
 
     from bglora.nets import diffusion_base
     from bglora.nets.device import device, moved
+    from bglora.training.quantized import quantize
 
     if not where.exists():
         raise UserError("There is no base model at this path.", where=f"{SETTING} = {where}", cure=PICK_ONE)
@@ -94,6 +100,7 @@ def _load(name: str, where: Path, configs: Path | None) -> Base:
     place = device()
     dtype = torch.float32 if place.type == "cpu" else torch.bfloat16
     pipeline = diffusion_base.load(where, setting=SETTING, dtype=dtype, configs=configs, exact_vae=True)
+    quantize(pipeline.unet, quantization, place)
     cure = "Close what else uses the card, or set BGLORA_DEVICE=cpu"
     moved(pipeline, place, what="The base model", setting=f"{SETTING} = {name}", cure=cure)
     return Base(name, pipeline, str(place), _noise_schedule(pipeline.scheduler, name))

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from bglora.training import text
+from bglora.training import emphasis, text
 from bglora.training.base import Base
 
 KEPT = 4096
@@ -18,9 +18,13 @@ KEPT = 4096
 class CaptionBook:
     """Embeddings of captions by both text encoders of a base."""
 
-    def __init__(self, base: Base, trained: bool) -> None:
-        """`trained`: the encoders learn, so a caption is encoded whenever it is shown, with gradients."""
-        self.base, self.trained = base, trained
+    def __init__(self, base: Base, trained: bool, weighted: bool = False) -> None:
+        """
+        Args:
+            trained: the encoders learn, so a caption is encoded whenever it is shown, with gradients.
+            weighted: captions weigh their words, `(word:1.2)`; see `emphasis`.
+        """
+        self.base, self.trained, self.weighted = base, trained, weighted
         self._known: OrderedDict[str, tuple[Tensor, Tensor]] = OrderedDict()
 
     def prepare(self, captions: Iterable[str]) -> None:
@@ -52,9 +56,18 @@ class CaptionBook:
 
     def _encode(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
         pipeline, device = self.base.pipeline, self.base.device
+        tokenizers = pipeline.tokenizer, pipeline.tokenizer_2
+        if self.weighted:
+            pairs = [[emphasis.weighted_ids(one, caption) for caption in captions] for one in tokenizers]
+            (ids_1, weights_1), (ids_2, weights_2) = (
+                tuple(torch.stack(part).to(device) for part in zip(*own, strict=True)) for own in pairs
+            )
+            first, second, pooled = text.encode(*self.base.encoders, ids_1, ids_2)
+            states = [text.emphasized(first, weights_1), text.emphasized(second, weights_2)]
+            return torch.cat(states, dim=2), pooled
         ids_1, ids_2 = (
             torch.stack([text.token_ids(tokenizer, caption) for caption in captions]).to(device)
-            for tokenizer in (pipeline.tokenizer, pipeline.tokenizer_2)
+            for tokenizer in tokenizers
         )
         first, second, pooled = text.encode(*self.base.encoders, ids_1, ids_2)
         return torch.cat([first, second], dim=2), pooled

@@ -10,6 +10,7 @@ from bglora.nets import published
 
 if TYPE_CHECKING:
     from bglora.training.base import Base
+    from bglora.training.options import Quantization
 
 SETTING = "train.base"
 MINI = "mini"
@@ -27,8 +28,8 @@ def needs(base: str, gpu_gb: float) -> Needs:
     return Needs(2.0) if base == MINI else Needs(10.0, gpu_gb)
 
 
-def load(name: str) -> Base:
-    """The base, loaded; the last one stays loaded.
+def load(name: str, quantization: Quantization = "none") -> Base:
+    """The base, loaded, as it is or in fewer bits; the last one stays loaded.
 
     Raises:
         UserError, MachineError: it is not there, or no SDXL-class model.
@@ -37,4 +38,4 @@ def load(name: str) -> Base:
 
     where = weights.find(name, setting=SETTING)
     configs = weights.find(CONFIGS, setting=SETTING) if where.is_file() else None
-    return load_base(name, where, configs=configs)
+    return load_base(name, where, configs=configs, quantization=quantization)
