@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -14,6 +14,7 @@ FEW = 6
 LENGTH = "train.epochs_small (train.epochs for 100 plates and more), and train.max_steps unless it is 0"
 """What sets how long a training is: the fewer steps of both count."""
 COPIES = 0.1
+GOOD = "good"
 SHOWN = 5
 """Leaking plates that a cure names."""
 TOLERANCE = 0.01
@@ -102,7 +103,12 @@ def judge(
         _conflicts(recommended, base, used),
     )
     found += [fault for fault in faults if fault]
-    return found or [_fault("good", f"Use it at scale {recommended.scale:g}.", **recommended.to_json())]
+    return found or [_fault(GOOD, f"Use it at scale {recommended.scale:g}.", **recommended.to_json())]
+
+
+def faults(verdict: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The words of a verdict that name a fault."""
+    return [str(one["word"]) for one in verdict if one["word"] != GOOD]
 
 
 def _too_weak(recommended: ScaleFigures, used: Sequence[ScaleFigures]) -> dict[str, Any] | None:

@@ -12,7 +12,6 @@ What is done stays in WORK (--work) and isn't done again: LoRAs by their arm and
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
