@@ -143,6 +143,7 @@ def _family_of_folder(folder: Path, setting: str) -> str:
     index, unet = folder / "model_index.json", folder / "unet" / "config.json"
     for file in (index, unet):
         if not file.is_file():
+            _check_index(index, folder, setting)
             raise UserError(
                 f"This is no folder of a diffusion model: it has no {file.relative_to(folder).as_posix()}.",
                 where=f"{setting} = {folder}",
@@ -162,6 +163,19 @@ def _family_of_folder(folder: Path, setting: str) -> str:
             cure="Set it to sd15, realistic-vision, sdxl-base, or another model of these kinds",
         )
     return "SDXL" if config.get("addition_embed_type") == "text_time" else "Stable Diffusion 1.5"
+
+
+def _check_index(index: Path, folder: Path, setting: str) -> None:
+    """Raises `UserError` if the folder says that it holds another kind of diffusion model, one without a U-Net."""
+    try:
+        name = str(json.loads(index.read_text("utf-8")).get("_class_name"))
+    except (OSError, ValueError, AttributeError):
+        return
+    raise UserError(
+        f"The base model is a {name} without a U-Net; Stable Diffusion 1.5 and SDXL can be used.",
+        where=f"{setting} = {folder}",
+        cure="Set it to sd15, realistic-vision, sdxl-base, or another model of these kinds",
+    )
 
 
 def _family_of_file(file: Path, setting: str) -> str:

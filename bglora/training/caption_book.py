@@ -12,6 +12,7 @@ from torch import Tensor
 from bglora.training import emphasis, text
 from bglora.training.base import Base
 from bglora.training.store import Store
+from bglora.training.transfer import sent
 
 KEPT = 4096
 """Embeddings kept at most: SDXL's are 0.3 MB each in bf16. Captions that vary come in more forms than that."""
@@ -43,7 +44,7 @@ class CaptionBook:
         if self.trained and torch.is_grad_enabled():
             return self._encode(captions)
         found = [self._look_up(caption) for caption in captions]
-        states, pooled = (torch.stack(parts).to(self.base.device) for parts in zip(*found, strict=True))
+        states, pooled = (sent(torch.stack(parts), self.base.device) for parts in zip(*found, strict=True))
         return states, pooled
 
     @torch.no_grad()
@@ -73,13 +74,13 @@ class CaptionBook:
         if self.weighted:
             pairs = [[emphasis.weighted_ids(one, caption) for caption in captions] for one in tokenizers]
             (ids_1, weights_1), (ids_2, weights_2) = (
-                tuple(torch.stack(part).to(device) for part in zip(*own, strict=True)) for own in pairs
+                tuple(sent(torch.stack(part), device) for part in zip(*own, strict=True)) for own in pairs
             )
             first, second, pooled = text.encode(*self.base.encoders, ids_1, ids_2)
             states = [text.emphasized(first, weights_1), text.emphasized(second, weights_2)]
             return torch.cat(states, dim=2), pooled
         ids_1, ids_2 = (
-            torch.stack([text.token_ids(tokenizer, caption) for caption in captions]).to(device)
+            sent(torch.stack([text.token_ids(tokenizer, caption) for caption in captions]), device)
             for tokenizer in tokenizers
         )
         first, second, pooled = text.encode(*self.base.encoders, ids_1, ids_2)

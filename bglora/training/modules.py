@@ -64,11 +64,12 @@ def text_layers(encoder: nn.Module, model: Model) -> Iterator[Layer]:
 
 
 def _inside(root: nn.Module, kinds: tuple[str, ...]) -> Iterator[tuple[str, nn.Linear | nn.Conv2d]]:
+    """Path and module of every layer in blocks of these kinds, also where peft has put a LoRA around it."""
     for path, block in root.named_modules():
         if type(block).__name__ in kinds:
             for inner, module in block.named_modules():
-                if isinstance(module, nn.Linear | nn.Conv2d):
-                    yield f"{path}.{inner}", module
+                if isinstance(module, nn.Linear | nn.Conv2d) and ".lora_" not in inner:
+                    yield f"{path}.{inner.removesuffix('.base_layer')}", module
 
 
 def sgm_path(path: str, layers_per_block: int) -> str:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from bglora.engine.stage import Stopped
@@ -124,16 +125,66 @@ def test_an_empty_caption_and_a_damaged_picture_are_told_in_three_lines(tmp_path
         make(Train(), item, view, tmp_path / "scratch")
 
 
-def test_a_base_that_is_not_sdxl_is_told_in_three_lines(tmp_path: Path) -> None:
-    other = tmp_path / "film" / "models" / "sd15"
-    other.mkdir(parents=True)
-    (other / "unet").mkdir()
-    (other / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
-    (other / "unet" / "config.json").write_text('{"cross_attention_dim": 768}')
-    view = project(tmp_path / "film", train={"base": "models/sd15"})
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (
+            {
+                "model_index.json": '{"_class_name": "StableDiffusionPipeline"}',
+                "unet/config.json": '{"cross_attention_dim": 768}',
+            },
+            "Stable Diffusion 1.5, not SDXL's kind",
+        ),
+        (
+            {
+                "model_index.json": '{"_class_name": "StableDiffusion3Pipeline"}',
+                "transformer/config.json": '{"joint_attention_dim": 4096}',
+            },
+            "a StableDiffusion3Pipeline without a U-Net",
+        ),
+        ({"config.json": '{"_class_name": "AutoencoderKL"}'}, "no folder of a diffusion model"),
+        ({"unet/config.json": '{"cross_attention_dim": 2048}'}, "it has no model_index.json"),
+        (
+            {
+                "model_index.json": '{"_class_name": "FluxPipeline"}',
+                "unet/config.json": '{"cross_attention_dim": 768}',
+            },
+            "a FluxPipeline",
+        ),
+    ],
+)
+def test_a_base_that_is_not_sdxl_is_told_in_three_lines(files: dict[str, str], message: str, tmp_path: Path) -> None:
+    for name, text in files.items():
+        path = tmp_path / "film/models/other" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    view = project(tmp_path / "film", train={"base": "models/other"})
     (item,) = Train().items(view)
-    with pytest.raises(UserError, match="not SDXL's kind"):
+    with pytest.raises(UserError, match=message) as caught:
         make(Train(), item, view, tmp_path / "scratch")
+    assert "train.base" in caught.value.where and caught.value.cure
+
+
+def test_a_file_that_is_no_whole_model_is_told_in_three_lines(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    (tmp_path / "film").mkdir()
+    save_file({"decoder.conv_in.weight": torch.zeros(1)}, tmp_path / "film/vae.safetensors")
+    view = project(tmp_path / "film", train={"base": "vae.safetensors"})
+    (item,) = Train().items(view)
+    with pytest.raises(UserError, match="holds no whole model"):
+        make(Train(), item, view, tmp_path / "scratch")
+
+
+@pytest.mark.parametrize(("plates", "held_out", "reason"), [(1, 0, "only 1 picture"), (2, 0, "only 2 pictures")])
+def test_a_scene_of_so_few_plates_is_trained_and_says_what_to_expect(
+    plates: int, held_out: int, reason: str, tmp_path: Path
+) -> None:
+    view = project(tmp_path / "film", plates=plates, held_out=held_out)
+    (item,) = Train().items(view)
+    (outcome,) = make(Train(), item, view, tmp_path / "scratch")
+    assert outcome.status == "made" and outcome.reason.startswith(reason) and "expect copies" in outcome.reason
+    assert outcome.record["validation"] is None
 
 
 def test_a_scene_whose_plates_are_all_held_out_is_dropped_with_the_reason(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from PIL import Image
 from bglora.engine.stage import Row
 from bglora.errors import UserError
 from bglora.stages.compose import Compose
+from bglora.stages.grids import FINAL
 from bglora.stages.test import Test
 from bglora.stages.train import Train
 from bglora.training.base import load_base
@@ -80,7 +81,7 @@ def test_test_and_compose_tell_a_scenes_own_lora_from_the_one_for_all(tmp_path: 
     for name in ("scene-00", "all-scenes"):
         view.stages.setdefault("train", []).append(Row(name, name, "made", "", (f"loras/{name}.safetensors",), {}))
     items = {item.name: item for item in Test().items(view)}
-    assert {name: item.payload["lora"] for name, item in items.items()} == {
+    assert {name: dict(item.payload["loras"])[FINAL] for name, item in items.items()} == {
         "scene-00": "loras/scene-00.safetensors",
         "scene-00-all": "loras/all-scenes.safetensors",
         "scene-01": "loras/all-scenes.safetensors",

@@ -19,6 +19,7 @@ from bglora.training.dora_files import for_diffusers
 from bglora.training.groups import LearningRates
 from bglora.training.modules import unet_layers
 from bglora.training.network_file import extent_of
+from tests.training.test_like import lora_file
 from tests.training.test_lora_file import unet_output
 from tests.training.tiny_base import tiny_base
 from tests.training.tiny_job import Watcher, tiny_job, train
@@ -108,6 +109,11 @@ def test_our_painter_paints_with_the_magnitudes(tmp_path: Path) -> None:
     mine = ours(base, file)[0]
     painter = paint.create(None, base)
     painter.paint(["a town"], "", [0], (64, 64), 1, 1.0, [(file, 1.0)])
+    got = unet_output(base.unet)
+    torch.testing.assert_close(got, mine, atol=1e-5, rtol=1e-5)
+    other = lora_file(tmp_path / "hero.safetensors", {})
+    painter.close()
+    painter.paint(["a town"], "", [0], (64, 64), 1, 1.0, [(other, 0.0), (file, 1.0)])  # beside a LoRA of another kind
     got = unet_output(base.unet)
     painter.close()
     torch.testing.assert_close(got, mine, atol=1e-5, rtol=1e-5)

@@ -37,5 +37,9 @@ def load(name: str, quantization: Quantization = "none") -> Base:
     from bglora.training.base import load_base
 
     where = weights.find(name, setting=SETTING)
+    if where.is_file():
+        from bglora.nets import diffusion_base
+
+        diffusion_base.family_of(where, SETTING)  # before SDXL's configs are asked for
     configs = weights.find(CONFIGS, setting=SETTING) if where.is_file() else None
     return load_base(name, where, configs=configs, quantization=quantization)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,28 @@ class Native:
             self.crew = Crew(job.recipe.processes, job.recipe.threads)
         return self.crew.train(job, tools)
 
+    def foresee(self, job: TrainJob, said: Callable[[str], None]) -> Any:
+        """What `train` would do with a job, what it takes of memory and time: a `bglora.training.forecast.Forecast`.
+
+        Nothing is written. `said` hears what is being done.
+
+        Raises:
+            UserError, MachineError: as `train`, but not for too little memory.
+        """
+        from bglora.training import forecast
+        from bglora.training.base import exact
+
+        base = bases.load(job.base, job.recipe.base_quantization)
+        with exact(job.recipe.threads):
+            return forecast.forecast(job, base, free_for(base, job.recipe.processes), said)
+
+
+def free_for(base: Any, processes: int) -> int:
+    """Bytes that one of so many processes may take beside the base: of its card, or its share of main memory."""
+    from bglora.nets.device import free_bytes
+
+    return free_bytes(base.unet.device) // (processes if base.unet.device.type == "cpu" else 1)
+
 
 def train_here(job: TrainJob, tools: Any, processes: Any = None) -> TrainResult:
     """Trains in this process, alone or as one of several; only the first of them writes files."""
@@ -76,14 +99,12 @@ def train_here(job: TrainJob, tools: Any, processes: Any = None) -> TrainResult:
 
 
 def _train(job: TrainJob, tools: Any, base: Any, processes: Any) -> TrainResult:
-    from bglora.nets.device import free_bytes
     from bglora.training import memory
     from bglora.training.cache import cuts_of, store_of
     from bglora.training.loop import Training, Watch
 
     largest = max((cut.bucket for cut in cuts_of(job.pictures, job.recipe)), key=lambda size: size[0] * size[1])
-    free = free_bytes(base.unet.device) // (processes.count if base.unet.device.type == "cpu" else 1)
-    needed = memory.check(base, job.recipe, largest, free=free, force=job.force)
+    needed = memory.check(base, job.recipe, largest, free=free_for(base, processes.count), force=job.force)
     home = f"loras/{job.scene}"
     state = Path(tools.scratch) / "state" / job.scene
     watch = Watch(tools.progress, tools.stopping, Path(tools.root) / LOGS / job.scene)

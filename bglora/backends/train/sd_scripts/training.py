@@ -123,6 +123,7 @@ class LaunchedTraining:
                 self._hear(console, console.feed(piece), process)
                 if self.tools.stopping():
                     process.stop()
+                    self.tools.progress(self.done, max(1, self.progress.total), f"stopped: {self._paused()}")
                     raise Paused(self._paused())
                 if self._enough():
                     process.stop()
@@ -256,6 +257,8 @@ class LaunchedTraining:
         if code == 0:
             if not lora.is_file():
                 raise failures.no_file(self._how(code, console))
+            if self.before < self.done < self.progress.total:
+                self.notices.append(f"sd-scripts ended at step {self.done} of {self.progress.total}, without an error.")
         elif there and self.done >= self.progress.total > 0:
             said = failures.cause(console.tail) or f"exit code {code}"
             self.notices.append(f"sd-scripts failed after it had written its LoRA: {said}")
@@ -286,7 +289,7 @@ class LaunchedTraining:
         lines = [dict(zip(("step", "loss", "validation", "learning_rate"), point, strict=True)) for point in curve]
         text = "".join(json.dumps(line) + "\n" for line in lines)
         (scratch / home / "log.jsonl").write_text(text, "utf-8", newline="\n")
-        steps, epoch = self.progress.total, self.progress.per_epoch
+        steps, epoch = self.done or self.progress.total, self.progress.per_epoch
         record = {
             "steps": steps,
             "kept_step": steps,
