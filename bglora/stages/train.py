@@ -121,7 +121,7 @@ class Train(Stage):
         if not item.payload["pictures"]:
             yield Outcome(item.name, "dropped", "not enough data: the scene has no pictures to train on")
             return
-        job = _job(item, tools)
+        job = job_of(item, Path(tools.root), tools.settings.train)
         remark = _remark(len(job.pictures))
         for said in (item.payload["like"], remark):
             if said:
@@ -184,8 +184,9 @@ def _own_template(root: Path, train: Any) -> tuple[str, ...]:
     return (path,) if train.backend == "kohya" and (root / path).is_file() else ()
 
 
-def _job(item: Item, tools: Tools) -> TrainJob:
-    root, train, about = Path(tools.root), tools.settings.train, item.payload["about"]
+def job_of(item: Item, root: Path, train: Any) -> TrainJob:
+    """An item as data for a backend. `train` is the settings' table."""
+    about = item.payload["about"]
     weights = item.settings["train.network_weights"]
     pictures = tuple(_picture(entry, root) for entry in item.payload["pictures"])
     return TrainJob(

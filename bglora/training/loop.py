@@ -31,6 +31,7 @@ from bglora.training.options import NoiseOptions
 from bglora.training.plan import Draw, Plan
 from bglora.training.processes import ALONE, Processes
 from bglora.training.step_log import StepClock, StepLog
+from bglora.training.store import Store
 
 CURVE_POINTS = 200
 LOG_EVERY = 10
@@ -58,10 +59,17 @@ class Training:
     """
 
     def __init__(
-        self, job: TrainJob, base: Base, folder: Path, samples: Path, watch: Watch, processes: Processes = ALONE
+        self,
+        job: TrainJob,
+        base: Base,
+        folder: Path,
+        samples: Path,
+        watch: Watch,
+        processes: Processes = ALONE,
+        store: Store | None = None,
     ) -> None:
         self.job, self.base, self.folder, self.samples, self.watch = job, base, folder, samples, watch
-        self.processes = processes
+        self.processes, self.store = processes, store or Store()
         self.recipe: Recipe = job.recipe
         self.examples, self.held_out = self._encode()
         self.plan = Plan([example.bucket for example in self.examples], job.repeats, job.flip, self.recipe)
@@ -171,13 +179,13 @@ class Training:
             watch.progress(0, 1, f"encoding pictures, {done} of {total}")
 
         self.cuts = cuts_of(job.pictures, self.recipe)
-        examples = encode_examples(self.base, job.pictures, self.recipe, job.flip, progress)
-        return examples, encode_examples(self.base, chosen, self.recipe, False, progress)
+        examples = encode_examples(self.base, job.pictures, self.recipe, job.flip, progress, self.store)
+        return examples, encode_examples(self.base, chosen, self.recipe, False, progress, self.store)
 
     def _caption_book(self) -> CaptionBook:
         """Every caption that stays the same is encoded before the first step."""
         recipe = self.recipe
-        book = CaptionBook(self.base, recipe.text_encoders, recipe.captions.weighted_captions)
+        book = CaptionBook(self.base, recipe.text_encoders, recipe.captions.weighted_captions, self.store)
         known = self.held_out if recipe.captions.varies else (*self.examples, *self.held_out)
         book.prepare(affixed(example.caption, recipe.captions) for example in known)
         return book

@@ -85,11 +85,13 @@ def estimate_of(shape: Shape, recipe: Recipe) -> Memory:
     per_weight = 8.0 + STATES[recipe.optimizer] + PASSING[recipe.optimizer]  # weights and gradients are fp32
     if recipe.optimizer == "adamw" and not shape.half:
         per_weight += ROOM_OF_ADAMW
+    if recipe.ema:
+        per_weight += 4.0
     adapter = int(step.adapted * per_weight) + step.copies
     painting = 0
     if recipe.samples:
         painting = shapes.painting(shape, recipe.samples)
-        if recipe.optimizer == "schedule_free":
+        if recipe.ema or recipe.optimizer == "schedule_free":
             painting += 4 * step.adapted  # the weights that it learns at lie by meanwhile
     return Memory(shapes.base_bytes(shape), adapter, step.peak, shapes.encoding(shape), painting)
 

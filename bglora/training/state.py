@@ -143,6 +143,8 @@ def origin_of(job: TrainJob) -> str:
             for path in filter(None, (picture.image, picture.provenance)):
                 found.update(hashlib.blake2b(path.read_bytes(), digest_size=16).digest())
         found.update(b"|")
+    if job.network_weights is not None:
+        found.update(job.network_weights.read_bytes())
     return found.hexdigest()
 
 

@@ -33,10 +33,12 @@ LORA = Path("loras/scene-00.safetensors")
 CHANGES: dict[str, Any] = {
     "processes": 2,
     "accumulation": 1,
+    "text_encoders": True,
     "save_precision": "fp32",
     "keep": "last",
     "validate_every": 8,
 }
+"""With the text encoders there is more than one buffer of gradients."""
 
 
 class Tools(Watcher):

@@ -19,6 +19,7 @@ import time
 import weakref
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from multiprocessing import AuthenticationError
 from multiprocessing.connection import Connection, answer_challenge, deliver_challenge, wait
 from pathlib import Path
 from typing import IO, Any
@@ -42,6 +43,8 @@ ROOT_CAUSE = re.compile(r"Root Cause.*?rank\s*:\s*(\d+) .*?exitcode\s*:\s*(-?\d+
 """What torch's launcher writes about the first process that failed."""
 REASON = re.compile(r"^(?:.*: )?((?:[\w.]+(?:Error|Exception):|No module named) .*)$", re.MULTILINE)
 """The first reason that the log of a start that failed gives."""
+NOBODY = (TimeoutError, AuthenticationError, EOFError, ConnectionError, psutil.NoSuchProcess)
+"""What comes of listening where nobody calls, or a stranger, or one that died while it did."""
 INHERITED = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "ROLE_RANK", "MASTER_ADDR")
 PREFIXES = ("TORCHELASTIC_", "ACCELERATE_", "MASTER_PORT", "ROLE_WORLD_SIZE", "GROUP_WORLD_SIZE")
 """Variables that another launcher may have left; its processes are not ours."""
@@ -123,10 +126,10 @@ class Crew:
             while len(found) < self.size:
                 if tools.stopping():
                     raise Paused(f"{job.scene} before its first step")
-                with suppress(TimeoutError):
+                with suppress(*NOBODY):
                     number, pipe, pid = _answer(server, key.encode())
-                    found[number] = pipe, pid
                     known.append(psutil.Process(pid))
+                    found[number] = pipe, pid
                 if self._launcher.poll() is not None:
                     raise self._no_start()
         self._pipes += [found[number][0] for number in range(self.size)]
@@ -259,7 +262,7 @@ def _cards(size: int) -> int:
     """
     import torch
 
-    from bglora.nets.device import ENVIRONMENT, device
+    from bglora.nets.device import ENVIRONMENT, device, give_back
 
     place = device()
     if place.type == "cpu":
@@ -277,6 +280,7 @@ def _cards(size: int) -> int:
             where=SETTING,
             cure=f"bglora set {SETTING} {there}",
         )
+    give_back()  # what this process computed with before; the first of the others has the same card
     return size
 
 
