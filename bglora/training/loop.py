@@ -201,26 +201,22 @@ class Training:
             self._look(0.0)
 
     def _advance(self) -> None:
-        """One optimizer step and what is due after it. Losses are read where they are shown, noted or saved."""
+        """One optimizer step and what is due after it. Losses are read where they are shown or saved."""
         step = self.progress.step
         self._unread.append(self.descend(step))
         self.progress.step = done = step + 1
-        last, rate = done == self.plan.steps, self.plan.learning_rate(step)
-        look = last or done % self._look_every() == 0
-        note = done % max(1, self.plan.steps // CURVE_POINTS) == 0
+        last, look = done == self.plan.steps, self._looks_at(done)
         keep = done in self._kept_steps()
         stopping = self.processes.agreed(self.watch.stopping()) and not last
         save = last or stopping or keep or done % self.recipe.checkpoint_every == 0
-        if look or note or save or done % LOG_EVERY == 0:
+        if look or save or done % LOG_EVERY == 0:
             self._read_losses()
         if look or save:
             self._require_numbers()
         if keep and self.processes.first:
             self._keep()
         if look:
-            self._look(rate)
-        elif note:
-            self._note(None, rate)
+            self._look(self.plan.learning_rate(step))
         self.watch.progress(done, self.plan.steps, f"step {done} of {self.plan.steps}{self._shown}")
         if save or self.ended_early:
             self._save()
@@ -243,7 +239,7 @@ class Training:
         self.learner.update(rate)
 
     def _read_losses(self) -> None:
-        """Waits for the steps since the last reading.
+        """Waits for the steps since the last reading and draws the curve up to here.
 
         Raises:
             Diverged: one of them had a loss that is no finite number; the state on disk is from before it.
@@ -257,8 +253,12 @@ class Training:
         for number, loss in enumerate(losses, first + 1):
             if not math.isfinite(loss):
                 raise self._diverged(f"The loss is {loss}", number)
-        self.progress.losses += losses
+            self.progress.losses.append(loss)
+            if number % self._note_every == 0 and not self._looks_at(number):
+                self._note(number, None, self.plan.learning_rate(number - 1))
         self._shown = f", loss {losses[-1]:.3f}"
+        if self._clock.steps >= self._note_every:
+            self.log.point(self.progress.step, seconds=self._clock.mean())
 
     def _require_numbers(self) -> None:
         """A step may spoil the weights though its own loss was finite; such weights are never saved.
@@ -306,8 +306,15 @@ class Training:
         embedded = self.captions.embed(captions)
         return gather(picked, embedded, drawn, options, self.learner.schedule, self.base.device)
 
-    def _look_every(self) -> int:
-        return self.recipe.validate_every or max(1, math.ceil(self.plan.steps / 8))
+    def _looks_at(self, step: int) -> bool:
+        """Whether it validates after this step."""
+        every = self.recipe.validate_every or max(1, math.ceil(self.plan.steps / 8))
+        return step == self.plan.steps or step % every == 0
+
+    @property
+    def _note_every(self) -> int:
+        """Steps between two points of the curve."""
+        return max(1, self.plan.steps // CURVE_POINTS)
 
     def _look(self, rate: float) -> None:
         """Validates, keeps the weights if they are the best so far, and paints samples: the first process for all."""
@@ -319,7 +326,7 @@ class Training:
             loss = validation.validation_loss(
                 self.base, self.learner.schedule, self.held_out, self.captions, self.recipe.captions
             )
-            self._note(loss, rate)
+            self._note(step, loss, rate)
             if loss is not None and step and self.progress.validated(loss) and self._keeps_best:
                 state.save_weights(self._best_file(step), self.parameters)
             self._paint_samples(step)
@@ -329,12 +336,12 @@ class Training:
         with self.learner.settled():
             state.save_weights(self._kept_file(self.progress.step), self.parameters)
 
-    def _note(self, validation: float | None, rate: float) -> None:
+    def _note(self, step: int, validation: float | None, rate: float) -> None:
+        """A point of the curve."""
         losses = self.progress.losses
         mean = sum(losses) / len(losses) if losses else None
-        step = self.progress.step
         self.progress.curve.append((step, mean, validation, rate))
-        self.log.point(step, loss=mean, validation=validation, learning_rate=rate, seconds=self._clock.mean())
+        self.log.point(step, loss=mean, validation=validation, learning_rate=rate)
         self.progress.losses = []
 
     @torch.no_grad()
