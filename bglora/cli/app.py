@@ -37,7 +37,8 @@ app = typer.Typer(
 GROUPS: dict[str, list[tuple[str, Callable[..., int | None]]]] = {
     "Make": [("init", care.init), ("demo", care.demo), ("run", pipeline.run)],
     "One stage": [
-        (name, pipeline.inpaint if name == "inpaint" else pipeline.stage(name)) for name in pipeline.SENTENCES
+        (name, {"inpaint": pipeline.inpaint, "train": pipeline.train}.get(name) or pipeline.stage(name))
+        for name in pipeline.SENTENCES
     ],
     "Look": [
         ("status", look.status),

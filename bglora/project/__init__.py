@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from bglora.project.memory import Need
     from bglora.settings import Settings
     from bglora.stages.comparing import Comparison
+    from bglora.stages.forecasting import Left
     from bglora.stages.foresight import Demand
+    from bglora.training.forecast import Forecast
 
 
 def open(folder: str | Path = ".", *, given: Iterable[str] = (), listener: Listener = silent, jobs: int = 0) -> Project:
@@ -235,6 +237,20 @@ class Project:
         readiness.check_first(runner, ("inpaint",))
         with closing(runner.view()) as view:
             return compare(view, engines, limit, only, self.listener)
+
+    def foresee_training(self, *, limit: int | None = None, only: str | None = None) -> list[Forecast | Left]:
+        """For every scene that `run("train")` would train: steps, memory, what fits, and time, measured on a few steps.
+
+        Nothing is written.
+        """
+        from bglora.stages.forecasting import foresee
+
+        request = self._request(("train",), "", "", limit, only, None, False)
+        runner = self._runner("train")
+        readiness.check_first(runner, request.stages)
+        items = [verdict.item for stage in runner.plan(request).stages for verdict in stage.todo]
+        with closing(runner.view()) as view:
+            return foresee(view, items, self.listener)
 
     def needs(self) -> dict[str, Need]:
         """How much memory each stage takes with the backends that the settings name."""

@@ -31,6 +31,7 @@ from bglora.training.options import NoiseOptions
 from bglora.training.plan import Draw, Plan
 from bglora.training.processes import ALONE, Processes
 from bglora.training.step_log import StepClock, StepLog
+from bglora.training.store import Store
 
 CURVE_POINTS = 200
 LOG_EVERY = 10
@@ -58,16 +59,23 @@ class Training:
     """
 
     def __init__(
-        self, job: TrainJob, base: Base, folder: Path, samples: Path, watch: Watch, processes: Processes = ALONE
+        self,
+        job: TrainJob,
+        base: Base,
+        folder: Path,
+        samples: Path,
+        watch: Watch,
+        processes: Processes = ALONE,
+        store: Store | None = None,
     ) -> None:
         self.job, self.base, self.folder, self.samples, self.watch = job, base, folder, samples, watch
-        self.processes = processes
+        self.processes, self.store = processes, store or Store()
         self.recipe: Recipe = job.recipe
         self.examples, self.held_out = self._encode()
         self.plan = Plan([example.bucket for example in self.examples], job.repeats, job.flip, self.recipe)
         recipe = self.recipe
         if recipe.dora:
-            refuse(recipe.dropout, recipe.scale_weight_norms)
+            refuse(recipe)
         self.adapter = network.create(base.unet, base.encoders, recipe.network, recipe.learning_rates, recipe.seed)
         self.parameters = self.adapter.parameters()
         self.start: Start | None = None
@@ -171,20 +179,21 @@ class Training:
             watch.progress(0, 1, f"encoding pictures, {done} of {total}")
 
         self.cuts = cuts_of(job.pictures, self.recipe)
-        examples = encode_examples(self.base, job.pictures, self.recipe, job.flip, progress)
-        return examples, encode_examples(self.base, chosen, self.recipe, False, progress)
+        examples = encode_examples(self.base, job.pictures, self.recipe, job.flip, progress, self.store)
+        return examples, encode_examples(self.base, chosen, self.recipe, False, progress, self.store)
 
     def _caption_book(self) -> CaptionBook:
         """Every caption that stays the same is encoded before the first step."""
         recipe = self.recipe
-        book = CaptionBook(self.base, recipe.text_encoders, recipe.captions.weighted_captions)
+        book = CaptionBook(self.base, recipe.text_encoders, recipe.captions.weighted_captions, self.store)
         known = self.held_out if recipe.captions.varies else (*self.examples, *self.held_out)
         book.prepare(affixed(example.caption, recipe.captions) for example in known)
         return book
 
     def _resume(self) -> None:
         saved = self.folder / "state.safetensors"
-        resumed = saved.exists() and state.origin_in(saved) == self._origin
+        # asked once for all: a state that counts no more is deleted right after
+        resumed = self.processes.from_first(lambda: saved.exists() and state.origin_in(saved) == self._origin)
         if saved.exists() and not resumed:
             self.watch.progress(0, 1, "pictures, captions or settings are not those of the saved state: starting anew")
         logs = self.watch.logs if self.processes.first else None

@@ -29,6 +29,8 @@ class QuantizedLinear(nn.Linear):
         compute_dtype: what the weight is multiplied in.
     """
 
+    scales: Tensor
+
     def __init__(self, layer: nn.Linear, weight: Tensor, scales: Tensor) -> None:
         nn.Module.__init__(self)
         self.in_features, self.out_features = layer.in_features, layer.out_features

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bglora.training.counting import Peak
 from tests import full_size
-from tests.bench.counting import Peak, at_work, on_meta, weights
+from tests.bench.counting import at_work, on_meta, weights
 from tests.bench.table import table, write_section
 
 HEAD = ["stage", "networks", "setting", "weights GB", "at work GB", "needs GB"]

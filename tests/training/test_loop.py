@@ -141,7 +141,7 @@ def test_too_little_memory_is_refused_with_the_setting_that_fits(tmp_path: Path)
     free = leaner.total - leaner.base + 1
     with pytest.raises(MachineError) as caught:
         memory.check(base, recipe, (64, 96), free=free, force=False)
-    assert "train.gradient_checkpointing = true" in caught.value.cure
+    assert "bglora set train.gradient_checkpointing true" in caught.value.cure
     assert memory.check(base, recipe, (64, 96), free=free, force=True)["total"] > 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from bglora.training.job import Diverged, TrainJob, TrainResult
 ALGORITHM = "native/3"
 LOGS = ".bglora/logs/train"
 """Where a scene's logs lie in the project, see `training/step_log.py`; no outputs, for they tell times."""
+CACHE = ".bglora/cache"
+"""Encoded pictures and captions, shared by all scenes; see `training/store.py`."""
 BASE_GB, DIM_GB, CHECKPOINTED_GB, KEPT_GB = 7.2, 0.04, 3.3, 11.5
 """On SDXL, counted (`python -m tests.bench.gpu --memory`): the base, each dimension, what is kept for the gradients."""
 
@@ -62,6 +65,28 @@ class Native:
             self.crew = Crew(job.recipe.processes, job.recipe.threads)
         return self.crew.train(job, tools)
 
+    def foresee(self, job: TrainJob, said: Callable[[str], None]) -> Any:
+        """What `train` would do with a job, what it takes of memory and time: a `bglora.training.forecast.Forecast`.
+
+        Nothing is written. `said` hears what is being done.
+
+        Raises:
+            UserError, MachineError: as `train`, but not for too little memory.
+        """
+        from bglora.training import forecast
+        from bglora.training.base import exact
+
+        base = bases.load(job.base, job.recipe.base_quantization)
+        with exact(job.recipe.threads):
+            return forecast.forecast(job, base, free_for(base, job.recipe.processes), said)
+
+
+def free_for(base: Any, processes: int) -> int:
+    """Bytes that one of so many processes may take beside the base: of its card, or its share of main memory."""
+    from bglora.nets.device import free_bytes
+
+    return free_bytes(base.unet.device) // (processes if base.unet.device.type == "cpu" else 1)
+
 
 def train_here(job: TrainJob, tools: Any, processes: Any = None) -> TrainResult:
     """Trains in this process, alone or as one of several; only the first of them writes files."""
@@ -74,18 +99,17 @@ def train_here(job: TrainJob, tools: Any, processes: Any = None) -> TrainResult:
 
 
 def _train(job: TrainJob, tools: Any, base: Any, processes: Any) -> TrainResult:
-    from bglora.nets.device import free_bytes
     from bglora.training import memory
-    from bglora.training.cache import cuts_of
+    from bglora.training.cache import cuts_of, store_of
     from bglora.training.loop import Training, Watch
 
     largest = max((cut.bucket for cut in cuts_of(job.pictures, job.recipe)), key=lambda size: size[0] * size[1])
-    free = free_bytes(base.unet.device) // (processes.count if base.unet.device.type == "cpu" else 1)
-    needed = memory.check(base, job.recipe, largest, free=free, force=job.force)
+    needed = memory.check(base, job.recipe, largest, free=free_for(base, processes.count), force=job.force)
     home = f"loras/{job.scene}"
     state = Path(tools.scratch) / "state" / job.scene
     watch = Watch(tools.progress, tools.stopping, Path(tools.root) / LOGS / job.scene)
-    training = Training(job, base, state, Path(tools.scratch) / home / "samples", watch, processes)
+    store = store_of(base, Path(tools.root) / CACHE, weights.identity(job.base), job.recipe)
+    training = Training(job, base, state, Path(tools.scratch) / home / "samples", watch, processes, store)
     diverged = None
     try:
         try:
@@ -94,11 +118,14 @@ def _train(job: TrainJob, tools: Any, base: Any, processes: Any) -> TrainResult:
             if not training.go_back():
                 raise
             diverged = error
-        return (
-            _write(job, training, Path(tools.scratch), home, needed, diverged) if processes.first else TrainResult(())
-        )
+        if not processes.first:
+            return TrainResult(())
+        result = _write(job, training, Path(tools.scratch), home, needed, diverged)
     finally:
         training.adapter.detach()
+    if not job.recipe.dora or diverged is not None:
+        return result
+    return replace(result, outputs=(*result.outputs, *_for_other_tools(Path(tools.scratch), home, base)))
 
 
 def _write(
@@ -159,6 +186,21 @@ def _write_lora(job: TrainJob, training: Any, path: Path, step: int, weights: di
         job = replace(job, recipe=replace(job.recipe, dim=rank, alpha=float(rank)))
     metadata = lora_file.describe(job, training.plan, training.base, step, training.cuts)
     lora_file.write_lora(path, weights, alphas, metadata, job.recipe.save_precision)
+
+
+def _for_other_tools(scratch: Path, home: str, base: Any) -> tuple[str, str]:
+    """A DoRA as diffusers, and as ComfyUI and Forge read it."""
+    from safetensors.torch import load_file
+
+    from bglora.training import dora_files, lora_file, tensor_file
+
+    written = scratch / f"{home}.safetensors"
+    tensors, told = load_file(written), lora_file.read_metadata(written)
+    told = {key: text for key, text in told.items() if not key.startswith("sshs_")}
+    names = f"{home}/diffusers.safetensors", f"{home}/comfyui.safetensors"
+    for name, convert in zip(names, (dora_files.for_diffusers, dora_files.for_comfyui), strict=True):
+        tensor_file.write(scratch / name, convert(tensors, base), told)
+    return names
 
 
 def _text(path: Path, content: str) -> None:
