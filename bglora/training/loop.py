@@ -11,13 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from shutil import rmtree
-from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 
-from bglora.training import emphasis, network, noise, painting, state, validation
+from bglora.training import network, noise, state, validation
 from bglora.training.base import Base
 from bglora.training.cache import Example, cuts_of, encode_examples, seeded
 from bglora.training.caption_book import CaptionBook
@@ -30,6 +28,7 @@ from bglora.training.network_file import Start, start_from
 from bglora.training.options import NoiseOptions
 from bglora.training.plan import Draw, Plan
 from bglora.training.processes import ALONE, Processes
+from bglora.training.samples import paint_samples, spread
 from bglora.training.step_log import StepClock, StepLog
 from bglora.training.store import Store
 
@@ -118,7 +117,7 @@ class Training:
     def final(self) -> dict[str, Tensor]:
         """The weights that become the LoRA: the best by validation loss where there is one and the recipe says so."""
         if self._keeps_best and self.progress.best_step > 0:
-            return _read(self._best_file(self.progress.best_step))
+            return state.read_weights(self._best_file(self.progress.best_step))
         with self.learner.settled():
             return {name: parameter.detach().cpu().clone() for name, parameter in self.parameters.items()}
 
@@ -156,7 +155,7 @@ class Training:
 
     def kept(self, step: int) -> dict[str, Tensor]:
         """Weights that were kept along the way."""
-        return _read(self._kept_file(step))
+        return state.read_weights(self._kept_file(step))
 
     def go_back(self) -> bool:
         """After `Diverged`: makes the last good weights those that `final` gives. False if there are none."""
@@ -173,7 +172,7 @@ class Training:
 
     def _encode(self) -> tuple[list[Example], list[Example]]:
         job, watch = self.job, self.watch
-        chosen = _spread(job.held_out, validation.PICTURES)
+        chosen = spread(job.held_out, validation.PICTURES)
 
         def progress(done: int, total: int) -> None:
             watch.progress(0, 1, f"encoding pictures, {done} of {total}")
@@ -338,7 +337,7 @@ class Training:
             self._note(step, loss, rate)
             if loss is not None and step and self.progress.validated(loss) and self._keeps_best:
                 state.save_weights(self._best_file(step), self.parameters)
-            self._paint_samples(step)
+            paint_samples(self.base, self.job, self.examples[0].bucket, self.samples, step)
         return self.progress
 
     def _keep(self) -> None:
@@ -352,21 +351,6 @@ class Training:
         self.progress.curve.append((step, mean, validation, rate))
         self.log.point(step, loss=mean, validation=validation, learning_rate=rate)
         self.progress.losses = []
-
-    @torch.no_grad()
-    def _paint_samples(self, step: int) -> None:
-        recipe = self.recipe
-        if not recipe.samples:
-            return
-        source = self.job.held_out or self.job.pictures
-        prompts = [picture.caption for picture in _spread(source, recipe.samples)]
-        if recipe.captions.weighted_captions:
-            prompts = [emphasis.plain(prompt) for prompt in prompts]
-        look = painting.Look(self.examples[0].bucket, recipe.sample_steps, recipe.sample_guidance)
-        self.samples.mkdir(parents=True, exist_ok=True)
-        seeds = [recipe.seed + number for number in range(len(prompts))]
-        for number, picture in enumerate(painting.paint(self.base, prompts, seeds, look)):
-            Image.fromarray(picture).save(self.samples / f"step-{step:06d}-{number}.png", compress_level=1)
 
     def _save(self) -> None:
         if not self.processes.first:
@@ -388,21 +372,8 @@ class Training:
         return sorted({steps * number // (count + 1) for number in range(1, count + 1)} - {0, steps})
 
 
-def _read(path: Path) -> dict[str, Tensor]:
-    from safetensors.torch import load_file
-
-    return load_file(path)
-
-
 def _empty(folder: Path) -> None:
     """An empty folder, whatever was in it."""
     if folder.exists():
         rmtree(folder)
     folder.mkdir(parents=True)
-
-
-def _spread(values: Sequence[Any], count: int) -> list[Any]:
-    """At most `count` of the values, evenly spread."""
-    if len(values) <= count:
-        return list(values)
-    return [values[int((i + 0.5) * len(values) / count)] for i in range(count)]
