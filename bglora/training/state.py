@@ -151,3 +151,10 @@ def origin_of(job: TrainJob) -> str:
 def save_weights(path: Path, parameters: Mapping[str, Tensor]) -> None:
     """The weights alone, in full precision."""
     tensor_file.write(path, {name: parameter.detach() for name, parameter in parameters.items()}, {})
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """What `save_weights` wrote."""
+    from safetensors.torch import load_file
+
+    return load_file(path)
