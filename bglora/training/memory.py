@@ -10,6 +10,7 @@ from bglora.errors import MachineError
 from bglora.training import shapes
 from bglora.training.base import Base
 from bglora.training.buckets import Size
+from bglora.training.graphs import why_not
 from bglora.training.job import Recipe
 from bglora.training.shapes import Shape
 
@@ -33,6 +34,7 @@ class Memory:
         activations: beside both while a step goes forward and back.
         encoding: beside the base while pictures are encoded; there is no LoRA yet.
         painting: beside base and LoRA while a sample picture is painted; 0: none is.
+        recorded: a step's memory is kept while others run (`bglora.training.graphs`).
     """
 
     base: int
@@ -40,11 +42,13 @@ class Memory:
     activations: int
     encoding: int
     painting: int
+    recorded: bool = False
 
     @property
     def beside(self) -> int:
         """What has to be free once the base is loaded."""
-        return int(max(self.adapter + max(self.activations, self.painting), self.encoding) * ROOM)
+        steps = self.activations + self.painting if self.recorded else max(self.activations, self.painting)
+        return int(max(self.adapter + steps, self.encoding) * ROOM)
 
     @property
     def total(self) -> int:
@@ -93,7 +97,8 @@ def estimate_of(shape: Shape, recipe: Recipe) -> Memory:
         painting = shapes.painting(shape, recipe.samples)
         if recipe.ema or recipe.optimizer == "schedule_free":
             painting += 4 * step.adapted  # the weights that it learns at lie by meanwhile
-    return Memory(shapes.base_bytes(shape), adapter, step.peak, shapes.encoding(shape), painting)
+    recorded = shape.half and not why_not(recipe)
+    return Memory(shapes.base_bytes(shape), adapter, step.peak, shapes.encoding(shape), painting, recorded)
 
 
 def check(base: Base, recipe: Recipe, bucket: Size, *, free: int, force: bool) -> dict[str, Any]:
