@@ -86,12 +86,7 @@ def estimate(base: Base, recipe: Recipe, bucket: Size) -> Memory:
 def estimate_of(shape: Shape, recipe: Recipe) -> Memory:
     """The same for networks that are not loaded."""
     step = shapes.step(shape)
-    per_weight = 8.0 + STATES[recipe.optimizer] + PASSING[recipe.optimizer]  # weights and gradients are fp32
-    if recipe.optimizer == "adamw" and not shape.half:
-        per_weight += ROOM_OF_ADAMW
-    if recipe.ema:
-        per_weight += 4.0
-    adapter = int(step.adapted * per_weight) + step.copies
+    adapter = adapter_bytes(step, recipe, shape.half)
     painting = 0
     if recipe.samples:
         painting = shapes.painting(shape, recipe.samples)
@@ -99,6 +94,16 @@ def estimate_of(shape: Shape, recipe: Recipe) -> Memory:
             painting += 4 * step.adapted  # the weights that it learns at lie by meanwhile
     recorded = shape.half and not why_not(recipe)
     return Memory(shapes.base_bytes(shape), adapter, step.peak, shapes.encoding(shape), painting, recorded)
+
+
+def adapter_bytes(step: shapes.Step, recipe: Recipe, half: bool) -> int:
+    """The LoRA with gradients, optimizer state and the average of its weights, where there is one."""
+    per_weight = 8.0 + STATES[recipe.optimizer] + PASSING[recipe.optimizer]  # weights and gradients are fp32
+    if recipe.optimizer == "adamw" and not half:
+        per_weight += ROOM_OF_ADAMW
+    if recipe.ema:
+        per_weight += 4.0
+    return int(step.adapted * per_weight) + step.copies
 
 
 def check(base: Base, recipe: Recipe, bucket: Size, *, free: int, force: bool) -> dict[str, Any]:
