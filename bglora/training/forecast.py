@@ -152,7 +152,7 @@ def count(job: TrainJob) -> Counts:
         pictures=len(job.pictures),
         held_out=len(job.held_out),
         repeats=job.repeats,
-        epochs=job.recipe.epochs,
+        epochs=min(job.recipe.epochs, math.ceil(plan.steps / plan.steps_per_epoch)),
         buckets={size: found[size] for size in sizes},
         seen=plan.pictures_seen(plan.steps),
         steps=plan.steps,

@@ -134,7 +134,7 @@ def origin_of(job: TrainJob) -> str:
 
     Files are read again, so that a picture or a caption that was changed in between is noticed.
     """
-    recipe = replace(job.recipe, checkpoint_every=0, tensorboard=False)
+    recipe = replace(job.recipe, checkpoint_every=0, tensorboard=False, cuda_graphs=True)
     how = repr((recipe, Path(job.base).name, job.repeats, job.flip, job.keep_tokens))
     found = hashlib.blake2b(how.encode(), digest_size=16)
     for picture in (*job.pictures, None, *job.held_out):
