@@ -92,7 +92,7 @@ def store_of(base: Base, folder: Path, identity: str, recipe: Recipe) -> Store:
 
 
 def _latents(base: Base, store: Store, pixels: np.ndarray, name: str) -> Tensor:
-    content = hashlib.sha256(np.ascontiguousarray(pixels)).hexdigest()
+    content = hashlib.sha256(pixels.tobytes()).hexdigest()
     key = ("latents", name, content, *pixels.shape)
     return store.get(key, lambda: {"latents": _encode(base, pixels, name)})["latents"]
 
