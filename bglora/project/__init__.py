@@ -388,6 +388,7 @@ class Project:
         overwrite_edits: bool,
     ) -> RunRequest:
         from bglora.engine.runner import RunRequest
+        from bglora.project.names import chosen
 
         return RunRequest(
             stages=chosen(stages, to, since),
@@ -396,17 +397,3 @@ class Project:
             max_time=max_time,
             overwrite_edits=overwrite_edits,
         )
-
-
-def chosen(stages: Sequence[str], to: str, since: str) -> tuple[str, ...]:
-    """Names of the stages that are meant, in pipeline order."""
-    from bglora.stages import NAMES
-
-    for name in (*stages, *filter(None, (to, since))):
-        if name not in NAMES:
-            raise UserError(f"There is no stage {name!r}.", where=name, cure=f"The stages are: {', '.join(NAMES)}.")
-    first = NAMES.index(since) if since else 0
-    last = NAMES.index(to) if to else len(NAMES) - 1
-    if first > last:
-        raise UserError(f"{since} comes after {to}.", where=f"--from {since} --to {to}", cure="Swap them.")
-    return tuple(name for name in NAMES[first : last + 1] if not stages or name in stages)
