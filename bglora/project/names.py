@@ -1,4 +1,4 @@
-"""Names that a person gives: stages that are meant, and checks that a decision speaks of something that is there."""
+"""Checks that a decision speaks of something that is there, before it is written down."""
 
 from __future__ import annotations
 
@@ -42,17 +42,3 @@ def _check(known: Sequence[str], patterns: Iterable[str], kind: str, stage: str)
         near = difflib.get_close_matches(pattern, known, 1, 0.6)
         cure = f"The nearest is {near[0]}." if near else f"Names are like {known[0]}; `bglora report` shows them all."
         raise UserError(f"No {kind} is called {pattern!r}.", where=pattern, cure=cure)
-
-
-def chosen(stages: Sequence[str], to: str, since: str) -> tuple[str, ...]:
-    """Names of the stages that are meant, in pipeline order."""
-    from bglora.stages import NAMES
-
-    for name in (*stages, *filter(None, (to, since))):
-        if name not in NAMES:
-            raise UserError(f"There is no stage {name!r}.", where=name, cure=f"The stages are: {', '.join(NAMES)}.")
-    first = NAMES.index(since) if since else 0
-    last = NAMES.index(to) if to else len(NAMES) - 1
-    if first > last:
-        raise UserError(f"{since} comes after {to}.", where=f"--from {since} --to {to}", cure="Swap them.")
-    return tuple(name for name in NAMES[first : last + 1] if not stages or name in stages)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -137,7 +137,7 @@ class Train(Stage):
         if result.undone:
             yield Outcome(item.name, "failed", result.undone, outputs=result.outputs, record=record)
             return
-        cards = _write_cards(item, job, record, Path(tools.scratch))
+        cards = _write_cards(item, job, record, result.outputs, Path(tools.scratch))
         told = "; ".join(filter(None, (remark, *record.get("remarks", ()))))
         yield Outcome(item.name, reason=told, outputs=(*result.outputs, *cards), record=record)
 
@@ -216,6 +216,8 @@ def _picture(entry: Mapping[str, str], root: Path) -> TrainPicture:
 
 def _first_line(path: Path) -> str:
     """The caption of a picture: the first line of its file, as sd-scripts reads it."""
+    if not path.is_file():
+        raise UserError("A picture has no caption.", where=str(path), cure="bglora caption")
     lines = path.read_text("utf-8").strip().splitlines()
     if not lines or not lines[0].strip():
         raise UserError(
@@ -226,7 +228,9 @@ def _first_line(path: Path) -> str:
     return lines[0].strip()
 
 
-def _write_cards(item: Item, job: TrainJob, record: Mapping[str, Any], scratch: Path) -> tuple[str, str]:
+def _write_cards(
+    item: Item, job: TrainJob, record: Mapping[str, Any], outputs: Sequence[str], scratch: Path
+) -> tuple[str, str]:
     """The card as JSON for programs and as Markdown for people."""
     works_on = works_only_on_mini(job.base)
     card = {
@@ -243,6 +247,7 @@ def _write_cards(item: Item, job: TrainJob, record: Mapping[str, Any], scratch: 
         "pictures_seen": record.get("pictures_seen"),
         "like": item.payload["like"],
         "starts_from": record.get("starts_from", ""),
+        "other_tools": {tool: path for tool, path in _elsewhere(job, outputs)},
         "loss": record.get("loss"),
         "validation": record.get("validation"),
         "settings": record.get("options")
@@ -258,8 +263,21 @@ def _write_cards(item: Item, job: TrainJob, record: Mapping[str, Any], scratch: 
     return f"loras/{job.scene}.json", f"loras/{job.scene}.md"
 
 
+def _elsewhere(job: TrainJob, outputs: Sequence[str]) -> list[tuple[str, str]]:
+    """Tools that read another file than the LoRA itself: a DoRA has some."""
+    tools = {"diffusers": "diffusers", "comfyui": "ComfyUI and Forge"}
+    paths = {name: f"loras/{job.scene}/{name}.safetensors" for name in tools}
+    return [(tools[name], path.removeprefix("loras/")) for name, path in paths.items() if path in outputs]
+
+
 def _markdown(card: Mapping[str, Any], job: TrainJob) -> str:
     settings = "\n".join(f"| {key} | {value} |" for key, value in card["settings"].items())
+    others = "; ".join(f"{tool}: `{path}`" for tool, path in card["other_tools"].items())
+    notes = [
+        card["like"],
+        card["starts_from"],
+        f"DoRA, for sd-scripts with LyCORIS; {others}; not for A1111" * bool(others),
+    ]
     return f"""# {card["title"]}
 
 Background LoRA `{card["lora"]}`. {card["works_on"]}
@@ -269,7 +287,7 @@ Background LoRA `{card["lora"]}`. {card["works_on"]}
 - A1111 and Forge: `<lora:{job.scene}:{card["recommended_scale"]}> {card["example_prompt"]}`
 - Trained on {_plates(len(job.pictures))} ({len(job.held_out)} more held out), {card["steps"]} optimizer steps, \
 {card["pictures_seen"]} pictures seen
-{"".join(f"- {said[:1].upper()}{said[1:]}{chr(10)}" for said in (card["like"], card["starts_from"]) if said)}
+{"".join(f"- {said[:1].upper()}{said[1:]}{chr(10)}" for said in notes if said)}
 | setting | value |
 |---|---|
 {settings}

@@ -141,7 +141,7 @@ def _changed_lists(recipe: Recipe, taken: Collection[str]) -> dict[str, Any]:
         if getattr(recipe.dropout, name):
             network[name] = f"{getattr(recipe.dropout, name):g}"
     if recipe.dora:
-        network |= {"algo": "lora", "dora_wd": True}
+        network |= {"algo": "lora", "dora_wd": True, "wd_on_output": True}
     if recipe.block_lr_weights:
         ends = {"down_lr_weight": (0, 9), "mid_lr_weight": (9, 12), "up_lr_weight": (12, 21)}
         for name, (first, last) in ends.items():

@@ -137,7 +137,7 @@ def _network(recipe: Recipe) -> dict[str, Any]:
     if recipe.loraplus_lr_ratio != 1.0:
         options["loraplus_lr_ratio"] = recipe.loraplus_lr_ratio
     if recipe.dora:
-        options |= {"algo": "lora", "dora_wd": True}
+        options |= {"algo": "lora", "dora_wd": True, "wd_on_output": True}
     for name in ("rank_dropout", "module_dropout"):
         if getattr(recipe.dropout, name):
             options[name] = getattr(recipe.dropout, name)

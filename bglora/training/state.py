@@ -143,9 +143,18 @@ def origin_of(job: TrainJob) -> str:
             for path in filter(None, (picture.image, picture.provenance)):
                 found.update(hashlib.blake2b(path.read_bytes(), digest_size=16).digest())
         found.update(b"|")
+    if job.network_weights is not None:
+        found.update(job.network_weights.read_bytes())
     return found.hexdigest()
 
 
 def save_weights(path: Path, parameters: Mapping[str, Tensor]) -> None:
     """The weights alone, in full precision."""
     tensor_file.write(path, {name: parameter.detach() for name, parameter in parameters.items()}, {})
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """What `save_weights` wrote."""
+    from safetensors.torch import load_file
+
+    return load_file(path)

@@ -3,7 +3,7 @@
 Copied into a folder under its real name. It trains a number: every value of the up matrix is the count of optimizer
 steps, so a test sees how many were taken, also over several runs. `fault.json` beside it makes it go wrong:
 {"kind": "oom" | "nan" | "kill" | "disk" | "value" | "module" | "cut" | "zero" | "no_file" | "half_state" | "late",
-"at": step}, and {"pace": seconds} makes steps slow.
+"at": step}; with "hold" it waits at that step.
 """
 
 import argparse
@@ -21,12 +21,14 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 FAULT = json.loads((HERE / "fault.json").read_text()) if (HERE / "fault.json").exists() else {}
-KIND, AT, PACE = FAULT.get("kind", ""), FAULT.get("at", -1), FAULT.get("pace", 0.0)
+KIND, AT = FAULT.get("kind", ""), FAULT.get("at", -1)
+if KIND == "module":
+    import voluptuous_which_is_not_here  # noqa: F401
 FILL = "██████████"
 
 
-def parse() -> argparse.Namespace:
-    """The file's options are taken as they come, unknown ones and wrong types too; the command line is parsed over."""
+def setup_parser() -> argparse.ArgumentParser:
+    """All options of the recorded version, without its defaults."""
     parser = argparse.ArgumentParser()
     types = {"int": int, "float": float}
     for name, entry in json.loads((HERE / "arguments.json").read_text()).items():
@@ -35,6 +37,12 @@ def parse() -> argparse.Namespace:
             parser.add_argument(f"--{name}", action="store_true")
         else:
             parser.add_argument(f"--{name}", type=types.get(kind, str), default=None, **many)
+    return parser
+
+
+def parse() -> argparse.Namespace:
+    """The file's options are taken as they come, unknown ones and wrong types too; the command line is parsed over."""
+    parser = setup_parser()
     path = parser.parse_args().config_file
     path = path if path.endswith(".toml") else path + ".toml"
     if not os.path.exists(path):
@@ -110,6 +118,8 @@ def fail(step: int) -> None:
         raise OSError(28, "No space left on device")
     if KIND == "value":
         raise ValueError("unknown optimizer_type: Adamm")
+    if KIND == "hold":
+        time.sleep(120)  # till it is stopped
     if KIND == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -122,8 +132,6 @@ def batches(args: argparse.Namespace) -> int:
 
 
 def main() -> None:
-    if KIND == "module":
-        import voluptuous_which_is_not_here  # noqa: F401
     args = parse()
     log("Loading settings from run.toml...")
     images = batches(args)
@@ -164,7 +172,6 @@ def main() -> None:
         log("epoch is incremented.")
         for batch in range(length):
             ends = (batch + 1) % group == 0 or batch + 1 == length
-            time.sleep(PACE / group)
             fail(step)
             step, schedule, value = step + ends, schedule + ends, value + ends
             bad = KIND == "nan" and step >= AT

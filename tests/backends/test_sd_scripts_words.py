@@ -90,7 +90,7 @@ CASES: list[tuple[int, str, type[BgloraError], str, str]] = [
     (1, f"{LAUNCHER}died with <Signals.SIGKILL: 9>.", MachineError, "was killed", "Close other programs"),
     (1, "  exitcode  : -9 (pid: 22)\n  traceback : Signal 9 (SIGKILL) received by PID 22", MachineError, "killed", ""),
     (137, "", MachineError, "killed", ""),
-    (143, "", UserError, "ended by SIGTERM", "last whole state"),
+    (143, "", UserError, "ended by SIGTERM", "bglora retry"),
     (1, "torch.cuda.OutOfMemoryError: CUDA out of memory.", MachineError, "card's memory", "sdxl_12gb"),
     (1, "RuntimeError: [enforce fail] DefaultCPUAllocator: can't allocate memory", MachineError, "memory", ""),
     (1, "safetensors_rust.SafetensorError: I/O error: No space left on device (os error 28)", MachineError, "disk", ""),

@@ -93,3 +93,14 @@ def test_a_file_that_does_not_fit_is_refused_before_anything_is_made(
     with pytest.raises(UserError, match=message) as caught:
         list(Train().items(project(tmp_path, train={"network_weights": FILE, **changes})))
     assert caught.value.cure.startswith(cure)
+
+
+def test_the_card_of_a_dora_says_which_tool_takes_which_file(tmp_path: Path) -> None:
+    view = project(tmp_path / "film", train={"dora": True}, plates=3)
+    (item,) = Train().items(view)
+    (outcome,) = make(Train(), item, view, tmp_path / "scratch")
+    card = json.loads((tmp_path / "scratch/loras/scene-00.json").read_text("utf-8"))
+    assert card["other_tools"]["ComfyUI and Forge"] == "scene-00/comfyui.safetensors"
+    assert {"loras/scene-00/diffusers.safetensors", "loras/scene-00/comfyui.safetensors"} <= set(outcome.outputs)
+    assert outcome.outputs[0] == "loras/scene-00.safetensors"
+    assert "not for A1111" in (tmp_path / "scratch/loras/scene-00.md").read_text("utf-8")

@@ -116,15 +116,21 @@ class Painter:
 
 
 def _load(base: Any, path: Path, name: str) -> None:
-    from bglora.training.lora_file import read_metadata
+    from safetensors.torch import load_file
 
-    read_metadata(path)
+    from bglora.training import dora_files
+    from bglora.training.lora_header import read_header
+
+    names = read_header(path).shapes
+    if dora_files.is_dora(names):
+        source: Any = dora_files.for_diffusers(load_file(path), base)
+        where: dict[str, Any] = {}
+    else:
+        source, where = str(path.parent), {"weight_name": path.name, "local_files_only": True}
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Already found a `peft_config`")  # several LoRAs are the point
-            base.pipeline.load_lora_weights(
-                str(path.parent), weight_name=path.name, adapter_name=name, local_files_only=True
-            )
+            base.pipeline.load_lora_weights(source, adapter_name=name, **where)
     except (RuntimeError, ValueError, KeyError, IndexError) as error:
         base.pipeline.unload_lora_weights()
         raise UserError(

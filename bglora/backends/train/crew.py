@@ -19,13 +19,14 @@ import time
 import weakref
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from multiprocessing import AuthenticationError
 from multiprocessing.connection import Connection, answer_challenge, deliver_challenge, wait
 from pathlib import Path
 from typing import IO, Any
 
 import psutil
 
-from bglora.errors import BgloraError, MachineError, UserError, first_line
+from bglora.errors import MachineError, UserError, first_line
 from bglora.training.job import Paused, TrainJob, TrainResult
 
 SETTING = "train.processes"
@@ -40,15 +41,17 @@ GRACE = 2.0
 """Seconds in which the others may tell why they ended, when one has."""
 ROOT_CAUSE = re.compile(r"Root Cause.*?rank\s*:\s*(\d+) .*?exitcode\s*:\s*(-?\d+)", re.DOTALL)
 """What torch's launcher writes about the first process that failed."""
+REASON = re.compile(r"^(?:.*: )?((?:[\w.]+(?:Error|Exception):|No module named) .*)$", re.MULTILINE)
+"""The first reason that the log of a start that failed gives."""
+NOBODY = (TimeoutError, AuthenticationError, EOFError, ConnectionError, psutil.NoSuchProcess)
+"""What comes of listening where nobody calls, or a stranger, or one that died while it did."""
 INHERITED = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "ROLE_RANK", "MASTER_ADDR")
 PREFIXES = ("TORCHELASTIC_", "ACCELERATE_", "MASTER_PORT", "ROLE_WORLD_SIZE", "GROUP_WORLD_SIZE")
 """Variables that another launcher may have left; its processes are not ours."""
 
 
-class ProcessDied(BgloraError):
-    """One of the processes ended without saying why; the item fails, and the same command goes on."""
-
-    exit_code = 1
+class ProcessDied(MachineError):
+    """One of the processes ended without a word; that ends the run, so that the same command goes on from its state."""
 
 
 class ProcessFailed(RuntimeError):
@@ -123,18 +126,18 @@ class Crew:
             while len(found) < self.size:
                 if tools.stopping():
                     raise Paused(f"{job.scene} before its first step")
-                with suppress(TimeoutError):
+                with suppress(*NOBODY):
                     number, pipe, pid = _answer(server, key.encode())
-                    found[number] = pipe, pid
                     known.append(psutil.Process(pid))
+                    found[number] = pipe, pid
                 if self._launcher.poll() is not None:
                     raise self._no_start()
         self._pipes += [found[number][0] for number in range(self.size)]
         self.pids = [found[number][1] for number in range(self.size)]
 
     def _no_start(self) -> MachineError:
-        lines = [line for line in self._logged().splitlines() if re.match(r"\w*(Error|Exception)\b", line.strip())]
-        said = f": {lines[-1].strip()}" if lines else ""
+        reason = REASON.search(self._logged())
+        said = f": {reason[1].strip().rstrip('.')}" if reason else ""
         return MachineError(
             f"The {self.size} processes of the training could not start{said}.",
             where=SETTING,
@@ -179,18 +182,17 @@ class Crew:
 
     def _ended(self, job: TrainJob, ends: Mapping[int, tuple[Any, ...]]) -> TrainResult:
         """What the ends of all processes amount to. Where one dies, the others fail in talking to it."""
-        by_kind = {
-            kind: (number, values) for number, (kind, *values) in reversed(list(ends.items()))
-        }  # the first of each
+        backwards = reversed(list(ends.items()))
+        by_kind = {kind: (number, values) for number, (kind, *values) in backwards}  # the first of each
         if "refused" in by_kind:
             raise by_kind["refused"][1][0]
         if "died" in by_kind:
             raise self._death(job, by_kind["died"][0])
         if "crashed" in by_kind:
             number, (told, trace) = by_kind["crashed"]
-            error = ProcessFailed(f"{told} (process {number + 1} of {self.size})")
-            error.add_note(trace)
-            raise error
+            failed = ProcessFailed(f"{told} (process {number + 1} of {self.size})")
+            failed.add_note(trace)
+            raise failed
         if "paused" in by_kind:
             raise Paused(by_kind["paused"][1][0])
         result: TrainResult = ends[0][1]
@@ -203,7 +205,7 @@ class Crew:
         return ProcessDied(
             f"Process {number + 1} of {self.size} that trained together died{how}.",
             where=f"train, {job.scene}; its last saved state is kept",
-            cure="Run `bglora train` again to go on from there. Often the memory was too small: "
+            cure="Run the same command to go on from there. Often the memory was too small: "
             f"close other programs, or set {SETTING} = 1.",
         )
 
@@ -260,7 +262,7 @@ def _cards(size: int) -> int:
     """
     import torch
 
-    from bglora.nets.device import ENVIRONMENT, device
+    from bglora.nets.device import ENVIRONMENT, device, give_back
 
     place = device()
     if place.type == "cpu":
@@ -278,6 +280,7 @@ def _cards(size: int) -> int:
             where=SETTING,
             cure=f"bglora set {SETTING} {there}",
         )
+    give_back()  # what this process computed with before; the first of the others has the same card
     return size
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from bglora.backends import weights
 from bglora.errors import MachineError, UserError
 from bglora.settings.presets import templates
 from bglora.training.job import Recipe, TrainJob, TrainResult
-from bglora.training.kohya_config import check, flattened, render
+from bglora.training.kohya_config import arguments, checked, flattened, render
 from bglora.training.kohya_lists import LISTS, laid_over
 from bglora.training.kohya_recipe import changed_options
 
@@ -39,9 +39,14 @@ OPTIONS = {
     "gradient_checkpointing": "gradient_checkpointing",
 }
 """Recipe to option, where a value means the same."""
-OF_THE_MACHINE = ("pretrained_model_name_or_path", "vae", "train_data_dir", "output_dir", "output_name", "logging_dir")
+NATIVE_ONLY = ("base_quantization", "resize_rank", "ema", "early_stop", "keep_checkpoints")
+"""Fields of a recipe that only the trainer of this program has."""
+OF_THE_MACHINE = (
+    *("pretrained_model_name_or_path", "vae", "network_weights"),
+    *("train_data_dir", "output_dir", "output_name", "logging_dir"),
+)
 """Options that a card doesn't show: they say where things lie."""
-KINDS = {"resolution", "lr_scheduler", "warmup_steps"}
+KINDS = {"resolution", "bucket_step", "lr_scheduler", "warmup_steps"}
 """Further values of a recipe that `values_of` writes."""
 
 
@@ -101,11 +106,13 @@ class Kohya:
         source = template_path(root, self.template)
         template = source.read_text("utf-8")
         text = render(template, _with_lists(template, values_of(job, root), source))
-        notices = checked(text, source)
+        options, _ = flattened(tomllib.loads(text))
+        newer = self.sd_scripts and set(options) - set(arguments())
+        notices = checked(text, str(source), known=self.ready(root).options if newer else ())
+        notices += unheard(job.recipe)
         path = Path(tools.scratch) / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, "utf-8", newline="\n")
-        options, _ = flattened(tomllib.loads(text))
         record = {
             "trigger": job.trigger,
             "base": job.base,
@@ -160,31 +167,14 @@ def _with_lists(template: str, values: dict[str, Any], source: Path) -> dict[str
     return {**values, **{key: laid_over(options[key], values[key]) for key in kept}}
 
 
-def checked(text: str, source: Path) -> list[str]:
-    """What surprises in a configuration.
-
-    Raises:
-        UserError: it would not train what it says.
-    """
-    problems = check(text)
-    errors = [str(problem) for problem in problems if problem.grade == "error"]
-    if errors:
-        raise UserError(
-            f"sd-scripts would not train what this configuration says. {' '.join(errors)}",
-            where=str(source),
-            cure="Mend these keys in a copy of the template in templates/kohya/ of the project.",
-        )
-    return [str(problem) for problem in problems if problem.grade == "notice"]
-
-
 def _check_known(options: dict[str, Any], ready: Ready, source: Path) -> None:
     from bglora.backends.train.sd_scripts.readiness import unknown
 
     strange = unknown(options, ready)
     if strange:
         raise UserError(
-            f"This sd-scripts{f' ({ready.version})' if ready.version else ''} doesn't know {_words(strange)}; it would "
-            "train without, and not say so.",
+            f"This sd-scripts{f' ({ready.version})' if ready.version else ''} doesn't know {', '.join(strange)}; it "
+            "would train without, and not say so.",
             where=str(source),
             cure="Update sd-scripts (git pull), or take these keys out of a copy of the template in templates/kohya/.",
         )
@@ -203,10 +193,6 @@ def _check_cards(ready: Ready, processes: int, force: bool) -> None:
             where=" ".join(ready.python),
             cure="Install torch for your card in that Python (pytorch.org), or bglora set train.force true",
         )
-
-
-def _words(names: Sequence[str]) -> str:
-    return ", ".join(names)
 
 
 def how(name: str) -> str:
@@ -261,9 +247,7 @@ def values_of(job: TrainJob, root: Path) -> dict[str, Any]:
     }
     changed = _changed(recipe) | {name: getattr(recipe, name) for name in job.taken if name in OPTIONS or name in KINDS}
     values |= {OPTIONS[name]: value for name, value in changed.items() if name in OPTIONS}
-    if "resolution" in changed:
-        values["resolution"] = f"{recipe.resolution},{recipe.resolution}"
-        values |= {"min_bucket_reso": recipe.resolution // 2, "max_bucket_reso": recipe.resolution * 2}
+    values |= _buckets(recipe, changed)
     values |= changed_options(recipe, job.taken)
     if job.network_weights is not None:
         values["network_weights"] = _base(str(job.network_weights), root)
@@ -272,6 +256,26 @@ def values_of(job: TrainJob, root: Path) -> dict[str, Any]:
         values["lr_scheduler"] = constant if recipe.lr_scheduler == "constant" else recipe.lr_scheduler
         values["lr_warmup_steps"] = recipe.warmup_steps
     return values
+
+
+def _buckets(recipe: Recipe, changed: Collection[str]) -> dict[str, Any]:
+    """Sizes of pictures, where a person set them. A step of 0: squares cropped at the center, as without buckets."""
+    width, height = recipe.resolution, recipe.resolution_height or recipe.resolution
+    values: dict[str, Any] = {}
+    if {"resolution", "resolution_height"} & set(changed):
+        values["resolution"] = f"{width},{height}"
+        values |= {"min_bucket_reso": min(width, height) // 2, "max_bucket_reso": max(width, height) * 2}
+    if "bucket_step" in changed:
+        values["enable_bucket"] = recipe.bucket_step > 0
+        values["bucket_reso_steps"] = recipe.bucket_step or None
+    sides = {"min_bucket": "min_bucket_reso", "max_bucket": "max_bucket_reso"}
+    return values | {theirs: getattr(recipe, ours) for ours, theirs in sides.items() if ours in changed}
+
+
+def unheard(recipe: Recipe) -> list[str]:
+    """Settings that a person changed and sd-scripts has nothing for, in a sentence."""
+    names = [name for name in NATIVE_ONLY if name in _changed(recipe)]
+    return [f"sd-scripts has no {', '.join(names)}; what is set there does not count."] if names else []
 
 
 def _changed(recipe: Recipe) -> dict[str, Any]:

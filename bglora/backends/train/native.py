@@ -16,6 +16,8 @@ from bglora.training.job import Diverged, TrainJob, TrainResult
 ALGORITHM = "native/3"
 LOGS = ".bglora/logs/train"
 """Where a scene's logs lie in the project, see `training/step_log.py`; no outputs, for they tell times."""
+CACHE = ".bglora/cache"
+"""Encoded pictures and captions, shared by all scenes; see `training/store.py`."""
 BASE_GB, DIM_GB, CHECKPOINTED_GB, KEPT_GB = 7.2, 0.04, 3.3, 11.5
 """On SDXL, counted (`python -m tests.bench.gpu --memory`): the base, each dimension, what is kept for the gradients."""
 
@@ -106,7 +108,7 @@ def train_here(job: TrainJob, tools: Any, processes: Any = None) -> TrainResult:
 
 def _train(job: TrainJob, tools: Any, base: Any, processes: Any) -> TrainResult:
     from bglora.training import memory
-    from bglora.training.cache import cuts_of
+    from bglora.training.cache import cuts_of, store_of
     from bglora.training.loop import Training, Watch
 
     largest = max((cut.bucket for cut in cuts_of(job.pictures, job.recipe)), key=lambda size: size[0] * size[1])
@@ -114,7 +116,8 @@ def _train(job: TrainJob, tools: Any, base: Any, processes: Any) -> TrainResult:
     home = f"loras/{job.scene}"
     state = Path(tools.scratch) / "state" / job.scene
     watch = Watch(tools.progress, tools.stopping, Path(tools.root) / LOGS / job.scene)
-    training = Training(job, base, state, Path(tools.scratch) / home / "samples", watch, processes)
+    store = store_of(base, Path(tools.root) / CACHE, weights.identity(job.base), job.recipe)
+    training = Training(job, base, state, Path(tools.scratch) / home / "samples", watch, processes, store)
     diverged = None
     try:
         try:
@@ -123,11 +126,14 @@ def _train(job: TrainJob, tools: Any, base: Any, processes: Any) -> TrainResult:
             if not training.go_back():
                 raise
             diverged = error
-        return (
-            _write(job, training, Path(tools.scratch), home, needed, diverged) if processes.first else TrainResult(())
-        )
+        if not processes.first:
+            return TrainResult(())
+        result = _write(job, training, Path(tools.scratch), home, needed, diverged)
     finally:
         training.adapter.detach()
+    if not job.recipe.dora or diverged is not None:
+        return result
+    return replace(result, outputs=(*result.outputs, *_for_other_tools(Path(tools.scratch), home, base)))
 
 
 def _write(
@@ -186,13 +192,28 @@ def _write_lora(job: TrainJob, training: Any, path: Path, step: int, weights: di
     if 0 < rank < job.recipe.dim:
         weights, alphas = resize.resized(weights, alphas, rank)
         job = replace(job, recipe=replace(job.recipe, dim=rank, alpha=float(rank)))
-    metadata = lora_file.describe(job, training.plan, training.base, step)
+    metadata = lora_file.describe(job, training.plan, training.base, step, training.cuts)
     lora_file.write_lora(path, weights, alphas, metadata, job.recipe.save_precision)
 
 
 def _not_recorded(graphs: Any) -> list[str]:
     """What a person should know of steps on a card that were to be recorded."""
     return [f"not all steps were recorded: {graphs.reason}"] if graphs is not None and graphs.reason else []
+
+
+def _for_other_tools(scratch: Path, home: str, base: Any) -> tuple[str, str]:
+    """A DoRA as diffusers, and as ComfyUI and Forge read it."""
+    from safetensors.torch import load_file
+
+    from bglora.training import dora_files, lora_file, tensor_file
+
+    written = scratch / f"{home}.safetensors"
+    tensors, told = load_file(written), lora_file.read_metadata(written)
+    told = {key: text for key, text in told.items() if not key.startswith("sshs_")}
+    names = f"{home}/diffusers.safetensors", f"{home}/comfyui.safetensors"
+    for name, convert in zip(names, (dora_files.for_diffusers, dora_files.for_comfyui), strict=True):
+        tensor_file.write(scratch / name, convert(tensors, base), told)
+    return names
 
 
 def _text(path: Path, content: str) -> None:

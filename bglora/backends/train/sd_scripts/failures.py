@@ -51,6 +51,7 @@ class Ended:
         code: exit code. tail: last lines of its output.
         where: its log. options: of its configuration. template: name of that.
         step: optimizer steps done, in words; empty before the first.
+        from_epoch: the epoch whose whole state the next run goes on from; 0 if there is none.
     """
 
     code: int
@@ -59,6 +60,7 @@ class Ended:
     options: Mapping[str, Any]
     template: str
     step: str = ""
+    from_epoch: int = 0
 
 
 def explain(ended: Ended) -> BgloraError:
@@ -86,11 +88,7 @@ def explain(ended: Ended) -> BgloraError:
     if killed == "SIGKILL":
         return _out_of_memory(f"sd-scripts was killed (SIGKILL, exit code 137){at}; often the memory is full.", ended)
     if killed:
-        return UserError(
-            f"sd-scripts was ended by {killed}{at}.",
-            where=ended.where,
-            cure="Run again: it goes on from its last whole state.",
-        )
+        return _broken_off(f"sd-scripts was ended by {killed}{at}.", ended)
     if OFFLINE.search(text):
         return MachineError(
             "sd-scripts could not fetch what it needs the first time: the tokenizers of SDXL's text encoders.",
@@ -186,7 +184,7 @@ def _signal(code: int, text: str) -> str:
     return next((match[1] for pattern in SIGNALS if (match := pattern.search(text))), "")
 
 
-def _refused(ended: Ended, text: str, at: str) -> UserError:
+def _refused(ended: Ended, text: str, at: str) -> BgloraError:
     said = cause(ended.tail) or next((line for line in reversed(ended.tail) if "error:" in line), "")
     match = REFUSED.search(said)
     if match and match["unknown"]:
@@ -202,11 +200,16 @@ def _refused(ended: Ended, text: str, at: str) -> UserError:
             where=ended.where,
             cure=f"Mend {key or 'the value that it names'} in your template in templates/kohya/ of the project.",
         )
-    return UserError(
-        f"sd-scripts ended with exit code {ended.code}{at}: {said or _last(ended.tail) or 'it said nothing'}",
-        where=ended.where,
-        cure="Its log says more. `bglora retry` trains again from the start of the scene.",
-    )
+    said = said or _last(ended.tail) or "it said nothing"
+    return _broken_off(f"sd-scripts ended with exit code {ended.code}{at}: {said}", ended)
+
+
+def _broken_off(what: str, ended: Ended) -> BgloraError:
+    """What may go well the next time. A machine's error keeps the states; without one there is nothing to keep."""
+    if ended.from_epoch:
+        cure = f"Run again: it goes on from the end of epoch {ended.from_epoch}. Its log says more."
+        return MachineError(what, where=ended.where, cure=cure)
+    return UserError(what, where=ended.where, cure="Its log says more. `bglora retry` trains the scene again.")
 
 
 def _last(tail: Sequence[str]) -> str:

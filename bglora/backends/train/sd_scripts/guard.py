@@ -36,7 +36,7 @@ def end(find: Find, *, group: int = 0, gentle: float = GENTLE, firm: float = FIR
     known: dict[int, psutil.Process] = {}
     for ask, patience in ((_interrupt, gentle), (psutil.Process.terminate, firm), (psutil.Process.kill, FIRM)):
         known |= {one.pid: one for one in find()}
-        alive = [one for one in known.values() if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+        alive = [one for one in known.values() if _alive(one)]
         if not alive:
             return
         if not patience:
@@ -61,6 +61,13 @@ def below(top: psutil.Process) -> list[psutil.Process]:
 def marked(mark: str) -> list[psutil.Process]:
     """All processes of a training, also where their parents are gone."""
     return [one for one in psutil.process_iter() if one.pid != os.getpid() and _mark_of(one) == mark]
+
+
+def _alive(one: psutil.Process) -> bool:
+    try:
+        return one.is_running() and one.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _mark_of(one: psutil.Process) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -11,19 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bglora.backends.train.sd_scripts import command, failures
+from bglora.backends.train.sd_scripts import command, failures, probe
 from bglora.errors import BgloraError, MachineError
 
 PATIENCE = 300
 """Seconds that a first import may take: torch from a cold disk."""
-SAYS = "bglora:"
-PROBE = f"""
-import json, sys, torch, accelerate
-cards = torch.cuda.device_count() or int(torch.backends.mps.is_available())
-cards = cards or (torch.xpu.device_count() if hasattr(torch, "xpu") else 0)
-print("\\n{SAYS}" + json.dumps([sys.version.split()[0], torch.__version__, accelerate.__version__, cards]))
-"""
-OPTION = re.compile(r"(?<![\w-])--([A-Za-z0-9]\w*)")
 
 
 @dataclass(frozen=True)
@@ -36,7 +27,7 @@ class Ready:
         version: `0.10.1`, `commit 1a2b3c4d5e6f`, or empty where it doesn't tell.
         packages: Python's, torch's and accelerate's versions.
         cards: graphics cards that its torch sees.
-        options: what its script takes; configuration keys beyond these would be ignored silently.
+        options: what its script takes; configuration keys beyond these would be ignored silently. Empty: unknown.
     """
 
     python: tuple[str, ...]
@@ -57,7 +48,7 @@ class Ready:
 
 
 def look(sd_scripts: str, python: str, root: Path) -> Ready:
-    """Starts its Python twice: for the packages, and for the script's `--help`, which imports all that it needs.
+    """Starts its Python, imports torch, accelerate and the script with all that it needs, and asks for its options.
 
     Raises:
         UserError: a folder or a Python that isn't there.
@@ -66,19 +57,18 @@ def look(sd_scripts: str, python: str, root: Path) -> Ready:
     folder = command.folder_of(sd_scripts, root)
     words = command.python_words(python, folder, root)
     where = f"{command.PYTHON_SETTING} = {python}" if python else " ".join(words)
-    answer = _ask([*words, "-c", PROBE], root, where)
-    said = next((line for line in answer.splitlines() if line.startswith(SAYS)), "")
+    answer = _ask([*words, probe.__file__, str(folder)], root, where)
+    said = next((line for line in answer.splitlines() if line.startswith(probe.MARK)), "")
     if not said:
         raise _not_starting(answer, where)
-    *packages, cards = json.loads(said.removeprefix(SAYS))
-    script = folder / command.SCRIPT
-    options = OPTION.findall(_ask([*words, str(script), "--help"], root, str(script)))
-    return Ready(tuple(words), script, version_of(folder), tuple(packages), cards, frozenset(options))
+    told = json.loads(said.removeprefix(probe.MARK))
+    script, version = folder / command.SCRIPT, version_of(folder)
+    return Ready(tuple(words), script, version, tuple(told["packages"]), told["cards"], frozenset(told["options"]))
 
 
 def unknown(options: Mapping[str, Any], ready: Ready) -> list[str]:
     """Keys of a configuration that this sd-scripts has no option for."""
-    return sorted(set(options) - ready.options)
+    return sorted(set(options) - ready.options) if ready.options else []
 
 
 def version_of(folder: Path) -> str:
@@ -120,6 +110,8 @@ def _ask(words: Sequence[str], root: Path, where: str) -> str:
             check=False,
             encoding="utf-8",
             errors="replace",
+            start_new_session=True,  # a Ctrl-C is for us to hear, not a reason for it to fail
+            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise _not_starting(str(error), where) from error

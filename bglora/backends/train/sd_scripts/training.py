@@ -19,9 +19,14 @@ from bglora.backends.train.sd_scripts.process import Training, end_strays
 from bglora.backends.train.sd_scripts.readiness import Ready
 from bglora.errors import UserError
 from bglora.training.job import Paused, TrainJob
-from bglora.training.kohya_config import render
+from bglora.training.kohya_config import checked, render
 
 CURVE_POINTS = 200
+PATIENCE = 180
+"""Minutes that processes wait for each other."""
+SAME_NOISE = (
+    "Several cards: sd-scripts gives all of them the same noise and timesteps while their pictures' shapes agree."
+)
 Options = Mapping[str, Any]
 
 
@@ -69,6 +74,8 @@ class LaunchedTraining:
             Paused: stopped; the next run goes on from the last whole epoch.
             BgloraError: why sd-scripts ended without a LoRA.
         """
+        if self.launch.processes > 1:
+            self.notices.append(SAME_NOISE)
         if end_strays(self.mark):
             self.notices.append("A training that a killed run had left behind was ended.")
         if not self._finished_before():
@@ -116,13 +123,18 @@ class LaunchedTraining:
                 self._hear(console, console.feed(piece), process)
                 if self.tools.stopping():
                     process.stop()
+                    self.tools.progress(self.done, max(1, self.progress.total), f"stopped: {self._paused()}")
                     raise Paused(self._paused())
-                if self._enough():
-                    process.stop()
-                    return self._note()
+                if self._enough() and process.code is None:
+                    process.stop()  # what it said till then is still heard
             self._hear(console, console.feed(b"", final=True), process)
             self._note()
-            self._ended(process.code or 0, console)
+            if process.log_error is not None:
+                self.notices.append(f"The log is not whole: {process.log_error}")
+            if self._enough():
+                self.done = self.progress.total
+            else:
+                self._ended(process.code or 0, console)
 
     def _config(self) -> str:
         """The configuration with what belongs to this machine and this run.
@@ -145,7 +157,19 @@ class LaunchedTraining:
             "initial_step": self.before or None,
         }
         unwanted = ("initial_epoch", "skip_until_initial_step", "save_n_epoch_ratio", "save_last_n_steps")
-        return render(self.text, {**values, **dict.fromkeys(unwanted)})
+        text = render(self.text, {**values, **self._several(), **dict.fromkeys(unwanted)})
+        checked(text, self.template, known=self.ready.options)
+        return text
+
+    def _several(self) -> dict[str, Any]:
+        """What several processes need: the schedule is stepped once for each of them, which shortens whole numbers of
+        steps; and while one card caches, the others wait, by default for half an hour."""
+        times = self.launch.processes
+        if times == 1:
+            return {}
+        steps = {key: self.options.get(key) for key in ("lr_warmup_steps", "lr_decay_steps")}
+        longer = {key: value * times for key, value in steps.items() if isinstance(value, int) and value}
+        return {"ddp_timeout": self.options.get("ddp_timeout") or PATIENCE, **longer}
 
     def _epochs_between_states(self) -> int:
         """About `checkpoint_every` steps; a state within an epoch would show its first pictures twice."""
@@ -226,8 +250,7 @@ class LaunchedTraining:
         except UserError:  # an optimizer of their own
             return None
         base = recipe.unet_lr or recipe.learning_rate
-        times = self.launch.processes  # its schedule is stepped once per process
-        return base * rates.factor(step * times, self.progress.total * times, base, recipe.rates)
+        return base * rates.factor(step, self.progress.total, base, recipe.rates)
 
     def _ended(self, code: int, console: Console) -> None:
         """Refuses an end without a LoRA; one that stumbled after the file was written is remarked."""
@@ -236,6 +259,8 @@ class LaunchedTraining:
         if code == 0:
             if not lora.is_file():
                 raise failures.no_file(self._how(code, console))
+            if self.before < self.done < self.progress.total:
+                self.notices.append(f"sd-scripts ended at step {self.done} of {self.progress.total}, without an error.")
         elif there and self.done >= self.progress.total > 0:
             said = failures.cause(console.tail) or f"exit code {code}"
             self.notices.append(f"sd-scripts failed after it had written its LoRA: {said}")
@@ -244,7 +269,9 @@ class LaunchedTraining:
 
     def _how(self, code: int, console: Console) -> failures.Ended:
         step = f"step {self.done} of {self.progress.total}" if self.done > self.before else ""
-        return failures.Ended(code, tuple(console.tail), str(self.log), self.options, self.template, step)
+        state = self._newest()
+        epoch = state.epoch if state else 0
+        return failures.Ended(code, tuple(console.tail), str(self.log), self.options, self.template, step, epoch)
 
     def _paused(self) -> str:
         state = states.newest(self.out, self.job.scene)
@@ -264,7 +291,7 @@ class LaunchedTraining:
         lines = [dict(zip(("step", "loss", "validation", "learning_rate"), point, strict=True)) for point in curve]
         text = "".join(json.dumps(line) + "\n" for line in lines)
         (scratch / home / "log.jsonl").write_text(text, "utf-8", newline="\n")
-        steps, epoch = self.progress.total, self.progress.per_epoch
+        steps, epoch = self.done or self.progress.total, self.progress.per_epoch
         record = {
             "steps": steps,
             "kept_step": steps,
