@@ -32,9 +32,10 @@ def forecast_lines(found: Forecast | Left) -> Iterator[Text]:
         return
     yield Text.assemble("\n", (f"{safe(values['scene'])} {safe(values['title'])}", "bold"))
     times = "once" if values["repeats"] == 1 else f"{values['repeats']} times"
+    held = number(values["held_out"]) if values["held_out"] else "none"
     yield _line(
         "does",
-        f"{counted(values['pictures'], 'picture')}, {number(values['held_out'])} more held out; each {times} an epoch, "
+        f"{counted(values['pictures'], 'picture')}, {held} held out; each {times} an epoch, "
         f"{counted(values['epochs'], 'epoch')}: {counted(values['seen'], 'picture')} seen in "
         f"{counted(values['steps'], 'optimizer step')}",
     )
@@ -55,7 +56,7 @@ def _line(name: str, text: str, style: str = "") -> Text:
 
 def _memory(values: dict) -> Iterator[Text]:  # type: ignore[type-arg]
     need = values["memory_gib"]
-    parts = ", ".join(f"{PARTS[name]} {need[name]:.2f}" for name in PARTS if need[name])
+    parts = ", ".join(f"{PARTS[name]} {need[name]:.2f}" for name in PARTS if need[name] >= 0.005)
     yield _line("memory", f"{need['total']:.2f} GiB at most ({parts})")
     device = "main memory" if values["device"] == "cpu" else values["device"]
     told = f"{values['needed_gib']:.2f} GiB beside the base, {values['free_gib']:.2f} free in {device}"
@@ -86,10 +87,11 @@ def _time(values: dict) -> Iterator[Text]:  # type: ignore[type-arg]
 def _classic(values: dict) -> Iterator[Text]:  # type: ignore[type-arg]
     classic = values["classic"]
     here = f", {duration(classic['seconds_here'])} here" if classic["seconds_here"] is not None else ""
+    hours = classic["seconds_on_the_recipes_card"] / 3600
     share = f"; this sees {values['seen'] / classic['seen']:.0%} of that"
     yield _line(
         "classic",
         f"{classic['pictures']} pictures x {classic['repeats']} x {classic['epochs']} epochs, "
-        f"{counted(classic['seen'], 'picture')} seen: 5 to {duration(classic['seconds_on_the_recipes_card'])} on the "
+        f"{counted(classic['seen'], 'picture')} seen: 5 to {hours:.0f} hours on the "
         f"recipe's card{here}{share}",
     )

@@ -145,6 +145,11 @@ class TrainSettings(Table):
     gradient_checkpointing: bool = Field(
         False, description="Recompute activations instead of keeping them: a third slower, far less memory."
     )
+    cuda_graphs: bool = Field(
+        True,
+        description="On a GPU, record a step's work and replay it: faster, and a little more memory. Not with "
+        "gradient_checkpointing, dropouts, text_encoders or dora.",
+    )
     save_precision: Literal["bf16", "fp16", "fp32"] = Field("bf16", description="Number format of the LoRA file.")
     resize_rank: int = Field(
         0, ge=0, le=1024, description="Cut the finished LoRA to this rank, by singular values. 0: as trained."

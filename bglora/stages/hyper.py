@@ -21,6 +21,7 @@ UNREAD = {
     "force",
     "checkpoint_every",
     "tensorboard",
+    "cuda_graphs",
     "epochs",
     "epochs_small",
     "guessed_weight",
@@ -126,7 +127,8 @@ def recipe_of_settings(settings: Mapping[str, Any], train: TrainSettings, keep_t
     """The recipe that an item's settings (`train.dim`, as `recipe_settings` gave them) describe."""
     values = {key.removeprefix("train."): value for key, value in settings.items()}
     guessed = values.pop("guessed_weight", None)
-    values |= {"checkpoint_every": train.checkpoint_every, "tensorboard": train.tensorboard, "keep_tokens": keep_tokens}
+    values |= {name: getattr(train, name) for name in ("checkpoint_every", "tensorboard", "cuda_graphs")}
+    values["keep_tokens"] = keep_tokens
     plain = {RENAMED.get(key, key): value for key, value in values.items()}
     parts = {name: kind(**_known(kind, values)) for name, kind in PARTS.items()}
     weights = None if guessed is None else (1.0, 1.0, guessed, 0.0)

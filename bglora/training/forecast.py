@@ -143,7 +143,7 @@ class Forecast:
 def count(job: TrainJob) -> Counts:
     """The plan of a training; pictures are only asked for their size."""
     cuts = cuts_of(job.pictures, job.recipe)
-    plan = Plan([cut.bucket for cut in cuts], job.repeats, job.flip, job.recipe)
+    plan = Plan([cut.bucket for cut in cuts], job.shown, job.flips, job.recipe)
     found = Counter(cut.bucket for cut in cuts)
     sizes = sorted(found, key=lambda size: (-size[0] * size[1], size))
     return Counts(
@@ -152,7 +152,7 @@ def count(job: TrainJob) -> Counts:
         pictures=len(job.pictures),
         held_out=len(job.held_out),
         repeats=job.repeats,
-        epochs=job.recipe.epochs,
+        epochs=min(job.recipe.epochs, math.ceil(plan.steps / plan.steps_per_epoch)),
         buckets={size: found[size] for size in sizes},
         seen=plan.pictures_seen(plan.steps),
         steps=plan.steps,

@@ -81,6 +81,7 @@ class Recipe:
         scale_weight_norms: the norm of a layer's change is cut to this after every micro-batch; 0: never.
         dora: magnitude and direction of the weights are learned apart (DoRA, Liu et al. 2024).
         noise, loss, captions, dropout: see there.
+        cuda_graphs: steps are recorded and replayed on a card (`bglora.training.graphs`).
         base_quantization: the base's weights are held in fewer bits (`bglora.training.quantized`).
         resolution_height: the height, where `resolution` is the width; 0: the same.
         min_bucket, max_bucket: sides of buckets; 0: half and 1.5 times the resolution.
@@ -123,6 +124,7 @@ class Recipe:
     scale_weight_norms: float = 0.0
     dora: bool = False
     base_quantization: Quantization = "none"
+    cuda_graphs: bool = True
     noise: NoiseOptions = NoiseOptions()
     loss: LossOptions = LossOptions()
     captions: CaptionOptions = CaptionOptions()

@@ -12,6 +12,7 @@ from bglora.training import network, optimizers
 from bglora.training.adapter import Adapter
 from bglora.training.averaging import average_of
 from bglora.training.base import Base
+from bglora.training.graphs import graphs_for
 from bglora.training.job import Recipe
 from bglora.training.loss import Batch, error
 from bglora.training.noise_schedule import NoiseSchedule
@@ -29,6 +30,7 @@ class Learner:
         schedule: the noise schedule, on the base's device.
         average: of the weights, where the recipe asks for one.
         processes: who learns with it; their gradients are added up.
+        graphs: replays micro-batches on a card; None: they run as they are, on a card for the reason `not_recorded`.
     """
 
     def __init__(self, base: Base, adapter: Adapter, recipe: Recipe, processes: Processes = ALONE) -> None:
@@ -36,6 +38,7 @@ class Learner:
         self.optimizer = optimizers.create(adapter, recipe)
         self.average = average_of(self.weights, recipe)
         self.schedule = NoiseSchedule.of(base.noise, recipe.noise).on(base.device)
+        self.graphs, self.not_recorded = graphs_for(adapter, recipe, self.accumulate, base.device)
 
     @property
     def weights(self) -> list[Tensor]:
@@ -48,7 +51,10 @@ class Learner:
         Among several processes: the mean over its own batches, 0 where it has none.
         """
         self.adapter.begin()
-        losses = [self.accumulate(batch) for batch in batches]
+        if self.graphs is not None:
+            self.graphs.begin()
+        run = self.graphs or self.accumulate
+        losses = [run(batch) for batch in batches]
         self.adapter.finish()
         self.processes.add(self.adapter.grads)
         with torch.profiler.record_function("optimizer"):

@@ -11,13 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from shutil import rmtree
-from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 
-from bglora.training import emphasis, network, noise, painting, state, validation
+from bglora.training import network, noise, state, validation
 from bglora.training.base import Base
 from bglora.training.cache import Example, cuts_of, encode_examples, seeded
 from bglora.training.caption_book import CaptionBook
@@ -30,6 +28,7 @@ from bglora.training.network_file import Start, start_from
 from bglora.training.options import NoiseOptions
 from bglora.training.plan import Draw, Plan
 from bglora.training.processes import ALONE, Processes
+from bglora.training.samples import paint_samples, spread
 from bglora.training.step_log import StepClock, StepLog
 from bglora.training.store import Store
 
@@ -117,7 +116,7 @@ class Training:
     def final(self) -> dict[str, Tensor]:
         """The weights that become the LoRA: the best by validation loss where there is one and the recipe says so."""
         if self._keeps_best and self.progress.best_step > 0:
-            return _read(self._best_file(self.progress.best_step))
+            return state.read_weights(self._best_file(self.progress.best_step))
         with self.learner.settled():
             return {name: parameter.detach().cpu().clone() for name, parameter in self.parameters.items()}
 
@@ -155,7 +154,7 @@ class Training:
 
     def kept(self, step: int) -> dict[str, Tensor]:
         """Weights that were kept along the way."""
-        return _read(self._kept_file(step))
+        return state.read_weights(self._kept_file(step))
 
     def go_back(self) -> bool:
         """After `Diverged`: makes the last good weights those that `final` gives. False if there are none."""
@@ -178,7 +177,7 @@ class Training:
 
         self.cuts = cuts_of(job.pictures, recipe)
         examples = encode_examples(base, job.pictures, recipe, job.flips, progress, store)
-        held_out = _spread(job.held_out, validation.PICTURES)
+        held_out = spread(job.held_out, validation.PICTURES)
         return examples, encode_examples(base, held_out, recipe, False, progress, store)
 
     def _caption_book(self) -> CaptionBook:
@@ -209,26 +208,22 @@ class Training:
             self._look(0.0)
 
     def _advance(self) -> None:
-        """One optimizer step and what is due after it. Losses are read where they are shown, noted or saved."""
+        """One optimizer step and what is due after it. Losses are read where they are shown or saved."""
         step = self.progress.step
         self._unread.append(self.descend(step))
         self.progress.step = done = step + 1
-        last, rate = done == self.plan.steps, self.plan.learning_rate(step)
-        look = last or done % self._look_every() == 0
-        note = done % max(1, self.plan.steps // CURVE_POINTS) == 0
+        last, look = done == self.plan.steps, self._looks_at(done)
         keep = done in self._kept_steps()
         stopping = self.processes.agreed(self.watch.stopping()) and not last
         save = last or stopping or keep or done % self.recipe.checkpoint_every == 0
-        if look or note or save or done % LOG_EVERY == 0:
+        if look or save or done % LOG_EVERY == 0:
             self._read_losses()
         if look or save:
             self._require_numbers()
         if keep and self.processes.first:
             self._keep()
         if look:
-            self._look(rate)
-        elif note:
-            self._note(None, rate)
+            self._look(self.plan.learning_rate(step))
         self.watch.progress(done, self.plan.steps, f"step {done} of {self.plan.steps}{self._shown}")
         if save or self.ended_early:
             self._save()
@@ -251,7 +246,7 @@ class Training:
         self.learner.update(rate)
 
     def _read_losses(self) -> None:
-        """Waits for the steps since the last reading.
+        """Waits for the steps since the last reading and draws the curve up to here.
 
         Raises:
             Diverged: one of them had a loss that is no finite number; the state on disk is from before it.
@@ -265,8 +260,12 @@ class Training:
         for number, loss in enumerate(losses, first + 1):
             if not math.isfinite(loss):
                 raise self._diverged(f"The loss is {loss}", number)
-        self.progress.losses += losses
+            self.progress.losses.append(loss)
+            if number % self._note_every == 0 and not self._looks_at(number):
+                self._note(number, None, self.plan.learning_rate(number - 1))
         self._shown = f", loss {losses[-1]:.3f}"
+        if self._clock.steps >= self._note_every:
+            self.log.point(self.progress.step, seconds=self._clock.mean())
 
     def _require_numbers(self) -> None:
         """A step may spoil the weights though its own loss was finite; such weights are never saved.
@@ -314,8 +313,15 @@ class Training:
         embedded = self.captions.embed(captions)
         return gather(picked, embedded, drawn, options, self.learner.schedule, self.base.device)
 
-    def _look_every(self) -> int:
-        return self.recipe.validate_every or max(1, math.ceil(self.plan.steps / 8))
+    def _looks_at(self, step: int) -> bool:
+        """Whether it validates after this step."""
+        every = self.recipe.validate_every or max(1, math.ceil(self.plan.steps / 8))
+        return step == self.plan.steps or step % every == 0
+
+    @property
+    def _note_every(self) -> int:
+        """Steps between two points of the curve."""
+        return max(1, self.plan.steps // CURVE_POINTS)
 
     def _look(self, rate: float) -> None:
         """Validates, keeps the weights if they are the best so far, and paints samples: the first process for all."""
@@ -327,38 +333,23 @@ class Training:
             loss = validation.validation_loss(
                 self.base, self.learner.schedule, self.held_out, self.captions, self.recipe.captions
             )
-            self._note(loss, rate)
+            self._note(step, loss, rate)
             if loss is not None and step and self.progress.validated(loss) and self._keeps_best:
                 state.save_weights(self._best_file(step), self.parameters)
-            self._paint_samples(step)
+            paint_samples(self.base, self.job, self.examples[0].bucket, self.samples, step)
         return self.progress
 
     def _keep(self) -> None:
         with self.learner.settled():
             state.save_weights(self._kept_file(self.progress.step), self.parameters)
 
-    def _note(self, validation: float | None, rate: float) -> None:
+    def _note(self, step: int, validation: float | None, rate: float) -> None:
+        """A point of the curve."""
         losses = self.progress.losses
         mean = sum(losses) / len(losses) if losses else None
-        step = self.progress.step
         self.progress.curve.append((step, mean, validation, rate))
-        self.log.point(step, loss=mean, validation=validation, learning_rate=rate, seconds=self._clock.mean())
+        self.log.point(step, loss=mean, validation=validation, learning_rate=rate)
         self.progress.losses = []
-
-    @torch.no_grad()
-    def _paint_samples(self, step: int) -> None:
-        recipe = self.recipe
-        if not recipe.samples:
-            return
-        source = self.job.held_out or self.job.pictures
-        prompts = [picture.caption for picture in _spread(source, recipe.samples)]
-        if recipe.captions.weighted_captions:
-            prompts = [emphasis.plain(prompt) for prompt in prompts]
-        look = painting.Look(self.examples[0].bucket, recipe.sample_steps, recipe.sample_guidance)
-        self.samples.mkdir(parents=True, exist_ok=True)
-        seeds = [recipe.seed + number for number in range(len(prompts))]
-        for number, picture in enumerate(painting.paint(self.base, prompts, seeds, look)):
-            Image.fromarray(picture).save(self.samples / f"step-{step:06d}-{number}.png", compress_level=1)
 
     def _save(self) -> None:
         if not self.processes.first:
@@ -380,21 +371,8 @@ class Training:
         return sorted({steps * number // (count + 1) for number in range(1, count + 1)} - {0, steps})
 
 
-def _read(path: Path) -> dict[str, Tensor]:
-    from safetensors.torch import load_file
-
-    return load_file(path)
-
-
 def _empty(folder: Path) -> None:
     """An empty folder, whatever was in it."""
     if folder.exists():
         rmtree(folder)
     folder.mkdir(parents=True)
-
-
-def _spread(values: Sequence[Any], count: int) -> list[Any]:
-    """At most `count` of the values, evenly spread."""
-    if len(values) <= count:
-        return list(values)
-    return [values[int((i + 0.5) * len(values) / count)] for i in range(count)]

@@ -10,6 +10,7 @@ from bglora.errors import MachineError
 from bglora.training import shapes
 from bglora.training.base import Base
 from bglora.training.buckets import Size
+from bglora.training.graphs import why_not
 from bglora.training.job import Recipe
 from bglora.training.shapes import Shape
 
@@ -33,6 +34,7 @@ class Memory:
         activations: beside both while a step goes forward and back.
         encoding: beside the base while pictures are encoded; there is no LoRA yet.
         painting: beside base and LoRA while a sample picture is painted; 0: none is.
+        recorded: a step's memory is kept while others run (`bglora.training.graphs`).
     """
 
     base: int
@@ -40,11 +42,13 @@ class Memory:
     activations: int
     encoding: int
     painting: int
+    recorded: bool = False
 
     @property
     def beside(self) -> int:
         """What has to be free once the base is loaded."""
-        return int(max(self.adapter + max(self.activations, self.painting), self.encoding) * ROOM)
+        steps = self.activations + self.painting if self.recorded else max(self.activations, self.painting)
+        return int(max(self.adapter + steps, self.encoding) * ROOM)
 
     @property
     def total(self) -> int:
@@ -82,18 +86,24 @@ def estimate(base: Base, recipe: Recipe, bucket: Size) -> Memory:
 def estimate_of(shape: Shape, recipe: Recipe) -> Memory:
     """The same for networks that are not loaded."""
     step = shapes.step(shape)
-    per_weight = 8.0 + STATES[recipe.optimizer] + PASSING[recipe.optimizer]  # weights and gradients are fp32
-    if recipe.optimizer == "adamw" and not shape.half:
-        per_weight += ROOM_OF_ADAMW
-    if recipe.ema:
-        per_weight += 4.0
-    adapter = int(step.adapted * per_weight) + step.copies
+    adapter = adapter_bytes(step, recipe, shape.half)
     painting = 0
     if recipe.samples:
         painting = shapes.painting(shape, recipe.samples)
         if recipe.ema or recipe.optimizer == "schedule_free":
             painting += 4 * step.adapted  # the weights that it learns at lie by meanwhile
-    return Memory(shapes.base_bytes(shape), adapter, step.peak, shapes.encoding(shape), painting)
+    recorded = shape.half and not why_not(recipe)
+    return Memory(shapes.base_bytes(shape), adapter, step.peak, shapes.encoding(shape), painting, recorded)
+
+
+def adapter_bytes(step: shapes.Step, recipe: Recipe, half: bool) -> int:
+    """The LoRA with gradients, optimizer state and the average of its weights, where there is one."""
+    per_weight = 8.0 + STATES[recipe.optimizer] + PASSING[recipe.optimizer]  # weights and gradients are fp32
+    if recipe.optimizer == "adamw" and not half:
+        per_weight += ROOM_OF_ADAMW
+    if recipe.ema:
+        per_weight += 4.0
+    return int(step.adapted * per_weight) + step.copies
 
 
 def check(base: Base, recipe: Recipe, bucket: Size, *, free: int, force: bool) -> dict[str, Any]:

@@ -83,12 +83,17 @@ def of(base: Base, recipe: Recipe, bucket: Size) -> Shape:
 
 def base_bytes(shape: Shape) -> int:
     """Bytes of U-Net, VAE and text encoders as they are loaded."""
+    return unet_bytes(shape) + _bytes(_vae(shape.vae), *_encoders(shape))
+
+
+def unet_bytes(shape: Shape) -> int:
+    """Bytes of the U-Net as it is loaded."""
     unet = _unet(shape.unet, shape.dtype, "none")
     whole = _bytes(unet)
     for layer in unet_layers(unet, convolutions=False):
         if type(layer.module) is nn.Linear:
             whole += small_bytes(layer.module.weight, shape.quantization) - layer.module.weight.nbytes
-    return whole + _bytes(_vae(shape.vae), *_encoders(shape))
+    return whole
 
 
 @lru_cache(maxsize=32)
@@ -138,12 +143,16 @@ def _embedded(shape: Shape, encoders: list[Any]) -> tuple[Tensor, Tensor]:
     """States and pooled vectors of captions: from encoders that learn, or as they are cached."""
     batch = shape.latents[0]
     if shape.network.text_encoders:
+        if not encoders:
+            raise ValueError("text encoders that learn must be among the shapes")
         ids = torch.zeros(batch, 1, text.WINDOW, dtype=torch.long, device=META)
         first, second, pooled = text.encode(encoders[0], encoders[1], ids, ids)
         return torch.cat([first, second], dim=2), pooled
-    width = sum(encoder.config.hidden_size for encoder in encoders)
-    empty = torch.empty(batch, text.WINDOW, width, device=META, dtype=shape.dtype)
-    return empty, torch.empty(batch, encoders[1].config.projection_dim, device=META, dtype=shape.dtype)
+    config = json.loads(shape.unet)
+    pooled = config["projection_class_embeddings_input_dim"] - 6 * config["addition_time_embed_dim"]
+    widths = (batch, text.WINDOW, config["cross_attention_dim"]), (batch, pooled)
+    states, words = (torch.empty(size, device=META, dtype=shape.dtype) for size in widths)
+    return states, words
 
 
 def _predicted(unet: Any, shape: Shape, embedded: tuple[Tensor, Tensor], rows: int = 1) -> Tensor:
@@ -189,9 +198,9 @@ def painting(shape: Shape, samples: int) -> int:
     area = shape.latents[2] * shape.latents[3] * factor * factor
     count = min(samples, max(1, PIXELS_AT_ONCE["cuda" if shape.half else "cpu"] // area))
     plain = replace(shape, latents=(count, *shape.latents[1:]), network=replace(shape.network, text_encoders=False))
-    unet, encoders = _unet(shape.unet, shape.dtype, "none"), _encoders(shape)
-    with torch.no_grad(), Peak([unet, *encoders]) as peak, as_on_a_device(False):
-        _predicted(unet, plain, _embedded(plain, encoders), rows=2)
+    unet = _unet(shape.unet, shape.dtype, "none")
+    with torch.no_grad(), Peak([unet]) as peak, as_on_a_device(False):
+        _predicted(unet, plain, _embedded(plain, []), rows=2)
     return max(peak.peak, _vae_peaks(shape.vae, shape.latents[1:])[1])
 
 

@@ -134,7 +134,7 @@ def origin_of(job: TrainJob) -> str:
 
     Files are read again, so that a picture or a caption that was changed in between is noticed.
     """
-    recipe = replace(job.recipe, checkpoint_every=0, tensorboard=False)
+    recipe = replace(job.recipe, checkpoint_every=0, tensorboard=False, cuda_graphs=True)
     how = repr((recipe, Path(job.base).name, job.shown, job.flips, job.keep_tokens))
     found = hashlib.blake2b(how.encode(), digest_size=16)
     for picture in (*job.pictures, None, *job.held_out):
@@ -151,3 +151,10 @@ def origin_of(job: TrainJob) -> str:
 def save_weights(path: Path, parameters: Mapping[str, Tensor]) -> None:
     """The weights alone, in full precision."""
     tensor_file.write(path, {name: parameter.detach() for name, parameter in parameters.items()}, {})
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """What `save_weights` wrote."""
+    from safetensors.torch import load_file
+
+    return load_file(path)

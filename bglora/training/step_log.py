@@ -78,10 +78,14 @@ class StepLog:
 
 class StepClock:
     """Seconds that optimizer steps take, without what comes between them. Looked at only where losses are read, which
-    is where the device has been waited for."""
+    is where the device has been waited for.
+
+    Attributes:
+        steps: that the next mean is over.
+    """
 
     def __init__(self) -> None:
-        self._seconds, self._steps = 0.0, 0
+        self._seconds, self.steps = 0.0, 0
         self.go_on()
 
     def go_on(self) -> None:
@@ -91,13 +95,13 @@ class StepClock:
     def stepped(self, steps: int) -> None:
         """So many steps were taken since the last call, or since `go_on`."""
         now = time.perf_counter()
-        self._seconds, self._steps = self._seconds + now - self._since, self._steps + steps
+        self._seconds, self.steps = self._seconds + now - self._since, self.steps + steps
         self._since = now
 
     def mean(self) -> float | None:
         """Seconds a step since the last call; None if there was none."""
-        found = self._seconds / self._steps if self._steps else None
-        self._seconds, self._steps = 0.0, 0
+        found = self._seconds / self.steps if self.steps else None
+        self._seconds, self.steps = 0.0, 0
         return found
 
 

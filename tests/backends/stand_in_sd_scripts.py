@@ -172,7 +172,7 @@ def main() -> None:
         log("epoch is incremented.")
         for batch in range(length):
             ends = (batch + 1) % group == 0 or batch + 1 == length
-                fail(step)
+            fail(step)
             step, schedule, value = step + ends, schedule + ends, value + ends
             bad = KIND == "nan" and step >= AT
             bar(step, total, float("nan") if bad else 1.5 - 0.01 * schedule)

@@ -114,7 +114,8 @@ training got SIGKILL as soon as it had told steps {deaths[0]} and {deaths[1]} (d
 the same command went on from the last saved state. Compared is every file of the two projects but `.bglora` and the
 report."""
     head = ["", "steps", "s", "files compared", "files that differ"]
-    write_section("A training killed twice", COMMAND, table(head, rows), note)
+    given = "" if steps == parser.get_default("steps") else f" --steps {steps}"
+    write_section("A training killed twice", COMMAND + given, table(head, rows), note)
     if different:
         raise SystemExit(f"a killed training did not end as the other: {different}")
 

@@ -65,7 +65,7 @@ def test_real_steps_are_measured_and_nothing_of_them_stays(tmp_path: Path, monke
     values = json.loads(json.dumps(found.to_json()))
     assert values["seconds"] > 0 and values["classic"]["seen"] == 18000
     assert values["classic"]["seconds_here"] == pytest.approx(18000 * values["step_seconds"] / 2, rel=0.01)
-    assert "6 pictures, 1 more held out; each 2 times an epoch" in said(found) and "fits" in said(found)
+    assert "6 pictures, 1 held out; each 2 times an epoch" in said(found) and "fits" in said(found)
 
 
 def test_what_does_not_fit_is_not_measured_and_told_with_the_commands_that_help(tmp_path: Path) -> None:

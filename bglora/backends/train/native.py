@@ -76,9 +76,17 @@ class Native:
         from bglora.training import forecast
         from bglora.training.base import exact
 
-        base = bases.load(job.base, job.recipe.base_quantization)
+        base = base_of(job)
         with exact(job.recipe.threads):
             return forecast.forecast(job, base, free_for(base, job.recipe.processes), said)
+
+
+def base_of(job: TrainJob) -> Any:
+    """A job's base in the form that its recipe asks for."""
+    from bglora.training.quantized import refuse
+
+    refuse(job.recipe.base_quantization, job.recipe.dora)
+    return bases.load(job.base, job.recipe.base_quantization)
 
 
 def free_for(base: Any, processes: int) -> int:
@@ -93,7 +101,7 @@ def train_here(job: TrainJob, tools: Any, processes: Any = None) -> TrainResult:
     from bglora.training.base import exact
     from bglora.training.processes import ALONE
 
-    base = bases.load(job.base, job.recipe.base_quantization)
+    base = base_of(job)
     with exact(job.recipe.threads):
         return _train(job, tools, base, processes or ALONE)
 
@@ -161,7 +169,7 @@ def _write(
         "validation_before": progress.curve[0][2],
         "curve": [list(point) for point in progress.curve],
         "checkpoints": sorted(set(files.values())),
-        "remarks": training.remarks(),
+        "remarks": [*training.remarks(), *_not_recorded(training.learner.graphs)],
         "memory_gib": memory,
     }
     if training.start is not None and job.network_weights is not None:
@@ -186,6 +194,11 @@ def _write_lora(job: TrainJob, training: Any, path: Path, step: int, weights: di
         job = replace(job, recipe=replace(job.recipe, dim=rank, alpha=float(rank)))
     metadata = lora_file.describe(job, training.plan, training.base, step, training.cuts)
     lora_file.write_lora(path, weights, alphas, metadata, job.recipe.save_precision)
+
+
+def _not_recorded(graphs: Any) -> list[str]:
+    """What a person should know of steps on a card that were to be recorded."""
+    return [f"not all steps were recorded: {graphs.reason}"] if graphs is not None and graphs.reason else []
 
 
 def _for_other_tools(scratch: Path, home: str, base: Any) -> tuple[str, str]:

@@ -125,14 +125,16 @@ class LaunchedTraining:
                     process.stop()
                     self.tools.progress(self.done, max(1, self.progress.total), f"stopped: {self._paused()}")
                     raise Paused(self._paused())
-                if self._enough():
-                    process.stop()
-                    return self._note()
+                if self._enough() and process.code is None:
+                    process.stop()  # what it said till then is still heard
             self._hear(console, console.feed(b"", final=True), process)
             self._note()
             if process.log_error is not None:
                 self.notices.append(f"The log is not whole: {process.log_error}")
-            self._ended(process.code or 0, console)
+            if self._enough():
+                self.done = self.progress.total
+            else:
+                self._ended(process.code or 0, console)
 
     def _config(self) -> str:
         """The configuration with what belongs to this machine and this run.
