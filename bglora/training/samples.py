@@ -30,8 +30,9 @@ def paint_samples(base: Base, job: TrainJob, size: Size, folder: Path, step: int
     look = painting.Look(size, recipe.sample_steps, recipe.sample_guidance)
     folder.mkdir(parents=True, exist_ok=True)
     seeds = [recipe.seed + number for number in range(len(prompts))]
-    for number, picture in enumerate(painting.paint(base, prompts, seeds, look)):
-        Image.fromarray(picture).save(folder / f"step-{step:06d}-{number}.png", compress_level=1)
+    with painting.in_tiles(base):
+        for number, picture in enumerate(painting.paint(base, prompts, seeds, look)):
+            Image.fromarray(picture).save(folder / f"step-{step:06d}-{number}.png", compress_level=1)
 
 
 def spread(values: Sequence[Any], count: int) -> list[Any]:

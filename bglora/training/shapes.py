@@ -18,7 +18,7 @@ from bglora.training.groups import LearningRates
 from bglora.training.job import Recipe
 from bglora.training.modules import unet_layers
 from bglora.training.options import NetworkOptions, Quantization
-from bglora.training.painting import PIXELS_AT_ONCE
+from bglora.training.painting import PIXELS_AT_ONCE, tile
 from bglora.training.quantized import BLOCK, QuantizedLinear, small_bytes
 
 META = torch.device("meta")
@@ -172,13 +172,18 @@ def _predicted(unet: Any, shape: Shape, embedded: tuple[Tensor, Tensor], rows: i
 
 
 @lru_cache(maxsize=32)
-def _vae_peaks(vae: str, size: tuple[int, int, int]) -> tuple[int, int]:
-    """Bytes beside its weights while the VAE encodes and decodes one picture whose latents have this size."""
+def _vae_peaks(vae: str, size: tuple[int, int, int], tiled: bool) -> tuple[int, int]:
+    """Bytes beside its weights while the VAE encodes and decodes one picture whose latents have this size.
+
+    `tiled`: decodes as `painting.in_tiles` has it.
+    """
     net = _vae(vae)
     factor = 2 ** (len(net.config.block_out_channels) - 1)
     picture = torch.empty(1, net.config.in_channels, size[1] * factor, size[2] * factor, device=META)
     peaks = []
     for run, seen in ((net.encode, picture), (net.decode, torch.empty(1, *size, device=META))):
+        if tiled and run == net.decode:
+            tile(net)
         with torch.no_grad(), Peak([net]) as peak, as_on_a_device(False):
             peak._note(seen.untyped_storage())
             run(seen)
@@ -188,7 +193,7 @@ def _vae_peaks(vae: str, size: tuple[int, int, int]) -> tuple[int, int]:
 
 def encoding(shape: Shape) -> int:
     """Bytes beside the base while one picture is encoded."""
-    return _vae_peaks(shape.vae, shape.latents[1:])[0]
+    return _vae_peaks(shape.vae, shape.latents[1:], shape.half)[0]
 
 
 @lru_cache(maxsize=32)
@@ -201,7 +206,7 @@ def painting(shape: Shape, samples: int) -> int:
     unet = _unet(shape.unet, shape.dtype, "none")
     with torch.no_grad(), Peak([unet]) as peak, as_on_a_device(False):
         _predicted(unet, plain, _embedded(plain, []), rows=2)
-    return max(peak.peak, _vae_peaks(shape.vae, shape.latents[1:])[1])
+    return max(peak.peak, _vae_peaks(shape.vae, shape.latents[1:], shape.half)[1])
 
 
 class _Shapes(QuantizedLinear):

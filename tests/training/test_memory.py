@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from bglora.training import memory, shapes
+from bglora.training import memory, painting, shapes
 from bglora.training.base import load_base
 from bglora.training.buckets import Size
 from bglora.training.counting import Peak, as_on_a_device
@@ -137,3 +137,21 @@ def test_torchs_functions_are_its_own_again_afterwards() -> None:
         assert torch.nn.functional.linear is not own
         raise ZeroDivisionError
     assert torch.nn.functional.linear is own
+
+
+def test_on_a_card_sample_pictures_are_decoded_in_tiles_and_the_vae_is_left_as_it_was() -> None:
+    base = load_base(str(tiny_base()))
+    card = replace(base, device="cuda")
+    latent = torch.randn(1, 4, 128, 8, generator=torch.Generator().manual_seed(0))
+    own = vars(base.vae).copy()
+    peaks = []
+    for where in (base, card):
+        with torch.no_grad(), painting.in_tiles(where), Peak([base.vae]) as peak:
+            pixels = base.vae.decode(latent).sample
+        assert pixels.shape == (1, 3, 1024, 64)
+        peaks.append(peak.peak)
+        assert vars(base.vae) == own
+    assert peaks[1] < 0.9 * peaks[0]
+    shape = shapes.of(base, RECIPE, (1024, 64))
+    assert shapes._vae_peaks(shape.vae, (4, 128, 8), True)[1] == pytest.approx(peaks[1], rel=NEAR)
+    assert shapes._vae_peaks(shape.vae, (4, 128, 8), False)[1] == pytest.approx(peaks[0], rel=NEAR)

@@ -18,8 +18,9 @@ LOGS = ".bglora/logs/train"
 """Where a scene's logs lie in the project, see `training/step_log.py`; no outputs, for they tell times."""
 CACHE = ".bglora/cache"
 """Encoded pictures and captions, shared by all scenes; see `training/store.py`."""
-BASE_GB, DIM_GB, CHECKPOINTED_GB, KEPT_GB = 7.2, 0.04, 3.3, 11.5
-"""On SDXL, counted (`python -m tests.bench.gpu --memory`): the base, each dimension, what is kept for the gradients."""
+BASE_GB = {"none": 6.6, "int8": 4.6, "nf4": 3.7}
+DIM_GB, CHECKPOINTED_GB, KEPT_GB, ENCODING_GB, ROOM = 0.0446, 0.77, 8.4, 2.5, 1.15
+"""On SDXL, counted (`python -m tests.bench.gpu --memory`): the base by its form, each dimension, a step, encoding."""
 
 
 def identity(settings: Any) -> str:
@@ -34,8 +35,9 @@ def names_of_weights(settings: Any) -> dict[str, tuple[str, ...]]:
 
 def needs(settings: Any, card_gb: float) -> Needs:
     """See `bglora.backends.needs`: about, at 1024 x 1024; before it trains the stage counts for its own pictures."""
-    kept = CHECKPOINTED_GB if settings.gradient_checkpointing else KEPT_GB
-    return bases.needs(settings.base, round(BASE_GB + DIM_GB * settings.dim + kept, 1))
+    step = CHECKPOINTED_GB if settings.gradient_checkpointing else KEPT_GB * settings.batch_size
+    beside = max(DIM_GB * settings.dim + step, ENCODING_GB) * ROOM
+    return bases.needs(settings.base, round(BASE_GB[settings.base_quantization] + beside, 1))
 
 
 def create(settings: Any) -> Native:
