@@ -39,8 +39,8 @@ VERDICT = 5.0
 """Seconds that the launcher has to say how a process died."""
 GRACE = 2.0
 """Seconds in which the others may tell why they ended, when one has."""
-ROOT_CAUSE = re.compile(r"Root Cause.*?rank\s*:\s*(\d+) .*?exitcode\s*:\s*(-?\d+)", re.DOTALL)
-"""What torch's launcher writes about the first process that failed."""
+FAILURE = re.compile(r"rank\s*:\s*(\d+) .*?exitcode\s*:\s*(-?\d+)", re.DOTALL)
+"""How torch's launcher tells the end of a process; the one that it saw first comes last."""
 REASON = re.compile(r"^(?:.*: )?((?:[\w.]+(?:Error|Exception):|No module named) .*)$", re.MULTILINE)
 """The first reason that the log of a start that failed gives."""
 NOBODY = (TimeoutError, AuthenticationError, EOFError, ConnectionError, psutil.NoSuchProcess)
@@ -199,9 +199,16 @@ class Crew:
         return result
 
     def _death(self, job: TrainJob, number: int) -> ProcessDied:
-        """The launcher knows best who was the first, and how; it ends the others."""
-        found = ROOT_CAUSE.search(self._logged())
-        number, how = (int(found[1]), f": {_named(int(found[2]))}") if found else (number, "")
+        """The launcher knows best who was the first, and how; it ends the others with SIGTERM.
+
+        One that was killed comes first all the same: the others fail in talking to it, and may be seen to earlier.
+        """
+        failures = [(int(one[1]), int(one[2])) for one in FAILURE.finditer(self._logged())]
+        killed = [one for one in failures if one[1] < 0 and one[1] != -signal.SIGTERM]
+        how = ""
+        if failures:
+            number, code = (killed or failures)[-1]
+            how = f": {_named(code)}"
         return ProcessDied(
             f"Process {number + 1} of {self.size} that trained together died{how}.",
             where=f"train, {job.scene}; its last saved state is kept",
