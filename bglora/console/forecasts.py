@@ -18,7 +18,7 @@ PARTS = {
     "adapter": "LoRA and optimizer",
     "activations": "a step",
     "encoding": "encoding",
-    "painting": "sample pictures",
+    "looking": "validation and sample pictures",
 }
 BUCKETS = 6
 """Sizes that are named one by one."""

@@ -88,7 +88,11 @@ def encode_examples(
 
 def store_of(base: Base, folder: Path, identity: str, recipe: Recipe) -> Store:
     """The store in a folder for what a base gives on this device with these threads, bit by bit."""
-    arithmetic = [base.device, recipe.threads, torch.__version__, torch.backends.cpu.get_cpu_capability()]
+    import diffusers
+    import transformers
+
+    libraries = [library.__version__ for library in (torch, diffusers, transformers)]
+    arithmetic = [base.device, recipe.threads, *libraries, torch.backends.cpu.get_cpu_capability()]
     return Store(folder, " ".join(map(str, [VERSION, identity, recipe.base_quantization, *arithmetic])))
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from bglora.training.text import INNER, STRAIGHT, Marks, windows
 
 STRONGER, WEAKER = 1.1, 1 / 1.1
-PIECES = re.compile(r"\\[()\[\]\\]|\\|[(\[]|:\s*([+-]?[.\d]+)\s*\)|[)\]]|[^\\()\[\]:]+|:")
+PIECES = re.compile(r"\\[()\[\]\\]|\\|[(\[]|:\s*([+-]?(?:\d+\.?\d*|\.\d+))\s*\)|[)\]]|[^\\()\[\]:]+|:")
 
 
 def parts(caption: str) -> list[tuple[str, float]]:

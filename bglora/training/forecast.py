@@ -192,17 +192,13 @@ def measured(job: TrainJob, base: Base, bucket: Size, said: Said) -> Timing:
         training = Training(few, base, Path(folder) / "state", Path(folder) / "samples", watch)
         encoding = (time.perf_counter() - begun) / len(own)
         try:
-            return _timed(training, base, encoding)
+            with training.stepping():
+                return _timed(training, encoding)
         finally:
-            base.unet.eval()
-            base.unet.disable_gradient_checkpointing()
             training.adapter.detach()
 
 
-def _timed(training: Training, base: Base, encoding: float) -> Timing:
-    if training.recipe.gradient_checkpointing:
-        base.unet.enable_gradient_checkpointing()
-        base.unet.train()
+def _timed(training: Training, encoding: float) -> Timing:
     taken: list[float] = []
     for number in range(STEPS + 1):
         begun = time.perf_counter()

@@ -6,7 +6,8 @@ Order, flips, noise and timesteps are functions of (seed, step), so a state is w
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
@@ -85,7 +86,6 @@ class Training:
         except BaseException:
             self.adapter.detach()  # the base is shared with what comes after
             raise
-        self.optimizer = self.learner.optimizer
         self.progress = state.Progress()
         self.log = StepLog(None, resumed=False, events=False)
         self._clock = StepClock()
@@ -101,17 +101,26 @@ class Training:
             Diverged: loss or weights are no finite numbers; `go_back` gives the last good weights.
         """
         self._resume()
-        if self.recipe.gradient_checkpointing:
-            self.base.unet.enable_gradient_checkpointing()
-            self.base.unet.train()  # diffusers recomputes only then; the U-Nets of this class have no dropout
         try:
-            self._clock.go_on()
-            while self.progress.step < self.plan.steps and not self.ended_early:
-                self._advance()
+            with self.stepping():
+                self._clock.go_on()
+                while self.progress.step < self.plan.steps and not self.ended_early:
+                    self._advance()
         finally:
             self.log.close()
-            self.base.unet.eval()
-            self.base.unet.disable_gradient_checkpointing()
+
+    @contextmanager
+    def stepping(self) -> Iterator[None]:
+        """The U-Net as steps need it; afterwards it is as it was."""
+        unet = self.base.unet
+        if self.recipe.gradient_checkpointing:
+            unet.enable_gradient_checkpointing()
+            unet.train()  # diffusers recomputes only then; the U-Nets of this class have no dropout
+        try:
+            yield
+        finally:
+            unet.eval()
+            unet.disable_gradient_checkpointing()
 
     def final(self) -> dict[str, Tensor]:
         """The weights that become the LoRA: the best by validation loss where there is one and the recipe says so."""
@@ -240,10 +249,6 @@ class Training:
         batches = (self.batch(step, number, draws) for number, draws in own)
         loss = self.learner.descend(batches, self.plan.learning_rate(step))
         return loss if len(own) == len(planned) else loss * (len(own) / len(planned))
-
-    def update(self, rate: float) -> None:
-        """The optimizer's part of a step, at this learning rate."""
-        self.learner.update(rate)
 
     def _read_losses(self) -> None:
         """Waits for the steps since the last reading and draws the curve up to here.

@@ -33,7 +33,7 @@ class Memory:
         adapter: the LoRA with gradients and optimizer state.
         activations: beside both while a step goes forward and back.
         encoding: beside the base while pictures are encoded; there is no LoRA yet.
-        painting: beside base and LoRA while a sample picture is painted; 0: none is.
+        looking: beside base and LoRA while it validates and paints sample pictures.
         recorded: a step's memory is kept while others run (`bglora.training.graphs`).
     """
 
@@ -41,13 +41,13 @@ class Memory:
     adapter: int
     activations: int
     encoding: int
-    painting: int
+    looking: int
     recorded: bool = False
 
     @property
     def beside(self) -> int:
         """What has to be free once the base is loaded."""
-        steps = self.activations + self.painting if self.recorded else max(self.activations, self.painting)
+        steps = self.activations + self.looking if self.recorded else max(self.activations, self.looking)
         return int(max(self.adapter + steps, self.encoding) * ROOM)
 
     @property
@@ -57,7 +57,7 @@ class Memory:
     @property
     def record(self) -> dict[str, float]:
         """In GiB, for people."""
-        names = ("base", "adapter", "activations", "encoding", "painting", "total")
+        names = ("base", "adapter", "activations", "encoding", "looking", "total")
         return {name: round(getattr(self, name) / GIB, 3) for name in names}
 
 
@@ -79,7 +79,7 @@ class Leaner:
 
 
 def estimate(base: Base, recipe: Recipe, bucket: Size) -> Memory:
-    """Counts one step, an encoding and a sample picture on shapes; `base` may be loaded in another form."""
+    """Counts a step, an encoding, a validation and sample pictures on shapes; `base` may be loaded in another form."""
     return estimate_of(shapes.of(base, recipe, bucket), recipe)
 
 
@@ -87,13 +87,11 @@ def estimate_of(shape: Shape, recipe: Recipe) -> Memory:
     """The same for networks that are not loaded."""
     step = shapes.step(shape)
     adapter = adapter_bytes(step, recipe, shape.half)
-    painting = 0
-    if recipe.samples:
-        painting = shapes.painting(shape, recipe.samples)
-        if recipe.ema or recipe.optimizer == "schedule_free":
-            painting += 4 * step.adapted  # the weights that it learns at lie by meanwhile
+    looking = max(shapes.validating(shape), shapes.painting(shape, recipe.samples) if recipe.samples else 0)
+    if recipe.ema or recipe.optimizer == "schedule_free":
+        looking += 4 * step.adapted  # the weights that it learns at lie by meanwhile
     recorded = shape.half and not why_not(recipe)
-    return Memory(shapes.base_bytes(shape), adapter, step.peak, shapes.encoding(shape), painting, recorded)
+    return Memory(shapes.base_bytes(shape), adapter, step.peak, shapes.encoding(shape), looking, recorded)
 
 
 def adapter_bytes(step: shapes.Step, recipe: Recipe, half: bool) -> int:
@@ -113,7 +111,7 @@ def check(base: Base, recipe: Recipe, bucket: Size, *, free: int, force: bool) -
     memory where the CPU trains.
 
     Returns:
-        A record: gib of base, adapter, activations, encoding, painting and total.
+        A record: gib of base, adapter, activations, encoding, looking and total.
     """
     need = estimate(base, recipe, bucket)
     if need.beside <= free or force:
@@ -131,16 +129,11 @@ def check(base: Base, recipe: Recipe, bucket: Size, *, free: int, force: bool) -
 def fitting(base: Base, recipe: Recipe, bucket: Size, need: Memory, free: int) -> Leaner | None:
     """The least painful change of settings that fits into what is free, and what a smaller base gives back."""
     for settings, leaner in leaner_recipes(recipe):
-        scale = leaner.resolution / recipe.resolution
-        smaller = (_multiple(bucket[0] * scale), _multiple(bucket[1] * scale)) if scale != 1.0 else bucket
+        smaller = bucket if leaner.resolution == recipe.resolution else leaner.bucketing.cuts([bucket])[0].bucket
         found = estimate(base, leaner, smaller)
         if found.beside <= free + need.base - found.base:
             return Leaner(settings, found)
     return None
-
-
-def _multiple(side: float) -> int:
-    return max(64, int(side) // 64 * 64)
 
 
 def leaner_recipes(recipe: Recipe) -> Iterator[tuple[tuple[tuple[str, str], ...], Recipe]]:
@@ -165,6 +158,8 @@ def leaner_recipes(recipe: Recipe) -> Iterator[tuple[tuple[tuple[str, str], ...]
             continue
         if leaner.batch_size != recipe.batch_size:  # as many pictures to a step as before
             change = {**change, "accumulation": recipe.batch_size * recipe.accumulation}
+        if leaner.resolution != recipe.resolution:  # bounds of buckets are those of a resolution
+            change = {**change, **{key: 0 for key in ("min_bucket", "max_bucket") if getattr(recipe, key)}}
         if leaner.dim != recipe.dim:  # the LoRA is scaled by alpha / dim, which is to stay
             change = {**change, "alpha": recipe.alpha * leaner.dim / recipe.dim}
         recipe = replace(recipe, **change)

@@ -21,7 +21,7 @@ def create(adapter: Adapter, recipe: Recipe) -> Any:
 
     Raises:
         MachineError: its library is not installed, or it needs a GPU and there is none.
-        UserError: it does not take one of its arguments.
+        UserError: it does not take one of its arguments, or Prodigy was given several learning rates.
     """
     groups = [
         {
@@ -30,13 +30,21 @@ def create(adapter: Adapter, recipe: Recipe) -> Any:
         }
         for group in adapter.groups(recipe.loraplus_lr_ratio)
     ]
+    rates = {group["ratio"] for group in groups} - {0.0}
+    if recipe.optimizer == "prodigy" and len(rates) > 1:
+        raise UserError(
+            "Prodigy finds one learning rate for all that it trains; parts of the LoRA can't have others.",
+            where="train.optimizer = prodigy",
+            cure="Set train.loraplus_lr_ratio = 1, train.unet_lr = train.text_encoder_lr = 0 and "
+            "train.block_lr_weights to 0 or one number; or take another train.optimizer.",
+        )
     options = {"weight_decay": recipe.weight_decay, **optimizer_arguments(recipe.optimizer_args)}
     if recipe.optimizer == "adamw8bit" and not all(buffer.is_cuda for buffer in adapter.grads):
         raise MachineError("adamw8bit needs a GPU.", where="train.optimizer", cure='Set train.optimizer = "adamw".')
     make = _makers()[recipe.optimizer]
     try:
         optimizer = make(groups, recipe.learning_rate, **options)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise UserError(
             f"{recipe.optimizer} does not take these arguments: {error}.",
             where=f"train.optimizer_args = {list(recipe.optimizer_args)}",

@@ -20,6 +20,7 @@ from bglora.training.modules import unet_layers
 from bglora.training.options import NetworkOptions, Quantization
 from bglora.training.painting import PIXELS_AT_ONCE, tile
 from bglora.training.quantized import BLOCK, QuantizedLinear, small_bytes
+from bglora.training.validation import TIMES
 
 META = torch.device("meta")
 DEEP = 3
@@ -101,9 +102,10 @@ def step(shape: Shape) -> Step:
     """One step of training, forward and back."""
     config = json.loads(shape.unet)
     depths = config["transformer_layers_per_block"]
-    deepest = max(depths) if isinstance(depths, list) else 0
-    between = [depth for depth in depths if DEEP < depth < deepest] if deepest > DEEP else []
-    if deepest <= DEEP or between:
+    if not isinstance(depths, list) or not all(isinstance(depth, int) for depth in depths):  # of each layer its own
+        return _counted(shape)
+    deepest = max(depths)
+    if deepest <= DEEP or any(DEEP < depth < deepest for depth in depths):
         return _counted(shape)
     less, more = (
         _counted(replace(shape, unet=json.dumps(config | {"transformer_layers_per_block": cut})))
@@ -202,11 +204,27 @@ def painting(shape: Shape, samples: int) -> int:
     factor = 2 ** (len(json.loads(shape.vae)["block_out_channels"]) - 1)
     area = shape.latents[2] * shape.latents[3] * factor * factor
     count = min(samples, max(1, PIXELS_AT_ONCE["cuda" if shape.half else "cpu"] // area))
-    plain = replace(shape, latents=(count, *shape.latents[1:]), network=replace(shape.network, text_encoders=False))
+    return max(_answering(shape, 2 * count, False), _vae_peaks(shape.vae, shape.latents[1:], shape.half)[1])
+
+
+def validating(shape: Shape) -> int:
+    """Bytes beside base and LoRA while a held-out picture is validated at all its timesteps."""
+    return _answering(shape, TIMES, shape.half)
+
+
+def _answering(shape: Shape, rows: int, half: bool) -> int:
+    """Bytes beside the U-Net while it answers so many rows without gradients."""
+    latents = 1, *shape.latents[1:]
+    plain = replace(shape, latents=latents, network=NetworkOptions(1, 1.0), checkpointing=False, quantization="none")
+    return _answered(plain, rows, half)
+
+
+@lru_cache(maxsize=32)
+def _answered(shape: Shape, rows: int, half: bool) -> int:
     unet = _unet(shape.unet, shape.dtype, "none")
-    with torch.no_grad(), Peak([unet]) as peak, as_on_a_device(False):
-        _predicted(unet, plain, _embedded(plain, []), rows=2)
-    return max(peak.peak, _vae_peaks(shape.vae, shape.latents[1:], shape.half)[1])
+    with torch.no_grad(), Peak([unet]) as peak, as_on_a_device(half):
+        _predicted(unet, shape, _embedded(shape, []), rows)
+    return peak.peak
 
 
 class _Shapes(QuantizedLinear):

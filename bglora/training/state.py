@@ -88,7 +88,7 @@ def load(path: Path, learner: Learner) -> Progress:
         parameter.data.copy_(saved[f"{place}/weight"])
         start = f"{place}/state/"
         optimizer.state[parameter] = {
-            name.removeprefix(start): _on(parameter.device, name, value)
+            name.removeprefix(start): value.to(parameter.device) if isinstance(value, Tensor) else value
             for name, value in saved.items()
             if name.startswith(start)
         }
@@ -122,11 +122,6 @@ def _group_values(optimizer: torch.optim.Optimizer) -> list[tuple[str, str, Any]
         for name, value in sorted(group.items())
         if name not in ("params", "lr") and isinstance(value, bool | int | float | Tensor)
     ]
-
-
-def _on(device: torch.device, name: str, value: Any) -> Any:
-    """Moments on the parameter's device; a step counter stays where torch keeps it without `capturable`."""
-    return value.to(device) if isinstance(value, Tensor) and not name.endswith("/step") else value
 
 
 def origin_of(job: TrainJob) -> str:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from torch import Tensor
@@ -30,7 +32,7 @@ class Store:
 
     Args:
         folder: None: nothing is kept.
-        space: what every entry depends on: the base with its revision, the device, the library's version.
+        space: what every entry depends on: the base with its revision, the device, the libraries' versions.
     """
 
     def __init__(self, folder: Path | None = None, space: str = "", limit: int = LIMIT) -> None:
@@ -45,7 +47,8 @@ class Store:
         kept = _read(path)
         if kept is not None:
             self.found += 1
-            os.utime(path)  # the deletion goes by it
+            with suppress(FileNotFoundError):  # another process has deleted it since
+                os.utime(path)  # the deletion goes by it
             return kept
         self.made += 1
         tensors = make()
@@ -58,8 +61,7 @@ class Store:
         """Deletes what was not used for longest, if there is more than the limit."""
         if self.folder is None or not self.made:
             return
-        files = [path for path in self.folder.rglob("*") if path.is_file()]
-        infos = sorted(((path.stat(), path) for path in files), key=lambda one: one[0].st_mtime_ns)
+        infos = sorted(_files(self.folder), key=lambda one: one[0].st_mtime_ns)
         total = sum(info.st_size for info, _ in infos)
         if total <= self.limit:
             return
@@ -73,6 +75,15 @@ class Store:
         assert self.folder is not None
         name = hashlib.sha256(json.dumps([self.space, *key]).encode()).hexdigest()
         return self.folder / name[:2] / f"{name}.safetensors"
+
+
+def _files(folder: Path) -> Iterator[tuple[os.stat_result, Path]]:
+    """All files below a folder, but those that another process renames or deletes meanwhile."""
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):
+            info = path.stat()
+            if stat.S_ISREG(info.st_mode):
+                yield info, path
 
 
 def _read(path: Path) -> dict[str, Tensor] | None:

@@ -20,7 +20,9 @@ NAMES = {
     torch.float16: "F16",
     torch.bfloat16: "BF16",
     torch.int64: "I64",
+    torch.uint8: "U8",
 }
+"""Number formats of LoRAs and of optimizers' states, those in 8 bits among them."""
 
 
 def data_bytes(tensors: Mapping[str, Tensor]) -> bytes:

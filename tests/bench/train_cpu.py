@@ -259,7 +259,7 @@ def measure(dim: int, batch: int, steps: int, rounds: int, folder: Path) -> Case
             "floor": lambda step: both.floor.step(both.batch(step)),
             "plain": lambda step: both.plain.step(both.batch(step)),
             "ours": both.ours.descend,
-            "update": lambda step: both.ours.update(1e-4),
+            "update": lambda step: both.ours.learner.update(1e-4),
         }
         taken = seconds(runs, steps, rounds)
         at = steps + rounds + 1

@@ -173,4 +173,5 @@ def test_names_of_diffusers_are_understood_as_sd_scripts_does(tmp_path: Path) ->
 def test_words_are_weighed_as_prompts_of_a1111_are() -> None:
     assert parts("a (b:1.5) [c] \\(d\\)") == [("a ", 1.0), ("b", 1.5), (" ", 1.0), ("c", 1 / 1.1), (" (d)", 1.0)]
     assert parts("((a)) b)") == [("a", 1.1 * 1.1), (" b)", 1.0)]
+    assert parts("(well:...)") == [("well:...", 1.1)]  # no number, so no weight
     assert plain("trig, (a town:1.3), 10:30") == "trig, a town, 10:30"

@@ -45,23 +45,18 @@ def test_a_step_takes_what_was_counted(tmp_path: Path, case: str) -> None:
     training = begun(tmp_path, CASES[case])
     base, adapter, recipe = training.base, training.adapter, training.recipe
     try:
-        if recipe.gradient_checkpointing:
-            base.unet.enable_gradient_checkpointing()
-        base.unet.train()
         batch = training.batch(0, 0, training.plan.batches(0)[0])
         adapter.begin()
         adapter.finish()
         given = [part for part in vars(batch).values() if part is not None]
         given += [*adapter.parameters().values(), *adapter.grads]
-        with Peak([base.unet, *base.encoders]) as peak:
+        with training.stepping(), Peak([base.unet, *base.encoders]) as peak:
             peak.know(given)
             if recipe.text_encoders:
                 batch = training.batch(0, 0, training.plan.batches(0)[0])
             training.learner.accumulate(batch)
         count = sum(map(torch.numel, adapter.parameters().values()))
     finally:
-        base.unet.eval()
-        base.unet.disable_gradient_checkpointing()
         adapter.detach()
     bucket = training.examples[training.plan.batches(0)[0][0].picture].bucket
     found = shapes.step(shapes.of(base, recipe, bucket))
@@ -118,6 +113,35 @@ def test_deep_transformers_are_counted_from_shallow_ones() -> None:
     assert found.peak == pytest.approx(whole.peak, rel=NEAR)
 
 
+def test_transformers_of_different_depth_in_one_block_are_counted_as_they_are() -> None:
+    shape = shapes.of(load_base(str(tiny_base())), RECIPE, BUCKET)
+    config = json.loads(shape.unet)
+    layers = config["layers_per_block"]
+    down, up = ([1, *[[2] * count] * 2] for count in (layers, layers + 1))
+    each = {"transformer_layers_per_block": down, "reverse_transformer_layers_per_block": up[::-1]}
+    alike, apart = (
+        shapes.step(replace(shape, unet=json.dumps(config | change)))
+        for change in ({"transformer_layers_per_block": [1, 2, 2]}, each)
+    )
+    assert apart.peak > 0 and apart.adapted == alike.adapted
+
+
+def test_pictures_that_are_never_enlarged_gain_nothing_from_a_smaller_resolution() -> None:
+    base, recipe = load_base(str(tiny_base())), replace(RECIPE, resolution=1024, bucket_no_upscale=True)
+    need = memory.estimate(base, recipe, BUCKET)
+    leanest = memory.estimate(base, list(memory.leaner_recipes(recipe))[-1][1], BUCKET)
+    free = leanest.beside - (need.base - leanest.base)
+    assert memory.fitting(base, recipe, BUCKET, need, free) is not None
+    assert memory.fitting(base, recipe, BUCKET, need, free - 1) is None
+
+
+def test_a_validation_with_the_weights_laid_by_is_counted_without_sample_pictures() -> None:
+    base, recipe = load_base(str(tiny_base())), replace(RECIPE, samples=0)
+    plain, averaged = (memory.estimate(base, replace(recipe, ema=ema), BUCKET) for ema in (0.0, 0.9))
+    copies = 4 * shapes.step(shapes.of(base, recipe, BUCKET)).adapted
+    assert plain.looking > 0 and averaged.looking == plain.looking + copies
+
+
 def test_a_leaner_recipe_keeps_what_it_can() -> None:
     recipe = Recipe(batch_size=4, accumulation=1, dim=128, alpha=96.0)
     changes = [dict(settings) for settings, _ in memory.leaner_recipes(recipe)]
@@ -128,6 +152,8 @@ def test_a_leaner_recipe_keeps_what_it_can() -> None:
     leanest = list(memory.leaner_recipes(recipe))[-1][1]
     assert (leanest.resolution, leanest.batch_size, leanest.accumulation) == (512, 1, 4)
     assert not list(memory.leaner_recipes(leanest))
+    bounded = dict(list(memory.leaner_recipes(replace(recipe, min_bucket=768)))[-1][0])
+    assert bounded["train.min_bucket"] == "0" and "train.max_bucket" not in bounded
     assert not any("base_quantization" in str(s) for s, _ in memory.leaner_recipes(replace(recipe, dora=True)))
 
 

@@ -101,6 +101,12 @@ def test_an_optimizer_that_is_not_here_says_how_to_get_it(tmp_path: Path, monkey
     assert not any("LowRank" in type(module).__name__ for module in load_base(str(tiny_base())).unet.modules())
 
 
+@pytest.mark.parametrize("rates", [{"loraplus_lr_ratio": 4.0}, {"unet_lr": 0.5, "text_encoders": True}])
+def test_prodigy_is_not_given_several_learning_rates(rates: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="one learning rate"):
+        train(tiny_job(tmp_path / "pictures", optimizer="prodigy", samples=0, **rates), Watcher(tmp_path))
+
+
 def test_a_resized_lora_has_the_largest_part_of_the_change(tmp_path: Path) -> None:
     generator = torch.Generator().manual_seed(1)
 

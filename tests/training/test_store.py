@@ -73,6 +73,14 @@ def test_the_store_is_bounded_and_forgets_what_was_not_used_for_longest(tmp_path
     assert (left.found, left.made) == (2, 1)
 
 
+def test_a_file_that_another_process_takes_away_meanwhile_is_no_failure(tmp_path: Path) -> None:
+    store = Store(tmp_path, limit=1)
+    store.get((0,), lambda: {"value": torch.zeros(1)})
+    (tmp_path / "gone.safetensors").symlink_to(tmp_path / "nothing")  # listed, and not there once it is looked at
+    store.trim()
+    assert not [path for path in tmp_path.rglob("*.safetensors") if path.exists()]
+
+
 def test_a_training_ends_in_the_same_bytes_with_and_without_what_was_kept(tmp_path: Path) -> None:
     job = tiny_job(tmp_path / "pictures", samples=0, epochs=1)
     (file, *_) = train(job, Watcher(tmp_path / "first")).outputs
