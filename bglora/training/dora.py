@@ -23,9 +23,9 @@ def refuse(recipe: Recipe) -> None:
     """
     if recipe.base_quantization != "none":
         raise UserError(
-            "DoRA needs the norms of the base's own weights, which a quantized base has not.",
-            where="train.dora",
-            cure='Set train.dora = false, or train.base_quantization = "none".',
+            "DoRA needs the base's weights as they are, not in fewer bits.",
+            where=f"train.dora = true, train.base_quantization = {recipe.base_quantization}",
+            cure="bglora set train.base_quantization none; or bglora set train.dora false",
         )
     if recipe.dropout.any or recipe.scale_weight_norms:
         raise UserError(

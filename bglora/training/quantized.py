@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bglora.errors import MachineError, UserError
+from bglora.errors import MachineError
 from bglora.training.modules import unet_layers
 from bglora.training.options import Quantization
 
@@ -113,20 +113,6 @@ def quantize(unet: Any, kind: Quantization, where: torch.device) -> None:
         if type(layer.module) is nn.Linear:
             parent, _, name = layer.path.rpartition(".")
             setattr(unet.get_submodule(parent), name, KINDS[kind].of(layer.module, where))
-
-
-def refuse(kind: Quantization, dora: bool) -> None:
-    """Refuses what peft's DoRA can't do.
-
-    Raises:
-        UserError: DoRA on a base in fewer bits.
-    """
-    if dora and kind != "none":
-        raise UserError(
-            "DoRA needs the base's weights as they are, not in fewer bits.",
-            where=f"train.dora = true, train.base_quantization = {kind}",
-            cure="bglora set train.base_quantization none; or bglora set train.dora false",
-        )
 
 
 def small_bytes(weight: Tensor, kind: Quantization) -> int:

@@ -238,7 +238,7 @@ def train() -> Iterator[Need]:
         {"gradient_checkpointing": True, "dim": 32},
         {"gradient_checkpointing": True, "dim": 128, "optimizer": "adamw8bit", "samples": 0},
         {"gradient_checkpointing": True, "dim": 32, "base_quantization": "int8", "samples": 0},
-        {"gradient_checkpointing": True, "dim": 64, "base_quantization": "nf4", "samples": 0},
+        {"gradient_checkpointing": True, "dim": 32, "base_quantization": "nf4", "samples": 0},
     ]
     for change in changes:
         recipe = Recipe(**change)

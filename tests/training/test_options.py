@@ -78,6 +78,8 @@ def test_dora_starts_as_the_base_learns_and_goes_on_to_the_same_bytes(tmp_path: 
     assert len([name for name in tensors if name.endswith(".dora_scale")]) == len(tensors) // 4
     with pytest.raises(UserError, match="none of the dropouts"):
         train(tiny_job(tmp_path / "pictures", dora=True, dropout=DropoutOptions(0.1)), Watcher(tmp_path / "no"))
+    with pytest.raises(UserError, match="fewer bits"):
+        train(tiny_job(tmp_path / "pictures", dora=True, base_quantization="int8"), Watcher(tmp_path / "no"))
 
 
 @pytest.mark.parametrize(("optimizer", "package"), [("prodigy", "prodigyopt"), ("schedule_free", "schedulefree")])

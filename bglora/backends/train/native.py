@@ -85,9 +85,10 @@ class Native:
 
 def base_of(job: TrainJob) -> Any:
     """A job's base in the form that its recipe asks for."""
-    from bglora.training.quantized import refuse
+    if job.recipe.dora:
+        from bglora.training.dora import refuse
 
-    refuse(job.recipe.base_quantization, job.recipe.dora)
+        refuse(job.recipe)
     return bases.load(job.base, job.recipe.base_quantization)
 
 
