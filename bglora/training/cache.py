@@ -87,13 +87,14 @@ def encode_examples(
 
 
 def store_of(base: Base, folder: Path, identity: str, recipe: Recipe) -> Store:
-    """The store in a folder for what a base gives on this device with these threads, bit by bit."""
+    """The store in a folder for what a base gives on this device with these threads, bit by bit; a base in fewer bits
+    has the VAE and the text encoders of the whole one."""
     import diffusers
     import transformers
 
     libraries = [library.__version__ for library in (torch, diffusers, transformers)]
     arithmetic = [base.device, recipe.threads, *libraries, torch.backends.cpu.get_cpu_capability()]
-    return Store(folder, " ".join(map(str, [VERSION, identity, recipe.base_quantization, *arithmetic])))
+    return Store(folder, " ".join(map(str, [VERSION, identity, *arithmetic])))
 
 
 def _latents(base: Base, store: Store, pixels: np.ndarray, name: str) -> Tensor:
