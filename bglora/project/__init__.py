@@ -5,6 +5,7 @@ Nothing heavy is imported before it is needed: `import bglora` is for scripts th
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from bglora.project.decided import Decided
     from bglora.project.memory import Need
     from bglora.settings import Settings
+    from bglora.stages.again import Again
     from bglora.stages.comparing import Comparison
     from bglora.stages.foresight import Demand
 
@@ -233,6 +235,27 @@ class Project:
         readiness.check_first(runner, ("inpaint",))
         with closing(runner.view()) as view:
             return compare(view, engines, limit, only, self.listener)
+
+    def again(self, picture: str | Path, to: str | Path | None = None) -> Again:
+        """Paints a composition again from the recipe in its PNG; beside it as `NAME-again.png`, or `to`.
+
+        Raises `UserError` without a recipe, with another base, or where a LoRA is missing or has another content.
+        """
+        from bglora.stages.again import paint_again
+
+        return paint_again(self.root, self.settings, Path(picture), None if to is None else Path(to))
+
+    def add_character(self, name: str, cutouts: Sequence[str] = ()) -> None:
+        """Has `train` make a LoRA of a character: `train.characters` in project.toml gets its name.
+
+        `cutouts` are patterns of its tracks in segmented/character, `harbor-s00?_1`; without any it is told by colors.
+        """
+        from bglora.settings.edit import set_value
+
+        there = {key: list(tracks) for key, tracks in self.settings.train.characters.items()}
+        wanted = there | {name: list(cutouts) or there.get(name, [])}
+        text = ", ".join(f"{json.dumps(key)} = {json.dumps(tracks)}" for key, tracks in wanted.items())
+        set_value(self.root, "train.characters", f"{{{text}}}")
 
     def needs(self) -> dict[str, Need]:
         """How much memory each stage takes with the backends that the settings name."""

@@ -86,6 +86,8 @@ def make_demo(folder: str | Path) -> Path:
     root = make(place, (), (), "cpu", "Harbor", date(2026, 1, 1))
     set_value(root, "ingest.fps", "0")
     set_value(root, "ingest.max_per_shot", "0")
+    set_value(root, "train.characters", "{ kid = [] }")
+    set_value(root, "compose.mode", "regional")
     shutil.copyfile(asset("harbor.mp4"), root / "sources" / "harbor.mp4")
     return root
 

@@ -12,13 +12,14 @@ from typing import Any, ClassVar
 from bglora import backends
 from bglora.engine.stage import Item, Outcome, Row, Stage, Stopped, Tools, View
 from bglora.errors import UserError
+from bglora.stages import characters
 from bglora.training.job import Paused, Recipe, TrainJob, TrainPicture
 from bglora.training.options import CaptionOptions, DropoutOptions, LossOptions, NoiseOptions
 
 SMALL_SCENE = 100
 COPIED = 3
 """Training pictures below which a LoRA can hardly learn more than to paint them again."""
-UNREAD = {"force", "checkpoint_every", "epochs", "epochs_small", "guessed_weight", "base"}
+UNREAD = {"force", "checkpoint_every", "epochs", "epochs_small", "guessed_weight", "base", "characters"}
 """Settings that change nothing in the result, or that an item reads in another form."""
 
 
@@ -101,19 +102,22 @@ def shown_base(base: str) -> str:
 class Train(Stage):
     name: ClassVar[str] = "train"
     version: ClassVar[int] = 2
-    reads: ClassVar[tuple[str, ...]] = ("inpaint", "cluster", "caption")
+    reads: ClassVar[tuple[str, ...]] = ("segment", "inpaint", "cluster", "caption")
     home: ClassVar[str] = "loras"
     parallel: ClassVar[bool] = False
     keeps_scratch: ClassVar[bool] = True
     keeps_earlier: ClassVar[bool] = True
 
     def items(self, view: View) -> Iterable[Item]:
-        """One a scene."""
+        """One a scene, and one a character that the settings name."""
         train = view.settings.train
         located = train.model_copy(update={"base": located_base(view.root, train.base)})
         identity = backends.identity("train", train.backend, located)
         own = _own_template(view.root, train)
-        for data in scene_data(view):
+        scenes = scene_data(view)
+        named = {f"train.{key}": value for key, value in _recipe_settings(train, 0).items()}
+        yield from characters.items(view, scenes, named, identity)
+        for data in scenes:
             recipe = _recipe_settings(train, len(data.pictures))
             yield Item(
                 name=data.scene,
@@ -131,7 +135,10 @@ class Train(Stage):
             )
 
     def make(self, item: Item, tools: Tools) -> Iterator[Outcome]:
-        """Trains one scene; stopped or killed, it goes on from the state in its scratch folder."""
+        """Trains one LoRA; stopped or killed, it goes on from the state in its scratch folder."""
+        dataset: tuple[str, ...] = ()
+        if characters.is_character(item):
+            item, dataset = characters.prepared(item, tools)
         if not item.payload["pictures"]:
             yield Outcome(item.name, "dropped", "not enough data: the scene has no pictures to train on")
             return
@@ -148,10 +155,10 @@ class Train(Stage):
             raise Stopped(str(paused)) from paused
         record = {**result.record, "base": shown_base(train.base), "title": job.title}
         if result.undone:
-            yield Outcome(item.name, "failed", result.undone, outputs=result.outputs, record=record)
+            yield Outcome(item.name, "failed", result.undone, outputs=(*result.outputs, *dataset), record=record)
             return
         cards = _write_cards(item, job, record, Path(tools.scratch))
-        yield Outcome(item.name, reason=remark, outputs=(*result.outputs, *cards), record=record)
+        yield Outcome(item.name, reason=remark, outputs=(*result.outputs, *cards, *dataset), record=record)
 
 
 def _remark(pictures: int) -> str:
@@ -248,12 +255,14 @@ def _first_line(path: Path) -> str:
 def _write_cards(item: Item, job: TrainJob, record: Mapping[str, Any], scratch: Path) -> tuple[str, str]:
     """The card as JSON for programs and as Markdown for people."""
     works_on = works_only_on_mini(job.base)
+    character = characters.is_character(item)
     card = {
         "lora": f"{job.scene}.safetensors",
+        "kind": "character" if character else "background",
         "title": job.title,
         "trigger": job.trigger,
         "example_prompt": job.pictures[0].caption,
-        "recommended_scale": 0.7,
+        "recommended_scale": 1.0 if character else 0.7,
         "base": record["base"],
         "works_on": works_on or "Checkpoints of the same family as the base.",
         "trained_on": {"pictures": len(job.pictures), "held_out": len(job.held_out), "repeats": job.repeats},
@@ -276,14 +285,19 @@ def _write_cards(item: Item, job: TrainJob, record: Mapping[str, Any], scratch: 
 
 def _markdown(card: Mapping[str, Any], job: TrainJob) -> str:
     settings = "\n".join(f"| {key} | {value} |" for key, value in card["settings"].items())
+    background = card["kind"] == "background"
+    word = "plate" if background else "picture"
+    beside = (
+        "a character LoRA at 1.0; `bglora test` measures a better one" if background else "a background LoRA at 0.7"
+    )
     return f"""# {card["title"]}
 
-Background LoRA `{card["lora"]}`. {card["works_on"]}
+{card["kind"].capitalize()} LoRA `{card["lora"]}`. {card["works_on"]}
 
 - Trigger: `{card["trigger"]}`, at the start of the prompt
-- Scale: {card["recommended_scale"]} beside a character LoRA at 1.0; `bglora test` measures a better one
+- Scale: {card["recommended_scale"]} beside {beside}
 - A1111 and Forge: `<lora:{job.scene}:{card["recommended_scale"]}> {card["example_prompt"]}`
-- Trained on {_plates(len(job.pictures))} ({len(job.held_out)} more held out), {card["steps"]} optimizer steps, \
+- Trained on {_counted(len(job.pictures), word)} ({len(job.held_out)} more held out), {card["steps"]} optimizer steps, \
 {card["pictures_seen"]} pictures seen
 
 | setting | value |
@@ -292,8 +306,8 @@ Background LoRA `{card["lora"]}`. {card["works_on"]}
 """
 
 
-def _plates(number: int) -> str:
-    return "1 plate" if number == 1 else f"{number} plates"
+def _counted(number: int, word: str) -> str:
+    return f"1 {word}" if number == 1 else f"{number} {word}s"
 
 
 def works_only_on_mini(base: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bglora.errors import UserError
+from bglora.nets.offload import Memory
 
 SETTING = "train.base"
 MINI = "mini"
@@ -58,32 +59,34 @@ class Base:
         return int(self.unet.config.sample_size) * self.latent_factor
 
 
-_loaded: dict[str, Base] = {}
-"""The base loaded last, by name: train, test and compose of one process share it."""
+_loaded: dict[tuple[str, Memory], Base] = {}
+"""The base loaded last, by name and how it lies in memory: train, test and compose of one process share it."""
 
 
-def load_base(name: str, where: Path | None = None, *, configs: Path | None = None) -> Base:
+def load_base(name: str, where: Path | None = None, *, configs: Path | None = None, memory: Memory = "full") -> Base:
     """Loads a base: fp32 on a CPU, bf16 (VAE fp32) on a GPU. The last one stays loaded.
 
     Args:
         name: as written in the settings; without `where` it is `mini` or a path.
         where: the folder or file that the base lies in. Nothing is fetched.
         configs: a folder with SDXL's configs and tokenizers, which a single file does not carry.
+        memory: how much of it lies on the card at a time; all of it for training.
 
     Raises:
         UserError: nothing is there, or it is not an SDXL-class model.
         MachineError: the base is a single file, and `configs` is not given.
     """
-    if name not in _loaded:
+    key = name, memory
+    if key not in _loaded:
         _loaded.clear()
-        _loaded[name] = _load(name, where or (MINI_FOLDER if name == MINI else Path(name)), configs)
-    return _loaded[name]
+        _loaded[key] = _load(name, where or (MINI_FOLDER if name == MINI else Path(name)), configs, memory)
+    return _loaded[key]
 
 
-def _load(name: str, where: Path, configs: Path | None) -> Base:
+def _load(name: str, where: Path, configs: Path | None, memory: Memory) -> Base:
     import torch
 
-    from bglora.nets import diffusion_base
+    from bglora.nets import diffusion_base, offload
     from bglora.nets.device import device, moved
 
     if not where.exists():
@@ -95,7 +98,11 @@ def _load(name: str, where: Path, configs: Path | None) -> Base:
     dtype = torch.float32 if place.type == "cpu" else torch.bfloat16
     pipeline = diffusion_base.load(where, setting=SETTING, dtype=dtype, configs=configs, exact_vae=True)
     cure = "Close what else uses the card, or set BGLORA_DEVICE=cpu"
-    moved(pipeline, place, what="The base model", setting=f"{SETTING} = {name}", cure=cure)
+    if memory == "full" or place.type == "cpu":
+        moved(pipeline, place, what="The base model", setting=f"{SETTING} = {name}", cure=cure)
+    else:
+        offload.hooked(pipeline, place, memory)
+    offload.in_tiles(pipeline.vae, memory in ("tiled", "sequential"))
     return Base(name, pipeline, str(place), _noise_schedule(pipeline.scheduler, name))
 
 

@@ -9,6 +9,7 @@ from bglora.backends import Needs, weights
 from bglora.nets import published
 
 if TYPE_CHECKING:
+    from bglora.nets.offload import Memory
     from bglora.training.base import Base
 
 SETTING = "train.base"
@@ -27,8 +28,8 @@ def needs(base: str, gpu_gb: float) -> Needs:
     return Needs(2.0) if base == MINI else Needs(10.0, gpu_gb)
 
 
-def load(name: str) -> Base:
-    """The base, loaded; the last one stays loaded.
+def load(name: str, memory: Memory = "full") -> Base:
+    """The base, loaded; the last one stays loaded. `memory`: how much of it lies on the card at a time.
 
     Raises:
         UserError, MachineError: it is not there, or no SDXL-class model.
@@ -37,4 +38,4 @@ def load(name: str) -> Base:
 
     where = weights.find(name, setting=SETTING)
     configs = weights.find(CONFIGS, setting=SETTING) if where.is_file() else None
-    return load_base(name, where, configs=configs)
+    return load_base(name, where, configs=configs, memory=memory)
