@@ -99,7 +99,8 @@ def compose(
 
 
 def _trained(project: Project, scenes: Sequence[str]) -> None:
-    there = sorted(path.stem for path in (project.root / "loras").glob("scene-*.safetensors"))
+    found = (path.stem for path in (project.root / "loras").glob("*.safetensors"))
+    there = sorted(name for name in found if not name.startswith("character-"))
     for scene in scenes:
         if scene not in there:
             raise UserError(

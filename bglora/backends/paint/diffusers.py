@@ -140,11 +140,12 @@ class Painter:
 
         First the place is painted alone: `place_prompt`, and the adapters without a mask. Then the whole prompt, from
         the same noise, with every masked adapter acting by its mask; after each step everything outside of `inside` is
-        put back to what it was when the place was painted alone. So the latents outside are the place's own, exactly;
-        their pixels differ by what the VAE's decoder sees beyond a pixel.
+        put back to what it was when the place was painted alone. So the latents outside are the place's own, exactly.
+        Their pixels would still differ a little by what the VAE's decoder sees around a pixel; so the picture passes
+        over into the place's within the soft edge, and outside of it is the place's own, exactly.
 
         Raises:
-            UserError: as `paint`; or a masked adapter is a DoRA.
+            UserError: as `paint`.
         """
         import torch
 
@@ -177,7 +178,7 @@ class Painter:
             if names:
                 stack.enter_context(confined(self.base.unet, names, cells))
             picture = next(painting.paint(self.base, [prompt], [seed], look, on_latents=put_back))
-        return Composed(picture, place)
+        return Composed(_passing_over(picture, place, layout.inside), place)
 
     def attention(
         self,
@@ -250,10 +251,18 @@ class Painter:
         self.base.pipeline.set_adapters(names, [float(wanted.get(path, 0.0)) for path in self._names])
 
 
+def _passing_over(picture: np.ndarray, place: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """The picture inside, the place outside; from one to the other in the outer half of the soft edge."""
+    share = np.clip(2.0 * inside, 0.0, 1.0)[..., None]
+    mixed = picture * share + place * (1.0 - share)
+    return np.round(mixed).astype(np.uint8)
+
+
 def _load(base: Any, path: Path, name: str) -> None:
     from bglora.training.lora_file import read_metadata
 
     read_metadata(path)
+    _refuse_dora(path)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Already found a `peft_config`")  # several LoRAs are the point
@@ -267,3 +276,16 @@ def _load(base: Any, path: Path, name: str) -> None:
             where=f"{path}, on train.base = {base.name}",
             cure="Take a LoRA that was trained on this base, or set train.base to the LoRA's own.",
         ) from error
+
+
+def _refuse_dora(path: Path) -> None:
+    """diffusers leaves out the magnitudes of such a file with a mere warning, and paints something else."""
+    from safetensors import safe_open
+
+    with safe_open(str(path), "pt") as stream:
+        if any(key.endswith("dora_scale") for key in list(stream.keys())):
+            raise UserError(
+                "The file is a DoRA; diffusers, which paints here, cannot apply it.",
+                where=str(path),
+                cure="Train a plain LoRA (train.dora = false), or paint with it in ComfyUI or A1111.",
+            )

@@ -147,11 +147,6 @@ def from_text(text: str) -> np.ndarray:
         return np.asarray(picture.convert("L"), np.float32) / 255.0
 
 
-def rounded(mask: np.ndarray) -> np.ndarray:
-    """A mask as it comes back from a recipe: pictures are painted with this one, so that they can be painted again."""
-    return np.round(mask * 255).astype(np.uint8).astype(np.float32) / 255.0
-
-
 def bounds(mask: np.ndarray) -> tuple[int, int, int, int]:
     """left, top, right, bottom in pixels of what is inside."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
