@@ -5,7 +5,6 @@ Nothing heavy is imported before it is needed: `import bglora` is for scripts th
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -250,12 +249,9 @@ class Project:
 
         `cutouts` are patterns of its tracks in segmented/character, `harbor-s00?_1`; without any it is told by colors.
         """
-        from bglora.settings.edit import set_value
+        from bglora.project.making import add_character
 
-        there = {key: list(tracks) for key, tracks in self.settings.train.characters.items()}
-        wanted = there | {name: list(cutouts) or there.get(name, [])}
-        text = ", ".join(f"{json.dumps(key)} = {json.dumps(tracks)}" for key, tracks in wanted.items())
-        set_value(self.root, "train.characters", f"{{{text}}}")
+        add_character(self.root, self.settings.train.characters, name, cutouts)
 
     def needs(self) -> dict[str, Need]:
         """How much memory each stage takes with the backends that the settings name."""
@@ -395,23 +391,9 @@ class Project:
         from bglora.engine.runner import RunRequest
 
         return RunRequest(
-            stages=chosen(stages, to, since),
+            stages=readiness.chosen(stages, to, since),
             limit=limit,
             only=only,
             max_time=max_time,
             overwrite_edits=overwrite_edits,
         )
-
-
-def chosen(stages: Sequence[str], to: str, since: str) -> tuple[str, ...]:
-    """Names of the stages that are meant, in pipeline order."""
-    from bglora.stages import NAMES
-
-    for name in (*stages, *filter(None, (to, since))):
-        if name not in NAMES:
-            raise UserError(f"There is no stage {name!r}.", where=name, cure=f"The stages are: {', '.join(NAMES)}.")
-    first = NAMES.index(since) if since else 0
-    last = NAMES.index(to) if to else len(NAMES) - 1
-    if first > last:
-        raise UserError(f"{since} comes after {to}.", where=f"--from {since} --to {to}", cure="Swap them.")
-    return tuple(name for name in NAMES[first : last + 1] if not stages or name in stages)

@@ -70,3 +70,17 @@ def bring_weights(runner: Runner, request: RunRequest) -> None:
         shown = described(one.weights) if one.weights else one.name
         runner.listener(Notice(text=f"fetching {shown}", stage=one.stage, where=f"{one.setting} = {one.name}"))
         pull(one.name)
+
+
+def chosen(stages: Sequence[str], to: str, since: str) -> tuple[str, ...]:
+    """Names of the stages that are meant, in pipeline order."""
+    from bglora.stages import NAMES
+
+    for name in (*stages, *filter(None, (to, since))):
+        if name not in NAMES:
+            raise UserError(f"There is no stage {name!r}.", where=name, cure=f"The stages are: {', '.join(NAMES)}.")
+    first = NAMES.index(since) if since else 0
+    last = NAMES.index(to) if to else len(NAMES) - 1
+    if first > last:
+        raise UserError(f"{since} comes after {to}.", where=f"--from {since} --to {to}", cure="Swap them.")
+    return tuple(name for name in NAMES[first : last + 1] if not stages or name in stages)

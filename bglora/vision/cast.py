@@ -12,10 +12,11 @@ from bglora.vision.arrays import U8
 
 BINS = np.linspace(-60.0, 80.0, 15)
 """Edges of a and b in CIELAB; lightness is left out, for shots are lit differently."""
-APART = 0.4
+APART = 0.36
 """Mean Hellinger distance of color histograms above which two groups of tracks are different characters."""
 STRAY = 1.5
-"""Tracks farther from their group's middle than so many times the median are lit too differently to be sure of."""
+"""Tracks farther from the middle of a group of four or more than so many times the median are lit too differently to be
+sure of."""
 OPAQUE = 200
 SMALLEST = 50
 
@@ -41,7 +42,7 @@ def groups(tracks: Mapping[str, Sequence[U8]]) -> list[list[str]]:
         members = np.flatnonzero(labels == label)
         middle = values[members].mean(axis=0)
         away = np.sqrt(np.maximum(0.0, 1.0 - values[members] @ (middle / np.linalg.norm(middle))))
-        limit = STRAY * float(np.median(away)) + 1e-6
+        limit = STRAY * float(np.median(away)) if len(members) > 3 else np.inf
         found.append([names[member] for member, far in zip(members, away, strict=True) if far <= limit])
     return sorted(found, key=lambda group: (-sum(len(tracks[name]) for name in group), group[0]))
 
