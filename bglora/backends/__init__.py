@@ -240,7 +240,7 @@ REGISTRY: Mapping[str, Mapping[str, Backend]] = {
         ),
         "kohya": Backend(
             "bglora.backends.train.kohya",
-            "Writes and checks configurations for kohya's sd-scripts.",
+            "Trains by kohya's sd-scripts, or writes and checks its configurations.",
         ),
     },
     "paint": {

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bglora.cli import pipeline
 from bglora.cli.options import Session
 from bglora.cli.pipeline import work
 from bglora.errors import UserError
@@ -32,11 +33,11 @@ def train(
         ),
     ] = None,
 ) -> int | None:
-    """Train one background LoRA per scene, and character LoRAs."""
+    """Train a LoRA per scene, and character LoRAs. --dry says how long it takes, measured, and what memory fits."""
     if character is None:
         if cutouts:
             raise UserError("--cutouts says what a character's are.", where="--cutouts", cure="Add --character NAME.")
-        return work(session, ("train",))
+        return pipeline.train(session)
     if session.options.dry:
         raise UserError(
             "--character is written into project.toml; it has no --dry.",

@@ -80,6 +80,19 @@ def inpaint(
     return None
 
 
+def train(session: Session) -> int | None:
+    """Train one background LoRA per scene. --dry says how long it takes, measured, and what memory fits."""
+    code = work(session, ("train",))
+    if session.options.dry:
+        from bglora.console.forecasts import forecast_lines
+
+        for found in session.project().foresee_training(limit=session.options.limit, only=session.options.only):
+            session.console.emit("training", found.to_json())
+            for shown in forecast_lines(found):
+                session.console.result(shown)
+    return code
+
+
 def plan(
     session: Session,
     stages: Annotated[

@@ -20,7 +20,7 @@ class Cleanable:
     """Something that can be deleted.
 
     Attributes:
-        name: what `clean` calls it: a stage, `report`, `orphans`, `scratch`, `logs`.
+        name: what `clean` calls it: a stage, `report`, `orphans`, `scratch`, `cache`, `logs`.
         about: what it is.
         files: how many.
         bytes: how much deleting it frees.
@@ -53,6 +53,7 @@ def survey(root: Path, stages: Sequence[Stage], *, overwrite_edits: bool = False
     free = [
         _folder(root / STATE / "orphans", "orphans", "Outputs that nothing makes any more.", 0.0),
         _folder(root / STATE / "scratch", "scratch", scratch, None),
+        _folder(root / STATE / "cache", "cache", "Encoded pictures and captions of trainings; made again.", None),
         _folder(root / STATE / "logs", "logs", "Logs.", 0.0),
         _folder(root / "report", "report", "`bglora report` writes it again.", 10.0),
     ]

@@ -34,6 +34,7 @@ def examine_all(folder: Path, root: Path | None, given: Sequence[str]) -> list[C
                 _looked("project: sources", lambda: _sources(root, settings)),
                 _looked("project: weights", lambda: _weights(root, settings)),
             ]
+            project += _sd_scripts(root, settings)
     used = {one for chosen in backends_of(settings).values() for one in chosen}
     return [*examine(folder, settings, used), *project]
 
@@ -69,6 +70,18 @@ def _sources(root: Path, settings: Settings) -> str:
     names = source_names(root, settings)
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return ", ".join(names[:3]) + more
+
+
+def _sd_scripts(root: Path, settings: Settings) -> list[Check]:
+    """Whether sd-scripts starts, where it is to train."""
+    if settings.train.backend != "kohya":
+        return []
+    if not settings.train.sd_scripts:
+        found = "not named in train.sd_scripts: its configuration is written, not started"
+        return [Check("project: sd-scripts", "warning", found, "bglora set train.sd_scripts FOLDER")]
+    from bglora.backends.train.kohya import starts
+
+    return [_looked("project: sd-scripts", lambda: starts(settings.train, root))]
 
 
 def _weights(root: Path, settings: Settings) -> str:

@@ -89,6 +89,7 @@ def make_demo(folder: str | Path) -> Path:
     set_value(root, "ingest.max_per_shot", "0")
     set_value(root, "train.characters", "{ kid = [] }")
     set_value(root, "compose.mode", "regional")
+    set_value(root, "compose.region", '["0.25 0.1 0.75 1"]')
     shutil.copyfile(asset("harbor.mp4"), root / "sources" / "harbor.mp4")
     return root
 

@@ -42,6 +42,23 @@ def tell_terms(runner: Runner, names: Sequence[str]) -> None:
         runner.listener(Notice(text=sentence))
 
 
+def tell_likeness(runner: Runner, names: Sequence[str]) -> None:
+    """Tells what `train.like` gives, and looks at the LoRA files that settings of `train` name.
+
+    Raises:
+        UserError: one of them is missing, damaged, or no LoRA that can be used so.
+    """
+    from bglora.engine.events import Notice
+    from bglora.stages.hyper import check_start, liked
+
+    if "train" not in names:
+        return
+    chosen = liked(runner.root, runner.settings)
+    check_start(runner.root, chosen.train)
+    if chosen.told:
+        runner.listener(Notice(text=chosen.told, stage="train"))
+
+
 def absent_weights(runner: Runner, request: RunRequest) -> list[Demand]:
     """Weights that stages with something to do, and those after them, will miss."""
     from bglora.stages.foresight import demands, missing
@@ -70,17 +87,3 @@ def bring_weights(runner: Runner, request: RunRequest) -> None:
         shown = described(one.weights) if one.weights else one.name
         runner.listener(Notice(text=f"fetching {shown}", stage=one.stage, where=f"{one.setting} = {one.name}"))
         pull(one.name)
-
-
-def chosen(stages: Sequence[str], to: str, since: str) -> tuple[str, ...]:
-    """Names of the stages that are meant, in pipeline order."""
-    from bglora.stages import NAMES
-
-    for name in (*stages, *filter(None, (to, since))):
-        if name not in NAMES:
-            raise UserError(f"There is no stage {name!r}.", where=name, cure=f"The stages are: {', '.join(NAMES)}.")
-    first = NAMES.index(since) if since else 0
-    last = NAMES.index(to) if to else len(NAMES) - 1
-    if first > last:
-        raise UserError(f"{since} comes after {to}.", where=f"--from {since} --to {to}", cure="Swap them.")
-    return tuple(name for name in NAMES[first : last + 1] if not stages or name in stages)

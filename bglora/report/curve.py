@@ -1,13 +1,14 @@
-"""The loss curve as inline SVG: colors come from the page's style, so it follows light and dark."""
+"""Curves of a training as inline SVG: colors come from the page's style, so they follow light and dark."""
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 
 from bglora.report.markup import Html, tag
 
-WIDTH, HEIGHT = 640, 240
+WIDTH, HEIGHT, SIDE_HEIGHT = 640, 240, 92
 LEFT, RIGHT, TOP, BOTTOM = 60, 14, 14, 34
 
 Point = tuple[float, float]
@@ -38,7 +39,7 @@ def loss_curve(points: Sequence[Sequence[float | None]], name: str) -> Html:
     said = f"Training loss of {name} over {last:.0f} optimizer steps: {ends}."
     if checks:
         said += f" Validation loss: from {checks[0][1]:.4g} to {checks[-1][1]:.4g}."
-    label = f"curve-{name}"
+    label = _label("curve", name)
     return tag(
         "svg",
         tag("title", said, id=label),
@@ -51,6 +52,44 @@ def loss_curve(points: Sequence[Sequence[float | None]], name: str) -> Html:
         role="img",
         aria_labelledby=label,
         class_="curve",
+    )
+
+
+def side_curve(points: Sequence[Point], what: str, name: str) -> Html | None:
+    """A low chart of one line over optimizer steps, named by what it shows.
+
+    Args:
+        points: (step, value) each, by step; what is not finite is left out. Fewer than two give no chart.
+        what: `Learning rate`. name: what was trained, for screen readers.
+    """
+    known = [(step, value) for step, value in points if _finite(value)]
+    if len(known) < 2 or known[-1][0] <= 0:
+        return None
+    ordered = sorted(value for _, value in known)
+    high, last = ordered[-1 - len(ordered) // 100] * 1.05 or 1.0, known[-1][0]
+
+    def place(point: Point) -> Point:
+        step, value = point
+        x = LEFT + step / last * (WIDTH - LEFT - RIGHT)
+        return x, TOP + (1 - min(max(value, 0.0), high) / high) * (SIDE_HEIGHT - TOP - 22)
+
+    ends = f"from {known[0][1]:.3g} to {known[-1][1]:.3g}, at most {ordered[-1]:.3g}"
+    label = _label(what, name)
+    marks: list[Html] = []
+    for value in (0.0, high / 1.05):
+        _, y = place((0.0, value))
+        marks.append(tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=f"{y:.1f}", y2=f"{y:.1f}", class_="grid"))
+        marks.append(tag("text", f"{value:.2g}", x=LEFT - 8, y=f"{y + 4:.1f}", text_anchor="end"))
+    return tag(
+        "svg",
+        tag("title", f"{what} of {name} over {last:.0f} optimizer steps: {ends}.", id=label),
+        marks,
+        _line([place(point) for point in known], "side"),
+        tag("text", what.lower(), x=LEFT, y=SIDE_HEIGHT - 4, class_="name"),
+        viewBox=f"0 0 {WIDTH} {SIDE_HEIGHT}",
+        role="img",
+        aria_labelledby=label,
+        class_="curve side",
     )
 
 
@@ -86,6 +125,11 @@ def _range(values: Sequence[float]) -> Point:
     low, high = ordered[len(ordered) // 100], ordered[-1 - len(ordered) // 100]
     air = (high - low) * 0.08 or abs(high) * 0.1 or 1.0
     return max(0.0, low - air) if low >= 0 else low - air, high + air
+
+
+def _label(what: str, name: str) -> str:
+    """An id; a space in it would make two of it."""
+    return re.sub(r"\W+", "-", f"{what} {name}".lower())
 
 
 def _line(points: Sequence[Point], kind: str) -> Html | None:

@@ -8,10 +8,10 @@ from typing import Any
 
 from bglora.engine.stage import Row
 from bglora.report.contents import Place
-from bglora.report.curve import loss_curve
-from bglora.report.figures import card, code, facts, figure, picture
+from bglora.report.figures import code, facts, figure, picture
 from bglora.report.markup import Html, count, tag
 from bglora.report.pictures import Picture, photo
+from bglora.report.training import training
 from bglora.report.verdicts import grid, number, verdict
 
 HERO_WIDTH = 960
@@ -81,7 +81,7 @@ def _place(root: Path, place: Place, thumbs: int) -> Html:
         ),
         _contact_sheet(root, place, thumbs),
         _dataset(place),
-        tag("div", _training(root, place), verdict(place.grid), class_="pair"),
+        tag("div", training(root, place), verdict(place.grid), class_="pair"),
         grid(root, place),
         _compositions(root, place),
         id=place.id,
@@ -193,52 +193,6 @@ def _dataset(place: Place) -> Html | None:
 
 def _caption(words: str, times: int) -> Html:
     return tag("li", tag("q", words), tag("span", f" × {times}", class_="soft"))
-
-
-def _training(root: Path, place: Place) -> Html | None:
-    row = place.lora
-    if row is None:
-        return None
-    record = row.record
-    if row.status != "made":
-        return tag("div", tag("h4", "Training"), card(row.status, f"{row.status}: {row.reason}"), class_="training")
-    lora = next((name for name in row.outputs if name.endswith(".safetensors")), "")
-    size = (root / lora).stat().st_size if lora and (root / lora).is_file() else None
-    samples = [name for name in row.outputs if "/samples/" in name and name.endswith((".png", ".webp"))]
-    curve = loss_curve(record.get("curve") or (), place.title)
-    strip = [figure(picture(photo(root / name, 192), f"Sample {Path(name).stem}")) for name in samples[-6:]]
-    return tag(
-        "div",
-        tag("h4", "Training"),
-        tag("p", f"{row.reason[:1].upper()}{row.reason[1:]}.", class_="notice") if row.reason else None,
-        tag("div", curve, _curve_key(record), class_="plot") if curve else None,
-        facts(
-            ("file", code(lora) if lora else None),
-            ("size", file_size(size) if size is not None else ""),
-            ("base", str(record.get("base") or "")),
-            (
-                "dim / alpha",
-                f"{number(record.get('dim'))} / {number(record.get('alpha'))}" if record.get("dim") else "",
-            ),
-            ("optimizer steps", str(record.get("steps") or "")),
-            ("pictures seen", str(record.get("pictures_seen") or "")),
-            ("validation loss", number(record.get("validation"))),
-        ),
-        tag("div", strip, class_="samples", data_gallery=True) if strip else None,
-        class_="training",
-    )
-
-
-def _curve_key(record: Mapping[str, Any]) -> Html:
-    checked = any(len(point) > 2 and point[2] is not None for point in record.get("curve") or ())
-    names = [("smooth", "training loss")] + ([("check", "validation loss")] if checked else [])
-    marks = [tag("li", tag("span", class_=f"dash {kind}", aria_hidden="true"), name) for kind, name in names]
-    return tag("ul", marks, class_="legend")
-
-
-def file_size(count: int) -> str:
-    """Bytes in words: `812 kB`, `12.4 MB`."""
-    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{-(-count // 1000)} kB"
 
 
 def _compositions(root: Path, place: Place) -> Html | None:

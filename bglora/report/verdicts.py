@@ -29,6 +29,7 @@ MEANINGS = {
     "variety": "how much pictures differ from seed to seed, as a share of the base's; near 0, all look the same.",
     "copies": "share of the pictures that repeat a training picture; 0 is best, surely above 0.1 is a fault.",
     "characters": "share of the pictures with a character on them though the prompt asks for nobody, beside scale 0.",
+    "answered": "share of the pictures with a character on them where the prompt asks for one, beside scale 0.",
     "in brackets": "the interval in which the figure lies with 95 % confidence.",
 }
 SOFT = "mini, the small base model, paints soft thumbnails: judge the figures here, not the looks."
@@ -60,9 +61,34 @@ def verdict(row: Row | None) -> Html | None:
         refused,
         tag("p", _headline(scale, lacking), class_="scale") if lacking or scale is not None else None,
         tag("ul", items, class_="words") if items else None,
+        _checkpoints(row),
         _meanings() if items else None,
         class_="verdict",
     )
+
+
+def _checkpoints(row: Row) -> Html | None:
+    """The LoRA files of one training beside each other, the one to use in bold; None where there is only one."""
+    found = (row.record.get("scores") or {}).get("checkpoints")
+    if not found:
+        return None
+    head = [tag("th", name, scope="col") for name in ("optimizer step", "scale", "likeness", "words")]
+    rows = [
+        tag(
+            "tr",
+            tag("th", tag("b", str(one["step"])) if _used(one, row) else str(one["step"]), scope="row"),
+            tag("td", number(one["recommended_scale"])),
+            tag("td", number(one["likeness"])),
+            tag("td", ", ".join(one["words"])),
+        )
+        for one in found
+    ]
+    table = tag("table", tag("caption", "Checkpoints"), tag("thead", tag("tr", head)), tag("tbody", rows))
+    return tag("div", table, class_="scroll", role="region", tabindex=0, aria_label="Checkpoints")
+
+
+def _used(checkpoint: Mapping[str, Any], row: Row) -> bool:
+    return bool(checkpoint["lora"] == row.record.get("recommended_lora"))
 
 
 def _headline(scale: Any, lacking: bool) -> list[Any]:
@@ -117,7 +143,7 @@ def cells_of(outputs: Sequence[str]) -> dict[tuple[int, int], list[str]]:
     found: dict[tuple[int, int], list[tuple[int, str]]] = defaultdict(list)
     for name in outputs:
         matched = NAME.search(name)
-        if matched and ".." not in name.split("/"):
+        if matched and not {"..", "checkpoints"} & set(name.split("/")):
             prompt, scale, seed = (int(part) for part in matched.groups())
             found[prompt, scale].append((seed, name))
     return {key: [name for _, name in sorted(names)] for key, names in sorted(found.items())}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from bglora.settings.table import Table, TrainName
 
@@ -12,6 +12,7 @@ LossType = Literal["l2", "l1", "huber", "smooth_l1"]
 HuberSchedule = Literal["snr", "exponential", "constant"]
 Prediction = Literal["base", "epsilon", "v_prediction"]
 Optimizer = Literal["adamw", "adamw8bit", "prodigy", "schedule_free"]
+Quantization = Literal["none", "int8", "nf4"]
 Scheduler = Literal[
     "constant",
     "constant_with_warmup",
@@ -49,11 +50,35 @@ class TrainSettings(Table):
         description="Configuration for kohya, by graphics memory: sdxl_12gb, sdxl_16gb_stable, sdxl_24gb, sdxl_80gb, "
         "or a file of your own in templates/kohya/ of the project.",
     )
+    sd_scripts: str = Field(
+        "", description="Folder of your sd-scripts, for kohya. Empty: its configuration is written, and not started."
+    )
+    kohya_python: str = Field(
+        "",
+        description="Python that sd-scripts runs with: a file, a folder of an environment, or words as "
+        '"conda run -n NAME". Empty: venv or .venv in sd_scripts, else the Python of bglora.',
+    )
     base: str = Field("mini", description="Base model: mini, a hub name, a diffusers folder or a .safetensors file.")
     characters: dict[CharacterName, tuple[str, ...]] = Field(
         default_factory=dict,
         description="Character LoRAs to train on segmented/character, by name: patterns of tracks, like "
         '{ kid = ["harbor-s000_1", "harbor-s00[23]_1"] }, or [] for the one seen most, told by its colors.',
+    )
+    base_quantization: Quantization = Field(
+        "none",
+        description="Hold the base's weights in fewer bits while training: int8 (half), or nf4 (a quarter; needs "
+        "bitsandbytes). Slower, and a little less exact.",
+    )
+    scenes: Literal["each", "all", "both"] = Field(
+        "each", description="A LoRA for each scene, one for all scenes (a trigger for each), or both."
+    )
+    like: str = Field(
+        "",
+        description="A LoRA file whose hyper-parameters are taken over; what you changed here stays as it is here.",
+    )
+    like_except: tuple[str, ...] = Field((), description="Keys of this table that stay as they are here, too.")
+    network_weights: str = Field(
+        "", description="A LoRA in kohya's format to start from; rank and alpha must be the same."
     )
     resolution: int = Field(1024, ge=64, le=4096, description="Pixels: pictures have about resolution x resolution.")
     bucket_step: Literal[0, 32, 64, 128] = Field(
@@ -110,12 +135,24 @@ class TrainSettings(Table):
     )
     max_grad_norm: float = Field(1.0, ge=0, description="Gradients are clipped to this norm. 0: never.")
     batch_size: int = Field(1, ge=1, le=64, description="Pictures per micro-batch.")
-    accumulation: int = Field(2, ge=1, le=64, description="Micro-batches per optimizer step.")
+    accumulation: int = Field(2, ge=1, le=64, description="Micro-batches per optimizer step, of each process.")
+    processes: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="Processes that train together, each on a GPU of its own (or all on the CPU); an optimizer step "
+        "takes so many times more pictures.",
+    )
     epochs: int = Field(12, ge=1, description="Epochs; `epochs_small` for scenes under 100 plates.")
     epochs_small: int = Field(20, ge=1, description="Epochs for scenes under 100 plates.")
     max_steps: int = Field(0, ge=0, description="Optimizer steps at most. 0: as many as the epochs take.")
     gradient_checkpointing: bool = Field(
         False, description="Recompute activations instead of keeping them: a third slower, far less memory."
+    )
+    cuda_graphs: bool = Field(
+        True,
+        description="On a GPU, record a step's work and replay it: faster, and a little more memory. Not with "
+        "gradient_checkpointing, dropouts, text_encoders or dora.",
     )
     save_precision: Literal["bf16", "fp16", "fp32"] = Field("bf16", description="Number format of the LoRA file.")
     resize_rank: int = Field(
@@ -123,6 +160,19 @@ class TrainSettings(Table):
     )
     keep: Literal["best", "last"] = Field(
         "best", description="Which weights are kept: best by validation loss, or last."
+    )
+    ema: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Decay of a moving average of the weights, which is then what is validated and kept: 0.999. "
+        "0: off.",
+    )
+    early_stop: int = Field(
+        0, ge=0, description="Validations in a row without a better one after which training ends. 0: it never does."
+    )
+    keep_checkpoints: int = Field(
+        0, ge=0, le=20, description="LoRA files kept along the way as well, in loras/<scene>/checkpoints/."
     )
     provenance_loss: bool = Field(True, description="Weigh the loss by provenance: guessed less, not trusted 0.")
     guessed_weight: float = Field(0.3, ge=0, le=1, description="Loss weight of guessed pixels with provenance_loss.")
@@ -165,6 +215,9 @@ class TrainSettings(Table):
     )
     token_warmup_min: int = Field(1, ge=0, description="Tags shown at the start, beside trigger and prefix.")
     token_warmup_step: Steps = Field(0, description="Step, or share of all, at which all tags are shown. 0: the first.")
+    weighted_captions: bool = Field(
+        False, description="(word:1.2) and [word] in captions weigh words, as in prompts of A1111."
+    )
     enable_wildcard: bool = Field(False, description="{red|blue} in a caption is one of the two.")
     keep_tokens_separator: str = Field("", max_length=16, description="Text in captions that ends the kept tags.")
     caption_separator: str = Field(",", min_length=1, max_length=16, description="Text between two tags.")
@@ -176,11 +229,23 @@ class TrainSettings(Table):
     samples: int = Field(2, ge=0, le=8, description="Sample pictures painted at each validation.")
     sample_steps: int = Field(20, ge=1, le=200, description="Denoising steps of a sample picture.")
     sample_guidance: float = Field(7.5, ge=0, le=30, description="Classifier-free guidance of a sample picture.")
+    tensorboard: bool = Field(
+        True,
+        description="Also write logs for TensorBoard: tensorboard --logdir .bglora/logs/train (needs tensorboardX).",
+    )
     force: bool = Field(False, description="Start even though the memory estimate says that it won't fit.")
     seed: int = Field(0, ge=0, description="Seed of noise, order and initial weights.")
     threads: int = Field(
         2, ge=1, le=256, description="CPU threads of train, test and compose; part of the result's last bits."
     )
+
+    @field_validator("like_except")
+    @classmethod
+    def _names_keys(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if name not in cls.model_fields:
+                raise ValueError(f"should name keys of [train]; {name!r} is none")
+        return value
 
 
 class TestSettings(Table):

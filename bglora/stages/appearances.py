@@ -1,15 +1,17 @@
-"""How often characters appear on test pictures whose prompts ask for none, by the detector that looks over plates."""
+"""How often characters appear on test pictures whose prompts ask for none, and for one, by who looks over plates."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from bglora import backends
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from bglora.engine.stage import Tools
     from bglora.settings import Settings
     from bglora.training.figures import Estimate
@@ -39,31 +41,59 @@ def empty_prompts(prompts: Sequence[str], names: Sequence[str]) -> list[int]:
     return [k for k, prompt in enumerate(prompts) if not named_character(prompt.split(","), names)]
 
 
-def rates(tools: Tools, pictures: np.ndarray, prompts: Sequence[str]) -> list[Estimate] | None:
-    """Per scale the share of pictures on which somebody is found, with Wilson's interval; None if nobody looks.
+@dataclass(frozen=True)
+class Rates:
+    """Shares of pictures on which somebody is found, one for each scale, with Wilson's intervals.
 
-    Args:
-        pictures: uint8 RGB (scales, prompts, seeds, H, W, 3). prompts: those that ask for somebody don't count.
+    Attributes:
+        unasked: where the prompt asks for nobody. asked: where it asks for somebody. Empty without such prompts.
     """
-    from bglora.training.figures import wilson
 
+    unasked: Sequence[Estimate]
+    asked: Sequence[Estimate]
+
+
+def finder(tools: Tools) -> Callable[[Sequence[np.ndarray]], list[bool]] | None:
+    """What says of RGB pictures whether somebody is on them; None if nobody looks."""
     settings = tools.settings
-    places = empty_prompts(prompts, settings.caption.character_names)
-    if not settings.test.detector or not places:
+    if not settings.test.detector:
         return None
     name = settings.segment.detector
     detector = tools.once(f"detect {name}", lambda: backends.load("detect", name, settings.segment))
-    found = []
-    for at_scale in pictures:
-        flat = list(at_scale[places].reshape(-1, *at_scale.shape[2:]))
-        hits = [len(one) > 0 for one in _finds(detector, flat, settings.segment.targets)]
-        found.append(wilson(sum(hits), len(hits)))
+
+    def found(pictures: Sequence[np.ndarray]) -> list[bool]:
+        parts = (pictures[start : start + AT_ONCE] for start in range(0, len(pictures), AT_ONCE))
+        return [len(one) > 0 for part in parts for one in detector.find(part, settings.segment.targets)]
+
     return found
 
 
-def _finds(detector: Any, pictures: Sequence[np.ndarray], targets: Sequence[str]) -> list[Any]:
-    return [
-        one
-        for start in range(0, len(pictures), AT_ONCE)
-        for one in detector.find(pictures[start : start + AT_ONCE], targets)
-    ]
+def rates(tools: Tools, pictures: np.ndarray, prompts: Sequence[str]) -> Rates | None:
+    """How often somebody is found on a grid; None if nobody looks.
+
+    Args:
+        pictures: uint8 RGB (scales, prompts, seeds, H, W, 3).
+    """
+    from bglora.training.figures import wilson
+
+    find = finder(tools)
+    if find is None:
+        return None
+    empty = empty_prompts(prompts, tools.settings.caption.character_names)
+    somebody = [k for k in range(len(prompts)) if k not in empty]
+    hits = np.array([find(list(one.reshape(-1, *one.shape[2:]))) for one in pictures])
+    hits = hits.reshape(pictures.shape[:3])
+
+    def shares(places: Sequence[int]) -> list[Estimate]:
+        chosen = hits[:, list(places)].reshape(len(hits), -1)
+        return [wilson(int(row.sum()), row.size) for row in chosen] if places else []
+
+    return Rates(shares(empty), shares(somebody))
+
+
+def leaking(tools: Tools, root: Path, plates: Mapping[str, str]) -> list[str]:
+    """Names of the plates on which somebody is found; none if nobody looks. `plates` are names to paths in `root`."""
+    from bglora.training.pictures import read_picture
+
+    find = finder(tools)
+    return [] if find is None else [name for name, path in plates.items() if find([read_picture(root / path)])[0]]

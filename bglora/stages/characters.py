@@ -9,8 +9,8 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,11 +37,26 @@ GUESSED = 2
 """The provenance that background pixels get: they weigh as little as guesses do."""
 
 
-def items(view: View, scenes: Sequence[SceneData], settings: Mapping[str, Any], backend: str) -> Iterable[Item]:
-    """One for each character of `train.characters`.
+@dataclass(frozen=True)
+class Character:
+    """What an item of `train` has more than a scene's, or other than it.
+
+    Attributes:
+        name: `character-kid`. title: `kid`.
+    """
+
+    name: str
+    title: str
+    files: tuple[str, ...]
+    settings: Mapping[str, Any]
+    payload: Mapping[str, Any]
+
+
+def listed(view: View, scenes: Sequence[SceneData]) -> Iterator[Character]:
+    """The characters of `train.characters`.
 
     Args:
-        scenes: the datasets, whose plates stand behind the cut-outs. settings: what a training reads.
+        scenes: the datasets, whose plates stand behind the cut-outs.
 
     Raises:
         UserError: there are no cut-outs, or none fits a pattern.
@@ -50,32 +65,25 @@ def items(view: View, scenes: Sequence[SceneData], settings: Mapping[str, Any], 
     if not wanted:
         return
     tracks = _tracks(view)
-    plates = [entry for data in scenes for entry in data.pictures]
+    plates = [{"image": entry["image"], "text": entry["text"]} for data in scenes for entry in data.pictures]
+    settings = {
+        "compose.character_prompt": view.settings.compose.character_prompt,
+        "caption.prefix": view.settings.caption.prefix,
+        "caption.empty_words": view.settings.caption.empty_words,
+        "caption.flip": view.settings.caption.flip,
+    }
     rank = 0
     for name, patterns in wanted.items():
         chosen = _named(name, patterns, tracks) if patterns else tracks
-        files = sorted(path for paths in chosen.values() for path in paths)
-        yield Item(
-            name=PREFIX + name,
-            pictures=(PREFIX + name,),
-            files=tuple(sorted({*files, *(entry[key] for entry in plates for key in ("image", "text"))})),
-            settings={
-                **settings,
-                "compose.character_prompt": view.settings.compose.character_prompt,
-                "caption.prefix": view.settings.caption.prefix,
-                "caption.empty_words": view.settings.caption.empty_words,
-                "caption.flip": view.settings.caption.flip,
-            },
-            payload={
-                "title": name,
-                "trigger": trigger(view.settings.project.name, name),
-                "tracks": {track: list(paths) for track, paths in chosen.items()},
-                "group": None if patterns else rank,
-                "plates": [{"image": entry["image"], "text": entry["text"]} for entry in plates],
-                "created": view.settings.project.created,
-            },
-            backend=backend,
-        )
+        files = {path for paths in chosen.values() for path in paths}
+        payload = {
+            "trigger": trigger(view.settings.project.name, name),
+            "tracks": {track: list(paths) for track, paths in chosen.items()},
+            "group": None if patterns else rank,
+            "plates": plates,
+        }
+        all_files = tuple(sorted(files.union(*(plate.values() for plate in plates))))
+        yield Character(PREFIX + name, name, all_files, settings, payload)
         rank += not patterns
 
 

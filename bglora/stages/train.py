@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,14 +13,11 @@ from bglora import backends
 from bglora.engine.stage import Item, Outcome, Row, Stage, Stopped, Tools, View
 from bglora.errors import UserError
 from bglora.stages import characters
-from bglora.training.job import Paused, Recipe, TrainJob, TrainPicture
-from bglora.training.options import CaptionOptions, DropoutOptions, LossOptions, NoiseOptions
+from bglora.stages.hyper import RENAMED, Liked, check_start, liked, recipe_of_settings, recipe_settings
+from bglora.training.job import Paused, TrainJob, TrainPicture
 
-SMALL_SCENE = 100
 COPIED = 3
 """Training pictures below which a LoRA can hardly learn more than to paint them again."""
-UNREAD = {"force", "checkpoint_every", "epochs", "epochs_small", "guessed_weight", "base", "characters"}
-"""Settings that change nothing in the result, or that an item reads in another form."""
 
 
 @dataclass(frozen=True)
@@ -110,29 +107,17 @@ class Train(Stage):
 
     def items(self, view: View) -> Iterable[Item]:
         """One a scene, and one a character that the settings name."""
-        train = view.settings.train
-        located = train.model_copy(update={"base": located_base(view.root, train.base)})
-        identity = backends.identity("train", train.backend, located)
-        own = _own_template(view.root, train)
+        chosen = liked(view.root, view.settings)
+        check_start(view.root, chosen.train)
         scenes = scene_data(view)
-        named = {f"train.{key}": value for key, value in _recipe_settings(train, 0).items()}
-        yield from characters.items(view, scenes, named, identity)
         for data in scenes:
-            recipe = _recipe_settings(train, len(data.pictures))
-            yield Item(
-                name=data.scene,
-                pictures=(data.scene,),
-                files=(*data.files, *own),
-                settings={f"train.{key}": value for key, value in recipe.items()},
-                payload={
-                    "title": data.title,
-                    "about": dict(data.about),
-                    "pictures": list(data.pictures),
-                    "held_out": list(data.held_out),
-                    "created": view.settings.project.created,
-                },
-                backend=identity,
-            )
+            yield _item(view, data, chosen)
+        yield from (_character(view, one, chosen) for one in characters.listed(view, scenes))
+
+    def surroundings(self, view: View) -> str:
+        """The files that settings name."""
+        train = view.settings.train
+        return " ".join(_stamp(view.root / name) for name in (train.like, train.network_weights) if name)
 
     def make(self, item: Item, tools: Tools) -> Iterator[Outcome]:
         """Trains one LoRA; stopped or killed, it goes on from the state in its scratch folder."""
@@ -142,10 +127,11 @@ class Train(Stage):
         if not item.payload["pictures"]:
             yield Outcome(item.name, "dropped", "not enough data: the scene has no pictures to train on")
             return
-        job = _job(item, tools)
+        job = job_of(item, Path(tools.root), tools.settings.train)
         remark = _remark(len(job.pictures))
-        if remark:
-            tools.progress(0, 1, remark)
+        for said in (item.payload["like"], remark):
+            if said:
+                tools.progress(0, 1, said)
         train = tools.settings.train
         key = f"train:{train.backend}:{job.base}"
         backend = tools.once(key, lambda: backends.load("train", train.backend, train))
@@ -157,8 +143,50 @@ class Train(Stage):
         if result.undone:
             yield Outcome(item.name, "failed", result.undone, outputs=(*result.outputs, *dataset), record=record)
             return
-        cards = _write_cards(item, job, record, Path(tools.scratch))
-        yield Outcome(item.name, reason=remark, outputs=(*result.outputs, *cards, *dataset), record=record)
+        cards = _write_cards(item, job, record, result.outputs, Path(tools.scratch))
+        told = "; ".join(filter(None, (remark, *record.get("remarks", ()))))
+        yield Outcome(item.name, reason=told, outputs=(*result.outputs, *cards, *dataset), record=record)
+
+
+def _item(view: View, data: SceneData, chosen: Liked) -> Item:
+    train = chosen.train
+    located = train.model_copy(update={"base": located_base(view.root, train.base)})
+    named = (name for name in (train.like, train.network_weights) if name)
+    recipe = recipe_settings(train, len(data.pictures))
+    return Item(
+        name=data.scene,
+        pictures=(data.scene,),
+        files=(*data.files, *_own_template(view.root, train), *(Path(name).as_posix() for name in named)),
+        settings={f"train.{key}": value for key, value in recipe.items()},
+        payload={
+            "title": data.title,
+            "about": dict(data.about),
+            "pictures": list(data.pictures),
+            "held_out": list(data.held_out),
+            "created": view.settings.project.created,
+            "like": chosen.told,
+            "taken": list(chosen.taken),
+        },
+        backend=backends.identity("train", train.backend, located),
+    )
+
+
+def _character(view: View, character: characters.Character, chosen: Liked) -> Item:
+    """A character learns as scenes do, from the start: nothing of a place is in it."""
+    train = chosen.train.model_copy(update={"network_weights": ""})
+    data = SceneData(character.name, character.title, {}, (), ())
+    plain = _item(view, data, replace(chosen, train=train))
+    return replace(
+        plain,
+        files=tuple(sorted({*plain.files, *character.files})),
+        settings={**plain.settings, **character.settings},
+        payload={**plain.payload, **character.payload},
+    )
+
+
+def _stamp(path: Path) -> str:
+    info = path.stat() if path.is_file() else None
+    return f"{path.name} {info.st_size} {info.st_mtime_ns}" if info else f"{path.name} absent"
 
 
 def _remark(pictures: int) -> str:
@@ -175,47 +203,10 @@ def _own_template(root: Path, train: Any) -> tuple[str, ...]:
     return (path,) if train.backend == "kohya" and (root / path).is_file() else ()
 
 
-def _recipe_settings(train: Any, pictures: int) -> dict[str, Any]:
-    """The settings that this scene's training reads, in the form in which it reads them."""
-    values = {key: value for key, value in train.model_dump(mode="json").items() if key not in UNREAD}
-    if train.backend == "kohya":
-        values["base"] = train.base  # its name goes into the configuration
-    else:
-        del values["kohya_template"]
-    values["epochs"] = train.epochs_small if pictures < SMALL_SCENE else train.epochs
-    if train.provenance_loss:
-        values["guessed_weight"] = train.guessed_weight
-    return values
-
-
-RENAMED = {"lr_warmup_steps": "warmup_steps"}
-"""Settings that a recipe knows by another name."""
-PARTS: dict[str, Any] = {
-    "noise": NoiseOptions,
-    "loss": LossOptions,
-    "captions": CaptionOptions,
-    "dropout": DropoutOptions,
-}
-
-
-def _recipe(item: Item, train: Any, keep_tokens: int) -> Recipe:
-    values = {key.removeprefix("train."): value for key, value in item.settings.items()}
-    guessed = values.pop("guessed_weight", None)
-    values |= {"checkpoint_every": train.checkpoint_every, "keep_tokens": keep_tokens}
-    plain = {RENAMED.get(key, key): value for key, value in values.items()}
-    parts = {name: kind(**_known(kind, values)) for name, kind in PARTS.items()}
-    weights = None if guessed is None else (1.0, 1.0, guessed, 0.0)
-    return Recipe(**{**_known(Recipe, plain), **parts, "provenance_weights": weights})
-
-
-def _known(kind: Any, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the values that a dataclass has fields for; lists, as JSON has them, become tuples."""
-    names = {field.name for field in fields(kind)}
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items() if key in names}
-
-
-def _job(item: Item, tools: Tools) -> TrainJob:
-    root, train, about = Path(tools.root), tools.settings.train, item.payload["about"]
+def job_of(item: Item, root: Path, train: Any) -> TrainJob:
+    """An item as data for a backend. `train` is the settings' table."""
+    about = item.payload["about"]
+    weights = item.settings["train.network_weights"]
     pictures = tuple(_picture(entry, root) for entry in item.payload["pictures"])
     return TrainJob(
         scene=item.name,
@@ -229,8 +220,10 @@ def _job(item: Item, tools: Tools) -> TrainJob:
         flip=bool(about["flip"]),
         keep_tokens=int(about["keep_tokens"]),
         created=item.payload["created"],
-        recipe=_recipe(item, train, int(about["keep_tokens"])),
+        recipe=recipe_of_settings(item.settings, train, int(about["keep_tokens"])),
         force=train.force,
+        network_weights=root / weights if weights else None,
+        taken=tuple(RENAMED.get(name, name) for name in item.payload["taken"]),
     )
 
 
@@ -242,6 +235,8 @@ def _picture(entry: Mapping[str, str], root: Path) -> TrainPicture:
 
 def _first_line(path: Path) -> str:
     """The caption of a picture: the first line of its file, as sd-scripts reads it."""
+    if not path.is_file():
+        raise UserError("A picture has no caption.", where=str(path), cure="bglora caption")
     lines = path.read_text("utf-8").strip().splitlines()
     if not lines or not lines[0].strip():
         raise UserError(
@@ -252,7 +247,9 @@ def _first_line(path: Path) -> str:
     return lines[0].strip()
 
 
-def _write_cards(item: Item, job: TrainJob, record: Mapping[str, Any], scratch: Path) -> tuple[str, str]:
+def _write_cards(
+    item: Item, job: TrainJob, record: Mapping[str, Any], outputs: Sequence[str], scratch: Path
+) -> tuple[str, str]:
     """The card as JSON for programs and as Markdown for people."""
     works_on = works_only_on_mini(job.base)
     character = characters.is_character(item)
@@ -269,9 +266,13 @@ def _write_cards(item: Item, job: TrainJob, record: Mapping[str, Any], scratch: 
         "steps": record.get("steps"),
         "kept_step": record.get("kept_step"),
         "pictures_seen": record.get("pictures_seen"),
+        "like": item.payload["like"],
+        "starts_from": record.get("starts_from", ""),
+        "other_tools": {tool: path for tool, path in _elsewhere(job, outputs)},
         "loss": record.get("loss"),
         "validation": record.get("validation"),
-        "settings": {key.removeprefix("train."): value for key, value in sorted(item.settings.items())},
+        "settings": record.get("options")
+        or {key.removeprefix("train."): value for key, value in sorted(item.settings.items())},
         "created": job.created,
     }
     home = scratch / "loras"
@@ -283,6 +284,13 @@ def _write_cards(item: Item, job: TrainJob, record: Mapping[str, Any], scratch: 
     return f"loras/{job.scene}.json", f"loras/{job.scene}.md"
 
 
+def _elsewhere(job: TrainJob, outputs: Sequence[str]) -> list[tuple[str, str]]:
+    """Tools that read another file than the LoRA itself: a DoRA has some."""
+    tools = {"diffusers": "diffusers", "comfyui": "ComfyUI and Forge"}
+    paths = {name: f"loras/{job.scene}/{name}.safetensors" for name in tools}
+    return [(tools[name], path.removeprefix("loras/")) for name, path in paths.items() if path in outputs]
+
+
 def _markdown(card: Mapping[str, Any], job: TrainJob) -> str:
     settings = "\n".join(f"| {key} | {value} |" for key, value in card["settings"].items())
     background = card["kind"] == "background"
@@ -290,6 +298,12 @@ def _markdown(card: Mapping[str, Any], job: TrainJob) -> str:
     beside = (
         "a character LoRA at 1.0; `bglora test` measures a better one" if background else "a background LoRA at 0.7"
     )
+    others = "; ".join(f"{tool}: `{path}`" for tool, path in card["other_tools"].items())
+    notes = [
+        card["like"],
+        card["starts_from"],
+        f"DoRA, for sd-scripts with LyCORIS; {others}; not for A1111" * bool(others),
+    ]
     return f"""# {card["title"]}
 
 {card["kind"].capitalize()} LoRA `{card["lora"]}`. {card["works_on"]}
@@ -299,7 +313,7 @@ def _markdown(card: Mapping[str, Any], job: TrainJob) -> str:
 - A1111 and Forge: `<lora:{job.scene}:{card["recommended_scale"]}> {card["example_prompt"]}`
 - Trained on {_counted(len(job.pictures), word)} ({len(job.held_out)} more held out), {card["steps"]} optimizer steps, \
 {card["pictures_seen"]} pictures seen
-
+{"".join(f"- {said[:1].upper()}{said[1:]}{chr(10)}" for said in notes if said)}
 | setting | value |
 |---|---|
 {settings}

@@ -174,6 +174,11 @@ class Adapter:
         """The gradients of the step before are done with; the next ones overwrite them."""
         self._turn.number += 1
 
+    def all_written(self) -> None:
+        """Gradients count as written in this step: the ones that come are added to them."""
+        for layer in self.layers.values():
+            layer.slot.written = self._turn.number
+
     def finish(self) -> None:
         """The gradients are all there; layers that the loss did not touch have none."""
         for layer in self.layers.values():

@@ -1,10 +1,14 @@
-"""What never changes during a training, computed once: latents of the pictures, their sizes and weights."""
+"""What never changes during a training, computed once: latents of the pictures, their sizes and weights.
+
+Latents are kept on disk for the next training, of this scene or of another that shows the same pictures.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +19,10 @@ from bglora.training.base import Base
 from bglora.training.buckets import Cut
 from bglora.training.job import Recipe, TrainPicture
 from bglora.training.pictures import alpha_weights, cut_pixels, latent_weights, picture_size, read_picture
+from bglora.training.store import Store
+
+VERSION = 1
+"""Raised when the same picture or caption is encoded otherwise."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +57,10 @@ def encode_examples(
     recipe: Recipe,
     flip: bool,
     progress: Callable[[int, int], None],
+    store: Store | None = None,
 ) -> list[Example]:
-    """Encodes every picture (and its mirror image) once."""
+    """Encodes every picture (and its mirror image) once; `store` has the latents of earlier trainings."""
+    kept = store or Store()
     examples = []
     for number, (picture, cut) in enumerate(zip(pictures, cuts_of(pictures, recipe), strict=True)):
         progress(number, len(pictures))
@@ -64,14 +74,27 @@ def encode_examples(
         examples.append(
             Example(
                 picture.name,
-                tuple(_encode(base, side, f"{picture.name}/{flipped}") for side, _, flipped in sides),
+                tuple(_latents(base, kept, side, f"{picture.name}/{flipped}") for side, _, flipped in sides),
                 tuple(torch.tensor(cut.time_ids(flipped)) for _, _, flipped in sides),
                 tuple(torch.from_numpy(weight.copy())[None] for _, weight, _ in sides),
                 picture.caption,
                 cut.bucket,
             )
         )
+    kept.trim()
     return examples
+
+
+def store_of(base: Base, folder: Path, identity: str, recipe: Recipe) -> Store:
+    """The store in a folder for what a base gives on this device with these threads, bit by bit."""
+    arithmetic = [base.device, recipe.threads, torch.__version__, torch.backends.cpu.get_cpu_capability()]
+    return Store(folder, " ".join(map(str, [VERSION, identity, recipe.base_quantization, *arithmetic])))
+
+
+def _latents(base: Base, store: Store, pixels: np.ndarray, name: str) -> Tensor:
+    content = hashlib.sha256(pixels.tobytes()).hexdigest()
+    key = ("latents", name, content, *pixels.shape)
+    return store.get(key, lambda: {"latents": _encode(base, pixels, name)})["latents"]
 
 
 def _encode(base: Base, pixels: np.ndarray, name: str) -> Tensor:

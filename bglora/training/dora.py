@@ -10,18 +10,24 @@ from torch import Tensor, nn
 
 from bglora.errors import UserError
 from bglora.training.adapter import Adapter, Group, Target, draw_down, replace_module
-from bglora.training.options import DropoutOptions
+from bglora.training.job import Recipe
 
 NAME = "dora"
 
 
-def refuse(dropout: DropoutOptions, scale_weight_norms: float) -> None:
-    """Refuses what peft's DoRA can't do.
+def refuse(recipe: Recipe) -> None:
+    """Refuses what goes not with DoRA.
 
     Raises:
-        UserError: dropout or a bound of the norms is on.
+        UserError: dropout or a bound of the norms is on, or the base is quantized.
     """
-    if dropout.any or scale_weight_norms:
+    if recipe.base_quantization != "none":
+        raise UserError(
+            "DoRA needs the norms of the base's own weights, which a quantized base has not.",
+            where="train.dora",
+            cure='Set train.dora = false, or train.base_quantization = "none".',
+        )
+    if recipe.dropout.any or recipe.scale_weight_norms:
         raise UserError(
             "DoRA goes with none of the dropouts and no bound of the weights' norms.",
             where="train.dora",

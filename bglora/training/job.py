@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from bglora.errors import UserError
 from bglora.training.groups import LearningRates
 from bglora.training.options import (
     CaptionOptions,
@@ -15,6 +16,7 @@ from bglora.training.options import (
     NetworkOptions,
     NoiseOptions,
     Optimizer,
+    Quantization,
     RateOptions,
     Scheduler,
 )
@@ -24,6 +26,10 @@ if TYPE_CHECKING:
 
 ORIGINAL, RECOVERED, GUESSED, UNTRUSTED = range(4)
 """Provenance of a plate's pixel, as stored in provenance/<shot>/<FFFFFF>.png."""
+
+
+class Diverged(UserError):
+    """Raised by a training whose loss or weights are no finite numbers any more."""
 
 
 class Paused(Exception):
@@ -57,7 +63,8 @@ class Recipe:
         dim: rank.
         alpha: the LoRA's branch is scaled by alpha / dim.
         batch_size: pictures per micro-batch.
-        accumulation: micro-batches per optimizer step.
+        accumulation: micro-batches per optimizer step and process.
+        processes: how many processes train together, on a GPU each or on the CPU; a step takes so many more pictures.
         epochs: passes over all pictures, each `repeats` times.
         max_steps: optimizer steps at most; 0: as many as the epochs take.
         provenance_weights: loss weight of each provenance value (original, recovered, guessed, untrusted); None: all 1.
@@ -73,6 +80,8 @@ class Recipe:
         scale_weight_norms: the norm of a layer's change is cut to this after every micro-batch; 0: never.
         dora: magnitude and direction of the weights are learned apart (DoRA, Liu et al. 2024).
         noise, loss, captions, dropout: see there.
+        cuda_graphs: steps are recorded and replayed on a card (`bglora.training.graphs`).
+        base_quantization: the base's weights are held in fewer bits (`bglora.training.quantized`).
         resolution_height: the height, where `resolution` is the width; 0: the same.
         min_bucket, max_bucket: sides of buckets; 0: half and 1.5 times the resolution.
         bucket_no_upscale: pictures are never made larger.
@@ -83,6 +92,10 @@ class Recipe:
         samples: sample pictures painted along the way, at validations.
         sample_steps: denoising steps of a sample picture.
         keep: which weights become the LoRA: the best by validation loss, or the last.
+        ema: decay of the moving average of the weights, which then is what is validated and kept; 0: none.
+        early_stop: validations in a row without a better one after which training ends; 0: it never ends early.
+        keep_checkpoints: LoRA files along the way, evenly spread over the steps.
+        tensorboard: loss, learning rate, validation and step time are also written as TensorBoard's events.
         threads: CPU threads of torch; part of the recipe because sums depend on it in their last bits.
     """
 
@@ -109,6 +122,8 @@ class Recipe:
     text_encoders: bool = False
     scale_weight_norms: float = 0.0
     dora: bool = False
+    base_quantization: Quantization = "none"
+    cuda_graphs: bool = True
     noise: NoiseOptions = NoiseOptions()
     loss: LossOptions = LossOptions()
     captions: CaptionOptions = CaptionOptions()
@@ -122,6 +137,7 @@ class Recipe:
     max_grad_norm: float = 1.0
     batch_size: int = 1
     accumulation: int = 2
+    processes: int = 1
     epochs: int = 12
     max_steps: int = 0
     provenance_weights: tuple[float, float, float, float] | None = (1.0, 1.0, 0.3, 0.0)
@@ -133,6 +149,10 @@ class Recipe:
     sample_steps: int = 20
     sample_guidance: float = 7.5
     keep: Literal["best", "last"] = "best"
+    ema: float = 0.0
+    early_stop: int = 0
+    keep_checkpoints: int = 0
+    tensorboard: bool = True
     seed: int = 0
     threads: int = 2
 
@@ -142,6 +162,11 @@ class Recipe:
 
         area = (self.resolution_height or self.resolution, self.resolution)
         return Bucketing(area, self.min_bucket, self.max_bucket, self.bucket_step, self.bucket_no_upscale)
+
+    @property
+    def micro_batches(self) -> int:
+        """Of an optimizer step, of all processes together; the last step of an epoch may have fewer."""
+        return self.accumulation * self.processes
 
     @property
     def network(self) -> NetworkOptions:
@@ -182,6 +207,8 @@ class TrainJob:
         keep_tokens: tags at the start of every caption that stay in place (trigger and prefix).
         created: the project's date (YYYY-MM-DD), the only date that goes into the file; may be empty.
         force: start even though the memory estimate says that it won't fit.
+        network_weights: a LoRA in kohya's format to start from, absolute.
+        taken: fields of the recipe that another LoRA's metadata gave (`train.like`), also where they are the defaults.
     """
 
     scene: str
@@ -197,6 +224,8 @@ class TrainJob:
     created: str
     recipe: Recipe
     force: bool = False
+    network_weights: Path | None = None
+    taken: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+from bglora.errors import UserError
 from bglora.training.kohya_conflicts import conflicts
+from bglora.training.kohya_lists import list_problems
 
 ARGUMENTS = Path(__file__).with_name("kohya_arguments.json")
 NOT_HERE = ("config_file", "output_config")
@@ -42,7 +44,7 @@ class Problem:
     grade: Literal["error", "notice"] = "error"
 
     def __str__(self) -> str:
-        return f"{self.key}: {self.what} {self.cure}"
+        return f"{self.key}: {self.what} {self.cure}".rstrip()
 
 
 @cache
@@ -77,8 +79,29 @@ def render(template: str, values: Mapping[str, Any]) -> str:
     return tomlkit.dumps(document)
 
 
-def check(text: str) -> list[Problem]:
-    """Everything that is wrong with a configuration, errors first; empty if it trains what it says."""
+def checked(text: str, where: str, *, known: Collection[str] = ()) -> list[str]:
+    """What surprises in a configuration. `known`: see `check`.
+
+    Raises:
+        UserError: it would not train what it says.
+    """
+    problems = check(text, known=known)
+    errors = [str(problem) for problem in problems if problem.grade == "error"]
+    if errors:
+        raise UserError(
+            f"sd-scripts would not train what this configuration says. {' '.join(errors)}",
+            where=where,
+            cure="Mend these keys in a copy of the template in templates/kohya/ of the project.",
+        )
+    return [str(problem) for problem in problems if problem.grade == "notice"]
+
+
+def check(text: str, *, known: Collection[str] = ()) -> list[Problem]:
+    """Everything that is wrong with a configuration, errors first; empty if it trains what it says.
+
+    Args:
+        known: options that the sd-scripts at hand takes, which may be newer than the table.
+    """
     import tomllib
 
     try:
@@ -87,8 +110,11 @@ def check(text: str) -> list[Problem]:
         return [Problem("the file", f"is no TOML: {error}.", "Mend that line.")]
     flat, found = flattened(document)
     for key, value in flat.items():
-        found += _check_key(key, value)
-    found += [Problem(*row) for row in conflicts(flat)]
+        if key in known and key not in arguments():
+            found.append(Problem(key, "is newer than the table here; its type is not checked.", "", "notice"))
+        else:
+            found += _check_key(key, value)
+    found += [Problem(*row) for row in (*list_problems(flat), *conflicts(flat))]
     return sorted(found, key=lambda one: one.grade)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -100,14 +100,22 @@ def recipe_of(options: Options) -> Recipe:
     )
 
 
-def changed_options(recipe: Recipe) -> dict[str, Any]:
-    """What of a recipe's noise, loss, captions, network and optimizer is not the default, as sd-scripts' options."""
+def changed_options(recipe: Recipe, taken: Collection[str] = ()) -> dict[str, Any]:
+    """What of a recipe's noise, loss, captions, network and optimizer is not the default, as sd-scripts' options.
+
+    Args:
+        taken: fields that are told even if they are the default; None where that is to have none of it.
+    """
     found: dict[str, Any] = {}
     for part in (recipe.noise, recipe.loss, recipe.captions):
         for field in fields(part):
             value = getattr(part, field.name)
-            if value != field.default and field.name not in ("prediction", "keep_tokens"):
+            if field.name in ("prediction", "keep_tokens"):
+                continue
+            if value != field.default:
                 found[field.name] = value
+            elif field.name in taken:
+                found[field.name] = value or None
     if recipe.noise.prediction == "v_prediction":
         found["v_parameterization"] = True
     usual = Recipe()
@@ -119,10 +127,10 @@ def changed_options(recipe: Recipe) -> dict[str, Any]:
         found |= {name: False for name in ("cache_text_encoder_outputs", "cache_text_encoder_outputs_to_disk")}
     elif recipe.captions.varies:
         found |= {name: False for name in ("cache_text_encoder_outputs", "cache_text_encoder_outputs_to_disk")}
-    return found | _changed_lists(recipe)
+    return found | _changed_lists(recipe, taken)
 
 
-def _changed_lists(recipe: Recipe) -> dict[str, Any]:
+def _changed_lists(recipe: Recipe, taken: Collection[str]) -> dict[str, Any]:
     """The options that are lists of `name=value`."""
     network: dict[str, Any] = {}
     if recipe.conv_dim:
@@ -133,7 +141,7 @@ def _changed_lists(recipe: Recipe) -> dict[str, Any]:
         if getattr(recipe.dropout, name):
             network[name] = f"{getattr(recipe.dropout, name):g}"
     if recipe.dora:
-        network |= {"algo": "lora", "dora_wd": True}
+        network |= {"algo": "lora", "dora_wd": True, "wd_on_output": True}
     if recipe.block_lr_weights:
         ends = {"down_lr_weight": (0, 9), "mid_lr_weight": (9, 12), "up_lr_weight": (12, 21)}
         for name, (first, last) in ends.items():
@@ -143,11 +151,11 @@ def _changed_lists(recipe: Recipe) -> dict[str, Any]:
         found["network_args"] = [f"{name}={value}" for name, value in network.items()]
     if recipe.dropout.network_dropout:
         found["network_dropout"] = recipe.dropout.network_dropout
-    if recipe.optimizer != "adamw":
-        found["optimizer_type"] = {"adamw8bit": "AdamW8bit", "prodigy": "Prodigy"}.get(
+    if recipe.optimizer != "adamw" or "optimizer" in taken:
+        found["optimizer_type"] = {"adamw": "AdamW", "adamw8bit": "AdamW8bit", "prodigy": "Prodigy"}.get(
             recipe.optimizer, "AdamWScheduleFree"
         )
-    if recipe.weight_decay != USUAL_DECAY[recipe.optimizer] or recipe.optimizer_args:
+    if recipe.weight_decay != USUAL_DECAY[recipe.optimizer] or recipe.optimizer_args or "optimizer" in taken:
         found["optimizer_args"] = [f"weight_decay={recipe.weight_decay:g}", *recipe.optimizer_args]
     return found
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from bglora.errors import UserError
 from bglora.training import metadata, tensor_file
 from bglora.training.base import MINI, Base
-from bglora.training.cache import cuts_of
+from bglora.training.buckets import Cut
 from bglora.training.job import TrainJob
+from bglora.training.lora_header import read_header
 from bglora.training.plan import Plan
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -32,8 +32,12 @@ def write_lora(
     tensor_file.write(path, tensors, {**told, **hashes})
 
 
-def describe(job: TrainJob, plan: Plan, base: Base, steps: int) -> dict[str, str]:
-    """Metadata of a LoRA: every value a text, and no date but the project's own."""
+def describe(job: TrainJob, plan: Plan, base: Base, steps: int, cuts: Sequence[Cut]) -> dict[str, str]:
+    """Metadata of a LoRA: every value a text, and no date but the project's own.
+
+    Args:
+        cuts: of the pictures, as they were when the training began.
+    """
     recipe, small = job.recipe, job.base == MINI
     prediction = base.noise.config.prediction_type if recipe.noise.prediction == "base" else recipe.noise.prediction
     about = metadata.About(
@@ -46,7 +50,7 @@ def describe(job: TrainJob, plan: Plan, base: Base, steps: int) -> dict[str, str
         prediction="v" if prediction == "v_prediction" else "epsilon",
         precision="no" if base.device == "cpu" else "bf16",
         folders={f"{job.repeats}_{job.trigger}": metadata.Folder(job.repeats, tuple(p.caption for p in job.pictures))},
-        cuts=cuts_of(job.pictures, recipe),
+        cuts=cuts,
         held_out=len(job.held_out),
         keep_tokens=job.keep_tokens,
         steps=steps,
@@ -65,18 +69,4 @@ def read_metadata(path: Path) -> dict[str, str]:
     Raises:
         UserError: it is not there, or not a LoRA in .safetensors.
     """
-    from safetensors import SafetensorError, safe_open
-
-    cure = "Name a LoRA file in .safetensors format."
-    if not path.is_file():
-        raise UserError("There is no LoRA file at this path.", where=str(path), cure=cure)
-    try:
-        with safe_open(str(path), "pt") as stream:
-            keys, told = list(stream.keys()), stream.metadata() or {}
-    except SafetensorError as error:
-        raise UserError(
-            "The LoRA file is damaged, or not in .safetensors format.", where=str(path), cure=cure
-        ) from error
-    if not any("lora" in key.lower() for key in keys):
-        raise UserError("The file has no LoRA weights.", where=str(path), cure=cure)
-    return dict(told)
+    return dict(read_header(path).metadata)

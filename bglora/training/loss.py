@@ -13,6 +13,7 @@ from bglora.training.base import Base
 from bglora.training.cache import Example
 from bglora.training.noise_schedule import NoiseSchedule
 from bglora.training.options import LossOptions, NoiseOptions
+from bglora.training.transfer import sent
 from bglora.training.weighting import weigh
 
 
@@ -60,7 +61,7 @@ def gather(
         torch.stack([getattr(example, name)[side] for (example, _), side in zip(examples, sides, strict=True)])
         for name in ("latents", "weights", "time_ids")
     )
-    latents, weights, time_ids = (part.to(device) for part in (latents, weights, time_ids))
+    latents, weights, time_ids = (sent(part, device) for part in (latents, weights, time_ids))
     draws = draws.on(device)
     target = noise.compose(draws, latents, options)
     noisy = schedule.noisy(latents, noise.perturbed(draws, target, options), draws.timesteps)

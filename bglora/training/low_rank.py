@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.grad import conv2d_input, conv2d_weight
 
+from bglora.training.quantized import QuantizedLinear
+
 Factor = Callable[[Tensor], Tensor]
 """What a dropout multiplies rank activations (..., dim) by, given them. Draws from torch's global generator, whose
 state gradient checkpointing restores when it computes a block again."""
@@ -87,9 +89,10 @@ class Joint:
         self.down_grad = _stacked([slot.down_grad for slot in self.slots])
         self.standing = self.down.t(), [slot.up.t() for slot in self.slots]
         self.dims = [slot.up.shape[0] for slot in self.slots]
-        self.plain = all(_plain(layer.inner) for layer in layers)
+        matrices = [_matrix(layer.inner) for layer in layers]
         inner: list[Any] = [layer.inner for layer in layers]
-        self.frozen = [(one.weight, one.bias) for one in inner] if self.plain else [(None, None)] * len(inner)
+        self.plain = None not in matrices
+        self.frozen = [(matrix if self.plain else None, one.bias) for matrix, one in zip(matrices, inner, strict=True)]
 
     def __call__(self, x: Tensor) -> tuple[Tensor, ...]:
         """Input (..., in); an output (..., out) for each layer."""
@@ -127,11 +130,11 @@ class _JointBranch(torch.autograd.Function):
         outputs = []
         scale = joint.scale
         parts = zip(joint.frozen, joint.slots, joint.split(ranks), strict=True)
-        for (weight, bias), slot, part in parts:
-            if weight is None:
+        for (matrix, bias), slot, part in parts:
+            if matrix is None:
                 y = torch.addmm(part.new_empty(1), part, slot.up, beta=0, alpha=scale)
             else:
-                y = functional.linear(rows, weight, bias).addmm_(part, slot.up, alpha=scale)
+                y = functional.linear(rows, matrix(), bias).addmm_(part, slot.up, alpha=scale)
             outputs.append(y.view(*shape[:-1], y.shape[1]))
         context.save_for_backward(rows, ranks, factors)
         context.joint, context.shape = joint, shape
@@ -146,7 +149,7 @@ class _JointBranch(torch.autograd.Function):
         beta = _beta(joint.slots, joint.turn)
         rank_grads = []  # without the scale, which the products that follow bring in
         lists = joint.frozen, joint.slots, joint.standing[1], grads, joint.split(ranks)
-        for (weight, _), slot, up, grad, part in zip(*lists, strict=True):
+        for (matrix, _), slot, up, grad, part in zip(*lists, strict=True):
             if grad is None:
                 rank_grads.append(torch.zeros_like(part))
                 if not beta:
@@ -155,8 +158,8 @@ class _JointBranch(torch.autograd.Function):
             dy = grad.reshape(-1, grad.shape[-1]).to(rows.dtype)
             rank_grads.append(torch.mm(dy, up))
             _accumulate(slot.up_grad, part.t(), dy, beta, scale)
-            if wanted and weight is not None:
-                dx = torch.mm(dy, weight) if dx is None else dx.addmm_(dy, weight)
+            if wanted and matrix is not None:
+                dx = torch.mm(dy, matrix()) if dx is None else dx.addmm_(dy, matrix())
         inner = rank_grads[0] if len(rank_grads) == 1 else torch.cat(rank_grads, 1)
         if factors is not None:
             inner.mul_(factors)
@@ -217,9 +220,15 @@ class _ConvBranch(torch.autograd.Function):
         return None, dx.add_(conv2d_input(x.shape, slot.down, scaled, *context.how)), None, None
 
 
-def _plain(layer: nn.Module) -> bool:
-    """The frozen weight is a matrix of numbers, not a quantized one that only its own layer can multiply by."""
-    return type(layer) is nn.Linear and type(layer.weight) is nn.Parameter and layer.weight.is_floating_point()
+def _matrix(layer: Any) -> Callable[[], Tensor] | None:
+    """What gives the frozen weight as a matrix of numbers: itself, or made anew from fewer bits; None where only the
+    layer can multiply by it."""
+    if isinstance(layer, QuantizedLinear):
+        return layer.matrix
+    weight = layer.weight
+    if type(layer) is nn.Linear and type(weight) is nn.Parameter and weight.is_floating_point():
+        return lambda: weight
+    return None
 
 
 def _kernel(up: Tensor) -> Tensor:

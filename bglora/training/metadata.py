@@ -118,7 +118,7 @@ def _run(recipe: Recipe, plan: Plan, about: About) -> dict[str, Any]:
         "ss_steps": about.steps,
         "ss_epoch": -(-about.steps // plan.steps_per_epoch),
         "ss_batch_size_per_device": recipe.batch_size,
-        "ss_total_batch_size": recipe.batch_size * recipe.accumulation,
+        "ss_total_batch_size": recipe.batch_size * recipe.micro_batches,
         "ss_gradient_accumulation_steps": recipe.accumulation,
         "ss_gradient_checkpointing": recipe.gradient_checkpointing,
         "ss_mixed_precision": about.precision,
@@ -137,7 +137,7 @@ def _network(recipe: Recipe) -> dict[str, Any]:
     if recipe.loraplus_lr_ratio != 1.0:
         options["loraplus_lr_ratio"] = recipe.loraplus_lr_ratio
     if recipe.dora:
-        options |= {"algo": "lora", "dora_wd": True}
+        options |= {"algo": "lora", "dora_wd": True, "wd_on_output": True}
     for name in ("rank_dropout", "module_dropout"):
         if getattr(recipe.dropout, name):
             options[name] = getattr(recipe.dropout, name)

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from bglora.training.options import NoiseOptions
+from bglora.training.transfer import sent
 
 
 @dataclass(frozen=True)
@@ -37,11 +38,11 @@ class Draws:
         """The same draws on a device."""
         return replace(
             self,
-            plain=self.plain.to(device),
-            timesteps=self.timesteps.to(device),
-            offset=None if self.offset is None else self.offset.to(device),
-            octaves=tuple(octave.to(device) for octave in self.octaves),
-            extra=None if self.extra is None else self.extra.to(device),
+            plain=sent(self.plain, device),
+            timesteps=sent(self.timesteps, device),
+            offset=None if self.offset is None else sent(self.offset, device),
+            octaves=tuple(sent(octave, device) for octave in self.octaves),
+            extra=None if self.extra is None else sent(self.extra, device),
         )
 
 

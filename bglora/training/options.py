@@ -12,6 +12,7 @@ LossType = Literal["l2", "l1", "huber", "smooth_l1"]
 HuberSchedule = Literal["snr", "exponential", "constant"]
 Prediction = Literal["base", "epsilon", "v_prediction"]
 Optimizer = Literal["adamw", "adamw8bit", "prodigy", "schedule_free"]
+Quantization = Literal["none", "int8", "nf4"]
 Scheduler = Literal[
     "constant",
     "constant_with_warmup",
@@ -90,6 +91,7 @@ class CaptionOptions:
         keep_tokens_separator: text in the caption that ends the kept tags (and, a second time, starts kept ones again).
         caption_separator: what is between two tags.
         secondary_separator: becomes `caption_separator` at the end; joins tags that move together.
+        weighted_captions: `(word:1.2)` weighs a word's states, as in prompts of A1111.
         enable_wildcard: `{red|blue}` is one of the two; one line of several is taken.
         caption_dropout_rate: share of showings without any caption.
         caption_dropout_every_n_epochs: every n-th epoch has no captions; 0: never.
@@ -105,6 +107,7 @@ class CaptionOptions:
     keep_tokens_separator: str = ""
     caption_separator: str = ","
     secondary_separator: str = ""
+    weighted_captions: bool = False
     enable_wildcard: bool = False
     caption_dropout_rate: float = 0.0
     caption_dropout_every_n_epochs: int = 0

@@ -49,7 +49,7 @@ class Plan:
         same = isinstance(self.repeats, int)
         return (self.repeats,) * len(self.buckets) if same else tuple(self.repeats)  # type: ignore[return-value,arg-type]
 
-    @property
+    @cached_property
     def batches_per_epoch(self) -> int:
         counts: dict[tuple[int, int], int] = defaultdict(int)
         for bucket, times in zip(self.buckets, self.shown, strict=True):
@@ -59,7 +59,7 @@ class Plan:
     @property
     def steps_per_epoch(self) -> int:
         """Optimizer steps; the last one of an epoch may have fewer micro-batches."""
-        return optimizer_steps(self.batches_per_epoch, self.recipe.accumulation)
+        return optimizer_steps(self.batches_per_epoch, self.recipe.accumulation, self.recipe.processes)
 
     @property
     def steps(self) -> int:
@@ -68,10 +68,17 @@ class Plan:
         return min(steps, self.recipe.max_steps) if self.recipe.max_steps else steps
 
     def batches(self, step: int) -> list[list[Draw]]:
-        """Micro-batches of an optimizer step (from 0)."""
+        """Micro-batches of an optimizer step (from 0), of all processes."""
         epoch, within = divmod(step, self.steps_per_epoch)
-        first = within * self.recipe.accumulation
-        return self._epoch(epoch)[first : first + self.recipe.accumulation]
+        first = within * self.recipe.micro_batches
+        if epoch not in self._drawn:
+            self._drawn.clear()  # one is in use at a time
+            self._drawn[epoch] = self._epoch(epoch)
+        return self._drawn[epoch][first : first + self.recipe.micro_batches]
+
+    @cached_property
+    def _drawn(self) -> dict[int, list[list[Draw]]]:
+        return {}
 
     def _epoch(self, epoch: int) -> list[list[Draw]]:
         """Every picture `repeats` times, in an order of its own each epoch."""

@@ -23,9 +23,9 @@ def resized(
     alphas are the new ranks, so that the branch is scaled by 1.
 
     Returns:
-        The new matrices and alphas; layers of this rank or less stay as they are.
+        The new matrices and alphas; layers of this rank or less stay as they are, and so do a DoRA's magnitudes.
     """
-    found: dict[str, Tensor] = {}
+    found = {name: value for name, value in weights.items() if name.endswith(".dora_scale")}
     scales = dict(alphas)
     for name, alpha in alphas.items():
         down, up = weights[f"{name}.lora_down.weight"], weights[f"{name}.lora_up.weight"]

@@ -43,16 +43,20 @@ def header_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> 
 
 
 def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Writes the file whole or not at all, and through to the disk."""
+    """Writes the file whole or not at all, and through to the disk; where that fails nothing of it stays."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(path.name + ".part")
-    with unfinished.open("wb") as stream:
-        stream.write(header_bytes(tensors, metadata))
-        for name in _order(tensors):
-            stream.write(_raw(tensors[name]))
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(unfinished, path)
+    try:
+        with unfinished.open("wb") as stream:
+            stream.write(header_bytes(tensors, metadata))
+            for name in _order(tensors):
+                stream.write(_raw(tensors[name]))
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(unfinished, path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
 
 
 def model_hash(tensors: Mapping[str, Tensor]) -> str:

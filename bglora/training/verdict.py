@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 from bglora.training.figures import Estimate
@@ -14,6 +14,9 @@ FEW = 6
 LENGTH = "train.epochs_small (train.epochs for 100 plates and more), and train.max_steps unless it is 0"
 """What sets how long a training is: the fewer steps of both count."""
 COPIES = 0.1
+GOOD = "good"
+SHOWN = 5
+"""Leaking plates that a cure names."""
 TOLERANCE = 0.01
 """Likeness (cosine) that a smaller scale may lack to be preferred."""
 
@@ -30,6 +33,7 @@ class ScaleFigures:
         copies: share of pictures nearer to a training picture than held-out plates are.
         characters: share of the pictures with a character on them though the prompt asks for none; None if nobody
             looked.
+        answered: share of the pictures with a character on them whose prompt asks for one; None if nobody looked.
     """
 
     scale: float
@@ -39,10 +43,12 @@ class ScaleFigures:
     variety: Estimate
     copies: Estimate
     characters: Estimate | None = None
+    answered: Estimate | None = None
 
     def to_json(self) -> dict[str, Any]:
-        names = ["likeness", "gain", "following", "variety", "copies", *(["characters"] if self.characters else [])]
-        return {"scale": self.scale, **{name: getattr(self, name).to_json() for name in names}}
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        told = {name: value.to_json() for name, value in values.items() if isinstance(value, Estimate)}
+        return {"scale": self.scale, **told}
 
 
 def recommend(figures: Sequence[ScaleFigures]) -> float:
@@ -63,7 +69,12 @@ def recommend(figures: Sequence[ScaleFigures]) -> float:
 
 
 def judge(
-    figures: Sequence[ScaleFigures], pictures: int, held_out: int, copies: int = 0, limits: Sequence[str] = ()
+    figures: Sequence[ScaleFigures],
+    pictures: int,
+    held_out: int,
+    copies: int = 0,
+    limits: Sequence[str] = (),
+    leaks: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
     """Every fault found, as {"word", "cure", "figures"}; one {"word": "good"} where there is none.
 
@@ -73,34 +84,85 @@ def judge(
         held_out: plates that likeness was measured on; 0 if training pictures had to stand in.
         copies: plates of the scene that stayed out as near copies of others.
         limits: settings that kept others out: `ingest.fps = 0`.
+        leaks: training plates on which somebody is found: `harbor-s003/000060`.
     """
     found = []
     if pictures < FEW or held_out == 0:
         cure = _more_data(pictures, held_out, copies, limits)
         found.append(_fault("not enough data", cure, pictures=pictures, held_out=held_out, near_copies=copies))
+    base = next((figure for figure in figures if figure.scale == 0), None)
     used = [figure for figure in figures if figure.scale > 0]
     if not used:
         return found or [_fault("not enough data", "Give test.scales a scale above 0.", scales=0)]
     recommended = next(figure for figure in used if figure.scale == recommend(figures))
-    if recommended.gain.low <= 0:
-        cure = f"Use it above scale {max(figure.scale for figure in used):g}, or train longer: raise {LENGTH}."
-        found.append(_fault("too weak", cure, scale=recommended.scale, gain=recommended.gain.to_json()))
-    if recommended.following.high < FOLLOWS:
-        cure = f"Use it below scale {recommended.scale:g}, or train shorter: lower {LENGTH}."
-        found.append(
-            _fault("overpowers the prompt", cure, scale=recommended.scale, following=recommended.following.to_json())
-        )
-    base = next((figure.characters for figure in figures if figure.scale == 0), None)
-    if recommended.characters is not None and base is not None and recommended.characters.low > base.high:
+    faults = (
+        _too_weak(recommended, used),
+        _overpowers(recommended),
+        _hallucinates(recommended, base, leaks),
+        _copies(recommended),
+        _conflicts(recommended, base, used),
+    )
+    found += [fault for fault in faults if fault]
+    return found or [_fault(GOOD, f"Use it at scale {recommended.scale:g}.", **recommended.to_json())]
+
+
+def faults(verdict: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The words of a verdict that name a fault."""
+    return [str(one["word"]) for one in verdict if one["word"] != GOOD]
+
+
+def _too_weak(recommended: ScaleFigures, used: Sequence[ScaleFigures]) -> dict[str, Any] | None:
+    if recommended.gain.low > 0:
+        return None
+    cure = f"Use it above scale {max(figure.scale for figure in used):g}, or train longer: raise {LENGTH}."
+    return _fault("too weak", cure, scale=recommended.scale, gain=recommended.gain.to_json())
+
+
+def _overpowers(recommended: ScaleFigures) -> dict[str, Any] | None:
+    if recommended.following.high >= FOLLOWS:
+        return None
+    cure = f"Use it below scale {recommended.scale:g}, or train shorter: lower {LENGTH}."
+    following = recommended.following.to_json()
+    return _fault("overpowers the prompt", cure, scale=recommended.scale, following=following)
+
+
+def _hallucinates(recommended: ScaleFigures, base: ScaleFigures | None, leaks: Sequence[str]) -> dict[str, Any] | None:
+    """More characters than on the base's own pictures, beyond both intervals."""
+    unasked, usual = recommended.characters, base.characters if base else None
+    if unasked is None or usual is None or unasked.low <= usual.high:
+        return None
+    if leaks:
+        shown = ", ".join(leaks[:SHOWN]) + (f" and {len(leaks) - SHOWN} more" if len(leaks) > SHOWN else "")
+        cure = f"Somebody is found on these plates: {shown}. Mend their masks or `bglora drop` them, and train again."
+    else:
         cure = "Look through the scene's contact sheet, `bglora drop` the plates that leak, and train again."
-        rates = {"characters": recommended.characters.to_json(), "base": base.to_json()}
-        found.append(_fault("hallucinates characters", cure, scale=recommended.scale, **rates))
-    if recommended.copies.low > COPIES:
-        cure = f"Train shorter (lower {LENGTH}), at a lower rank (train.dim), or on more varied plates."
-        found.append(
-            _fault("copies its training pictures", cure, scale=recommended.scale, copies=recommended.copies.to_json())
-        )
-    return found or [_fault("good", f"Use it at scale {recommended.scale:g}.", **recommended.to_json())]
+    rates = {"characters": unasked.to_json(), "base": usual.to_json()}
+    return _fault("hallucinates characters", cure, scale=recommended.scale, **rates)
+
+
+def _copies(recommended: ScaleFigures) -> dict[str, Any] | None:
+    if recommended.copies.low <= COPIES:
+        return None
+    cure = f"Train shorter (lower {LENGTH}), at a lower rank (train.dim), or on more varied plates."
+    copies = recommended.copies.to_json()
+    return _fault("copies its training pictures", cure, scale=recommended.scale, copies=copies)
+
+
+def _conflicts(
+    recommended: ScaleFigures, base: ScaleFigures | None, used: Sequence[ScaleFigures]
+) -> dict[str, Any] | None:
+    """Fewer characters than the base paints where a prompt asks for one, beyond both intervals."""
+    there, usual = recommended.answered, base.answered if base else None
+    if there is None or usual is None or there.high >= usual.low:
+        return None
+    lower = [f.scale for f in used if f.scale < recommended.scale and f.answered and f.answered.high >= usual.low]
+    scale = f"at scale {max(lower):g}" if lower else f"below scale {recommended.scale:g}"
+    cure = (
+        f"Use it {scale}, or compose.mode regional; "
+        "a character LoRA trained on more varied backgrounds holds its own better."
+    )
+    rates = {"answered": there.to_json(), "base": usual.to_json()}
+    return _fault("conflicts with the character", cure, scale=recommended.scale, **rates)
 
 
 def _more_data(pictures: int, held_out: int, copies: int, limits: Sequence[str]) -> str:

@@ -16,6 +16,7 @@ from bglora.backends.paint import regions
 from bglora.backends.paint.attention import word_places
 from bglora.backends.paint.confinement import confined
 from bglora.backends.paint.diffusers import Layout
+from bglora.errors import UserError
 from tests.backends.random_lora import write_lora
 from tests.training.tiny_base import tiny_base
 
@@ -118,6 +119,15 @@ def test_two_characters_act_each_in_a_region_of_their_own(painter: Any, loras: d
     change = np.abs(made.picture.astype(int) - other.picture)
     assert change[:, :24].mean() > 1 and change[:, 72:].mean() > 1
     np.testing.assert_array_equal(made.place, other.place)
+
+
+def test_a_dora_cannot_be_confined_and_leaves_the_model_as_it_was(painter: Any, tmp_path: Path) -> None:
+    dora = write_lora(tmp_path / "dora.safetensors", 5, dora=True)
+    before = painter.paint(["a town"], "", [1], *HOW[2:])[0]
+    with pytest.raises(UserError, match="DoRA cannot be confined"):
+        painter.compose("a fox", *HOW, [(dora, 1.0)], Layout("a town", RIGHT, {dora: RIGHT}))
+    painter.close()
+    np.testing.assert_array_equal(painter.paint(["a town"], "", [1], *HOW[2:])[0], before)
 
 
 def test_words_are_found_in_the_prompt_by_their_tokens(painter: Any) -> None:

@@ -15,6 +15,7 @@ from bglora.errors import UserError
 from bglora.settings import Settings
 from bglora.training.job import Recipe, TrainJob, TrainPicture, TrainResult
 from bglora.training.kohya_config import render
+from bglora.training.options import DropoutOptions
 
 OPEN = Recipe(provenance_weights=None)
 
@@ -68,6 +69,29 @@ def test_what_a_person_set_wins_over_the_template_and_defaults_do_not(tmp_path: 
     assert own["lr_scheduler"] == "constant_with_warmup" and own["lr_warmup_steps"] == 10
 
 
+def test_sizes_of_buckets_are_said_and_what_sd_scripts_lacks_is_told(tmp_path: Path) -> None:
+    recipe = Recipe(resolution=512, resolution_height=768, bucket_step=32, max_bucket=1280, ema=0.99, resize_rank=8)
+    options, result = train(tmp_path, job(tmp_path, recipe=recipe))
+    assert options["resolution"] == "512,768" and options["bucket_reso_steps"] == 32
+    assert (options["min_bucket_reso"], options["max_bucket_reso"]) == (256, 1280)
+    assert "sd-scripts has no resize_rank, ema" in " ".join(result.record["notices"])
+    squares, _ = train(tmp_path, job(tmp_path, recipe=Recipe(bucket_step=0)))
+    assert squares["enable_bucket"] is False and "bucket_reso_steps" not in squares
+
+
+def test_what_another_lora_gave_is_written_even_where_it_is_the_default(tmp_path: Path) -> None:
+    own = tmp_path / "templates/kohya/own.toml"
+    own.parent.mkdir(parents=True)
+    base = (Path(__file__).parents[2] / "templates/kohya/sdxl_12gb.toml").read_text("utf-8")
+    own.write_text(render(base, {"min_snr_gamma": 5.0, "noise_offset": 0.05}), "utf-8")
+    taken = ("dim", "resolution", "optimizer", "lr_scheduler", "min_snr_gamma")
+    start = tmp_path / "characters/hero.safetensors"
+    options, _ = train(tmp_path, job(tmp_path, taken=taken, network_weights=start), "own")
+    assert (options["network_dim"], options["resolution"], options["optimizer_type"]) == (128, "1024,1024", "AdamW")
+    assert "min_snr_gamma" not in options and options["noise_offset"] == 0.05
+    assert options["network_weights"] == "characters/hero.safetensors"
+
+
 def test_a_template_of_the_project_overrides_and_its_errors_are_told(tmp_path: Path) -> None:
     own = tmp_path / "templates/kohya/sdxl_24gb.toml"
     own.parent.mkdir(parents=True)
@@ -78,6 +102,28 @@ def test_a_template_of_the_project_overrides_and_its_errors_are_told(tmp_path: P
     with pytest.raises(UserError) as told:
         train(tmp_path, job(tmp_path))
     assert "shuffle_caption" in told.value.what and told.value.where == str(own)
+
+
+def test_lists_of_a_template_keep_what_the_settings_do_not_name(tmp_path: Path) -> None:
+    own = tmp_path / "templates/kohya/sdxl_24gb.toml"
+    own.parent.mkdir(parents=True)
+    base = (Path(__file__).parents[2] / "templates/kohya/sdxl_24gb.toml").read_text("utf-8")
+    own.write_text(render(base, {"network_args": ["conv_dim=8", "rank_dropout=0.5"]}), "utf-8")
+    recipe = Recipe(dropout=DropoutOptions(rank_dropout=0.25), weight_decay=0.1)
+    options, _ = train(tmp_path, job(tmp_path, recipe=recipe))
+    assert options["network_args"] == ["conv_dim=8", "rank_dropout=0.25"]
+    assert options["optimizer_args"] == ["weight_decay=0.1"]
+    own.write_text("[a\n", "utf-8")
+    with pytest.raises(UserError, match="no TOML"):
+        train(tmp_path, job(tmp_path))
+    own.write_text(render(base, {"network_args": ["conv_dmi=8"]}), "utf-8")
+    with pytest.raises(UserError, match="nearest is conv_dim"):
+        train(tmp_path, job(tmp_path))
+
+
+def test_a_name_of_ours_for_the_base_becomes_one_that_sd_scripts_knows(tmp_path: Path) -> None:
+    options, _ = train(tmp_path, job(tmp_path, base="sdxl-base"))
+    assert options["pretrained_model_name_or_path"] == "stabilityai/stable-diffusion-xl-base-1.0"
 
 
 def test_mini_and_a_missing_template_are_told_in_three_lines(tmp_path: Path) -> None:
@@ -103,4 +149,5 @@ def test_the_identity_names_the_template_by_content() -> None:
     settings = Settings().train
     one = backends.identity("train", "kohya", settings)
     other = backends.identity("train", "kohya", settings.model_copy(update={"kohya_template": "sdxl_24gb"}))
-    assert one.startswith("kohya/1 sdxl_16gb_stable@") and one != other
+    launched = backends.identity("train", "kohya", settings.model_copy(update={"sd_scripts": "/x"}))
+    assert one.startswith("kohya/2 sdxl_16gb_stable@") and len({one, other, launched}) == 3

@@ -2,11 +2,12 @@
 
     python -m tests.bench.gpu [--only lama,brushnet,sam2,openclip] [--short]
     python -m tests.bench.gpu --memory
+    python -m tests.bench.gpu --training [--short]
 
 On a card figures stand beside a plain way of doing the same in the same run, and beside the card's own matrix peak,
 which is measured first. Each network has a process to itself. Without a card, or with `--short`, a short form runs
 where it is: small pictures, few steps, one thread; only LaMa's comparison means something there. `--memory` counts
-what every stage takes, on shapes alone.
+what every stage takes, on shapes alone. `--training` times the trainer's step (`tests.bench.gpu_training`).
 """
 
 from __future__ import annotations
@@ -200,6 +201,8 @@ def main() -> None:
     parser.add_argument("--only", default="", help=f"networks, by comma, of {', '.join(NETWORKS)}")
     parser.add_argument("--short", action="store_true", help="small pictures, few steps")
     parser.add_argument("--memory", action="store_true", help="count the memory of every stage instead")
+    parser.add_argument("--training", action="store_true", help="time the trainer's step instead")
+    parser.add_argument("--case", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--one", choices=NETWORKS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     short = options.short or device().type != "cuda"
@@ -209,6 +212,13 @@ def main() -> None:
         from tests.bench import gpu_memory
 
         gpu_memory.main()
+    elif options.training or options.case is not None:
+        from tests.bench import gpu_training
+
+        if options.training:
+            gpu_training.everything(short)
+        else:
+            gpu_training.print_case(options.case, short)
     elif options.one:
         # On a card the short form is for trying the benchmark itself.
         one(options.one, SHORT if short else FULL)

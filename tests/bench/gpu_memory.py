@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bglora.training.counting import Peak
 from tests import full_size
-from tests.bench.counting import Peak, at_work, on_meta, weights
+from tests.bench.counting import at_work, on_meta, weights
 from tests.bench.table import table, write_section
 
 HEAD = ["stage", "networks", "setting", "weights GB", "at work GB", "needs GB"]
@@ -225,16 +226,36 @@ def qwen() -> Iterator[Need]:
 
 
 def train() -> Iterator[Need]:
-    """The stage's own estimate, or a sample picture's decoding; text encoders and VAE lie on the card, too."""
-    from bglora.training import memory
+    """The stage's own estimate: the worst of a step, encoding, and a sample picture."""
+    from bglora.training import memory, shapes
+    from bglora.training.job import Recipe
 
     unet, vae = on_meta(partial(full_size.unet, "sdxl"), BRAIN), on_meta(full_size.vae, WHOLE)
-    rest = weights(unet, vae, *(on_meta(build, BRAIN) for build in full_size.text_encoders_of("sdxl")))
-    for checkpointing, dim in ((False, 128), (True, 128), (True, 32)):
-        shape = memory.Shape(unet.to_json_string(), BRAIN, 2048, 1280, dim, (1, 4, 128, 128), checkpointing)
-        adapter, kept = memory.adapter_and_activations(shape)
-        setting = f"`train.gradient_checkpointing = {str(checkpointing).lower()}`, `train.dim = {dim}`"
-        yield Need("train", "LoRA on SDXL, 1024 x 1024", setting, rest + adapter, max(kept, _decoded(vae)))
+    texts = [on_meta(build, BRAIN) for build in full_size.text_encoders_of("sdxl")]
+    changes: list[dict[str, Any]] = [
+        {},
+        {"gradient_checkpointing": True},
+        {"gradient_checkpointing": True, "dim": 32},
+        {"gradient_checkpointing": True, "dim": 128, "optimizer": "adamw8bit", "samples": 0},
+        {"gradient_checkpointing": True, "dim": 32, "base_quantization": "int8", "samples": 0},
+        {"gradient_checkpointing": True, "dim": 64, "base_quantization": "nf4", "samples": 0},
+    ]
+    for change in changes:
+        recipe = Recipe(**change)
+        shape = shapes.Shape(
+            unet.to_json_string(),
+            vae.to_json_string(),
+            tuple((type(net), net.config.to_json_string()) for net in texts),
+            BRAIN,
+            True,
+            recipe.network,
+            (1, 4, 128, 128),
+            recipe.gradient_checkpointing,
+            recipe.base_quantization,
+        )
+        need = memory.estimate_of(shape, recipe)
+        setting = ", ".join(f"`train.{key} = {str(value).lower()}`" for key, value in change.items())
+        yield Need("train", "LoRA on SDXL, 1024 x 1024", setting or "rank 128", need.base, need.beside / ROOM)
 
 
 def paint() -> Iterator[Need]:

@@ -24,7 +24,10 @@ class PlainLoop:
         from diffusers.optimization import get_scheduler
         from peft import LoraConfig
 
-        self.accelerator = Accelerator(gradient_accumulation_steps=1, cpu=not torch.cuda.is_available())
+        on_card = next(unet.parameters()).is_cuda
+        self.accelerator = Accelerator(
+            gradient_accumulation_steps=1, cpu=not on_card, mixed_precision="bf16" if on_card else "no"
+        )
         self.noise, self.recipe = noise, recipe
         paths = [layer.path for layer in unet_layers(unet, convolutions=False)]
         unet.add_adapter(LoraConfig(r=recipe.dim, lora_alpha=recipe.alpha, target_modules=paths))

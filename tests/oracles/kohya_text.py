@@ -7,12 +7,13 @@ import importlib.util
 import json
 import tempfile
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from bglora.training import network, text
+from bglora.training import emphasis, network, text
 from bglora.training.options import NetworkOptions
 from tests.oracles.kohya_network import SAME_RATE, lora_of
 from tests.oracles.kohya_oracle import Compared, Part, facts, tensors, text_encoders
@@ -22,6 +23,7 @@ from tests.training.tiny_base import BEGIN, END
 
 def token_ids(variant: Variant) -> Iterator[Compared]:
     yield from recorded_tokens(variant)
+    yield from recorded_weights(variant)
     yield from words(variant)
 
 
@@ -43,6 +45,18 @@ def recorded_tokens(variant: Variant) -> Iterator[Compared]:
         yield Compared(key, text.windows(tokens, marks, pieces).tolist(), expected.tolist(), "exact")
 
 
+def recorded_weights(variant: Variant) -> Iterator[Compared]:
+    """Weights of words, one behind the other: which they are needs no tokenizer."""
+    values = tensors(variant.folder, "captions")
+    for case in facts(variant.folder, "captions").get("weighted", []):
+        recorded = [weight for row in values[f"weighted.{case['name']}.w1"].tolist() for weight in row[1:-1]]
+        told = [weight for _, weight in emphasis.parts(case["text"])]
+        got, expected = (
+            torch.tensor([weight for weight, _ in groupby([*weights, 1.0])]) for weights in (told, recorded)
+        )
+        yield Compared(f"weights of {case['name']}", got, expected, tolerance=1e-6)
+
+
 def words(variant: Variant) -> Iterator[Compared]:
     """Token ids of texts, where open_clip's vocabulary is on this machine."""
     found = importlib.util.find_spec("open_clip")
@@ -58,6 +72,15 @@ def words(variant: Variant) -> Iterator[Compared]:
                 pieces = 1 if length == "None" else int(length) // text.INNER
                 got = text.token_ids(tokenizer, told["texts"][name], pieces)
                 yield Compared(f"{key} of the text", got.tolist(), expected.tolist(), "exact")
+        for case in recorded_facts(told, recorded, which):
+            pieces = (case.get("max_token_length") or text.INNER) // text.INNER
+            got, _ = emphasis.weighted_ids(tokenizer, case["text"], pieces)
+            expected = recorded[f"weighted.{case['name']}.{which}"]
+            yield Compared(f"weighted {case['name']}", got.tolist(), expected.tolist(), "exact")
+
+
+def recorded_facts(told: Any, recorded: Any, which: str) -> list[Any]:
+    return [case for case in told.get("weighted", []) if f"weighted.{case['name']}.{which}" in recorded]
 
 
 def clip_tokenizer(source: Path, pad: str) -> Any:

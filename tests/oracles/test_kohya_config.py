@@ -111,3 +111,28 @@ def test_a_template_is_right_and_follows_the_recipe(name: str) -> None:
     assert flat["learning_rate"] == 1e-4 and flat["max_train_epochs"] == 12
     assert flat["network_alpha"] / flat["network_dim"] == 0.75
     assert "caption_prefix" not in flat and "cache_latents_to_disk" not in flat
+
+
+@pytest.mark.parametrize(
+    ("key", "entry", "said"),
+    [
+        ("network_args", "conv_dim", "no name=value"),
+        ("network_args", "conv_dimm=4", "nearest is conv_dim"),
+        ("network_args", "conv_dim=4.5", "a whole number is needed"),
+        ("network_args", "block_dims=4,4", "23 whole numbers"),
+        ("network_args", "down_lr_weight=zigzag", "9 numbers with commas"),
+        ("network_args", "algo=loha", "lycoris.kohya"),
+        ("optimizer_args", "weight_decay=0.1=2", "no name=value"),
+        ("optimizer_args", "scale_parameter=false", "read as Python"),
+        ("lr_scheduler_args", "T_max=ten", "read as Python"),
+    ],
+)
+def test_what_is_wrong_inside_a_list_is_said(key: str, entry: str, said: str) -> None:
+    assert any(line.startswith(key) and said in line for line in errors({key: [entry]}))
+
+
+def test_a_right_list_has_no_error_and_twice_the_same_name_has() -> None:
+    good = ["conv_dim=4", "conv_alpha=1", "loraplus_lr_ratio=16", "down_lr_weight=cosine+.25", "mid_lr_weight=1,0.5,1"]
+    assert errors({"network_args": good, "optimizer_args": ["weight_decay=0.1", "betas=0.9,0.99", "use=None"]}) == []
+    assert errors({"network_args": [*good, "conv_dim=8"]}) != []
+    assert errors({"network_module": "lycoris.kohya", "network_args": ["algo=loha", "preset=attn-mlp"]}) == []

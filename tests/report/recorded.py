@@ -198,7 +198,10 @@ def _made_of(view: RecordedView, scene: str, number: int) -> None:
     (view.root / lora).write_bytes(b"0" * 1000)
     sample = _save(view.root, f"loras/{scene}/samples/000160.png", landscape(number, (128, 128)))
     record = {"trigger": f"town_{number}", "base": "mini", "dim": 8, "alpha": 6, "steps": 160, "pictures_seen": 320}
-    record |= {"curve": curve, "validation": 0.061}
+    record |= {"curve": curve, "validation": 0.061, "kept_step": 120}
+    notes = view.root / ".bglora/logs/train" / scene / "1/steps.jsonl"
+    notes.parent.mkdir(parents=True, exist_ok=True)
+    notes.write_text("".join(json.dumps({"step": step, "seconds": 0.052}) + "\n" for step in (40, 80, 160)))
     view.tables.setdefault("train", []).append(Row(scene, scene, "made", "", (lora, sample), record))
     grid = _save(view.root, f"grids/{scene}/grid.png", landscape(5, (128, 1024)))
     cells = [

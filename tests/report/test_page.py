@@ -155,6 +155,9 @@ def test_a_place_shows_captions_curve_verdict_grid_and_compositions(page: str) -
     ):
         assert words in text
     assert "Training loss of Harbor town over 160 optimizer steps" in text
+    assert "Learning rate of Harbor town over 160 optimizer steps: from 0.0001 to 0.0001" in text
+    assert "Seconds a step of Harbor town over 160 optimizer steps: from 0.052 to 0.052" in text
+    assert "52 ms" in text
 
 
 @pytest.mark.parametrize("lost", ["frames/harbor-s000/000000.png", "plates/harbor-s000/000000.png"])

@@ -15,11 +15,12 @@ from PIL import Image
 from bglora.engine.stage import Row
 from bglora.report.about import written
 from bglora.report.contents import Sample, Shot, _trim, choose_samples
-from bglora.report.curve import loss_curve, smoothed
+from bglora.report.curve import loss_curve, side_curve, smoothed
 from bglora.report.markup import Html, count, duration, percent, tag
 from bglora.report.pictures import OBJECT_COLOR, Picture, Unreadable, mask_over, photo, provenance_layer
 from bglora.report.places import chosen_plates, hero_columns, shared_tags, spread
 from bglora.report.shots import _origin_words, left_out_in_words
+from bglora.report.training import step_times
 
 
 def sample(number: int, hole: float = 0.0) -> Sample:
@@ -94,6 +95,26 @@ def test_the_curve_leaves_out_what_is_not_finite_and_survives_one_point() -> Non
     assert "nan" not in one.lower() and "inf" not in one
     flat = loss_curve([[step, 0.0, None, 1e-4] for step in range(5)], "x")
     assert "nan" not in flat
+
+
+def test_a_side_curve_needs_two_points_and_leaves_out_what_is_not_finite() -> None:
+    assert side_curve([(1.0, 0.1)], "Learning rate", "x") is None
+    assert side_curve([(1.0, 0.1), (2.0, math.nan)], "Learning rate", "x") is None
+    drawn = side_curve([(0.0, 0.0), (5.0, math.inf), (10.0, 0.0)], "Learning rate", "Old town")
+    assert drawn is not None and "nan" not in drawn and "inf" not in drawn
+    assert 'aria-labelledby="learning-rate-old-town"' in drawn
+
+
+def test_step_times_are_those_of_the_last_training_and_survive_a_line_cut_off(tmp_path: Path) -> None:
+    assert step_times(tmp_path, "scene-00") == [] == step_times(tmp_path, "../scene-00")
+    for number, lines in (
+        ("2", '{"step": 1, "seconds": 9}\n'),
+        ("10", '{"step": 2, "seconds": 0.5}\n{"step": 3, "sec'),
+    ):
+        notes = tmp_path / ".bglora/logs/train/scene-00" / number / "steps.jsonl"
+        notes.parent.mkdir(parents=True)
+        notes.write_text(lines)
+    assert step_times(tmp_path, "scene-00") == [(2.0, 0.5)]
 
 
 def test_smoothing_keeps_a_constant() -> None:

@@ -203,7 +203,7 @@ def test_the_settings_know_every_backend_of_this_package() -> None:
     }
 
 
-@pytest.mark.parametrize("name", ["LossType", "HuberSchedule", "Prediction", "Optimizer", "Scheduler"])
+@pytest.mark.parametrize("name", ["LossType", "HuberSchedule", "Prediction", "Optimizer", "Scheduler", "Quantization"])
 def test_choices_of_training_are_those_that_the_trainer_knows(name: str) -> None:
     from bglora.settings import lora
     from bglora.training import options

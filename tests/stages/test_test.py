@@ -14,7 +14,9 @@ from PIL import Image
 from bglora.engine.stage import Row
 from bglora.errors import UserError
 from bglora.stages.appearances import empty_prompts
-from bglora.stages.test import Test, default_prompts, embedded
+from bglora.stages.grids import FINAL, Grid
+from bglora.stages.judging import Judged, best, embedded
+from bglora.stages.test import Test, default_prompts
 from bglora.training import figures
 from bglora.training.figures import Estimate
 from bglora.training.verdict import ScaleFigures, judge, recommend
@@ -38,6 +40,27 @@ def test_a_grid_has_every_prompt_scale_and_seed_and_a_sheet_of_all(view: Project
     assert control["scale"] == 0 and control["gain"]["mean"] == 0.0 and control["following"]["mean"] == 1.0
     assert scores["characters"]["judged"] is False
     assert outcome.record["verdict"] and all(fault["cure"] for fault in outcome.record["verdict"])
+
+
+def test_checkpoints_are_tested_beside_the_finished_lora_and_one_of_them_is_named(tmp_path: Path) -> None:
+    view = trained(tmp_path / "film", tmp_path / "scratch", train={"keep_checkpoints": 2, "epochs_small": 2})
+    (item,) = Test().items(view)
+    (outcome,) = make(Test(), item, view, tmp_path / "out")
+    scores = json.loads((tmp_path / "out/grids/scene-00/scores.json").read_text("utf-8"))
+    loras = [one["lora"] for one in scores["checkpoints"]]
+    assert loras[0] == "loras/scene-00.safetensors" and all("/checkpoints/step-" in path for path in loras[1:])
+    assert len(loras) == 3 and outcome.record["recommended_lora"] in loras
+    sheets = [path for path in outcome.outputs if path.endswith("grid.webp")]
+    assert len(sheets) == 3 and sheets[0] == outcome.record["grid"] == "grids/scene-00/grid.webp"
+
+
+def test_of_checkpoints_the_faultless_one_is_used_and_the_finished_one_on_a_tie() -> None:
+    def judged(step: int, likeness: float, *words: str) -> Judged:
+        grid = Grid(step, f"{step}", ["a town"], [0.0, 1.0], np.zeros((2, 1, 1, 2, 2, 3), np.uint8))
+        return Judged(grid, [at(0, 0), at(1, likeness)], [{"word": word} for word in words], 1, 0.9)
+
+    assert best([judged(FINAL, 0.4, "too weak"), judged(10, 0.2, "good"), judged(20, 0.3, "good")]).grid.step == 20
+    assert best([judged(FINAL, 0.295, "good"), judged(10, 0.3, "good")]).grid.step == FINAL
 
 
 def test_the_same_lora_gives_the_same_bytes(view: ProjectView, tmp_path: Path) -> None:
@@ -113,6 +136,27 @@ def test_more_characters_than_the_base_paints_is_a_word_of_its_own() -> None:
     base, many, unsure = Estimate(0.1, 0.0, 0.2), Estimate(0.6, 0.4, 0.8), Estimate(0.3, 0.1, 0.5)
     assert [one["word"] for one in judge([seen(0, base), seen(1, many)], 40, 5)] == ["hallucinates characters"]
     assert [one["word"] for one in judge([seen(0, base), seen(1, unsure)], 40, 5)] == ["good"]
+
+
+def test_plates_that_leak_are_named_with_the_verdict() -> None:
+    base, many = Estimate(0.1, 0.0, 0.2), Estimate(0.6, 0.4, 0.8)
+    scales = [replace(at(0, 0), characters=base), replace(at(1, 0.2), characters=many)]
+    (fault,) = judge(scales, 40, 5, leaks=[f"film-s000/00000{k}" for k in range(7)])
+    assert "film-s000/000004 and 2 more" in fault["cure"] and "film-s000/000005" not in fault["cure"]
+
+
+def test_a_lora_that_paints_over_the_character_asked_for_conflicts_with_it() -> None:
+    base, some, none = Estimate(0.8, 0.7, 0.9), Estimate(0.75, 0.6, 0.85), Estimate(0.2, 0.1, 0.3)
+    scales = [
+        replace(at(0, 0), answered=base),
+        replace(at(0.5, 0.1), answered=some),
+        replace(at(1, 0.2), answered=none),
+    ]
+    (fault,) = judge(scales, 40, 5)
+    assert fault["word"] == "conflicts with the character" and fault["cure"].startswith("Use it at scale 0.5,")
+    (fault,) = judge([scales[0], scales[2]], 40, 5)
+    assert fault["cure"].startswith("Use it below scale 1,")
+    assert [one["word"] for one in judge(scales[:2], 40, 5)] == ["good"]
 
 
 def test_grid_and_plates_are_compared_in_one_space_whatever_a_backend_measures_of_a_call() -> None:

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from bglora.engine.stage import Stopped
+from bglora.engine.tools import StageJob, Task, make_item
 from bglora.errors import UserError
 from bglora.stages.train import Train, works_only_on_mini
 from bglora.training.lora_file import read_metadata
@@ -45,10 +46,52 @@ def test_stopped_it_goes_on_from_its_scratch_folder(tmp_path: Path) -> None:
         assert (tmp_path / "cut" / path).read_bytes() == (tmp_path / "whole" / path).read_bytes()
 
 
+def test_a_training_that_ends_early_says_so_and_its_checkpoints_lie_beside_it(tmp_path: Path) -> None:
+    still = {"learning_rate": 1e-30, "weight_decay": 0.0, "validate_every": 1, "early_stop": 1, "keep_checkpoints": 5}
+    view = project(tmp_path / "film", train=still)
+    (item,) = Train().items(view)
+    (outcome,) = make(Train(), item, view, tmp_path / "scratch")
+    assert outcome.reason == "stopped at step 2 of 6: validation has not improved for 1 look"
+    loras = [path for path in outcome.outputs if path.endswith(".safetensors")]
+    along = [f"loras/scene-00/checkpoints/step-{step:06d}.safetensors" for step in (1, 2)]
+    assert loras == ["loras/scene-00.safetensors", *along]  # the first is the LoRA, for `test` and `compose`
+    assert read_metadata(tmp_path / "scratch" / along[1])["ss_steps"] == "2"
+
+
+def test_a_training_that_ends_in_nonsense_fails_with_its_last_good_weights(tmp_path: Path) -> None:
+    wild = {"optimizer_args": ["weight_decay=1e4"], "checkpoint_every": 1, "validate_every": 1}
+    view = project(tmp_path / "film", train=wild)
+    (item,) = Train().items(view)
+    (outcome,) = make(Train(), item, view, tmp_path / "scratch")
+    assert outcome.status == "failed"
+    assert "at step" in outcome.reason and outcome.outputs[0] in outcome.reason
+    assert outcome.outputs[0].startswith("loras/scene-00/checkpoints/step-")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
+def test_a_full_disk_at_a_checkpoint_is_told_in_three_lines_and_the_state_stays(tmp_path: Path) -> None:
+    view = project(tmp_path / "film", train={"checkpoint_every": 2})
+    (item,) = Train().items(view)
+    state = tmp_path / "scratch/state/scene-00/state.safetensors"
+    before: list[bytes] = []
+
+    def fill(item: str, done: float, total: float, text: str) -> None:
+        if done == 3 and not before:
+            before.append(state.read_bytes())
+            state.with_name(state.name + ".part").symlink_to("/dev/full")
+
+    job = StageJob(Train(), view.root, view.settings, "film")
+    result = make_item(job, Task(item, tmp_path / "scratch"), fill, lambda: False, {})
+    assert result.fatal is not None and result.fatal.what == "The disk is full."
+    assert result.fatal.cure.startswith("Free some room")
+    assert state.read_bytes() == before[0]
+    assert [path.name for path in state.parent.iterdir() if path.name.endswith(".part")] == []
+
+
 def test_items_name_the_settings_they_read_and_no_others(tmp_path: Path) -> None:
     view = project(tmp_path)
     (item,) = Train().items(view)
-    for ignored in ("force", "checkpoint_every", "epochs_small"):
+    for ignored in ("force", "checkpoint_every", "tensorboard", "epochs_small"):
         assert f"train.{ignored}" not in item.settings
     assert item.settings["train.epochs"] == 1
     view.settings = view.settings.model_copy(
@@ -71,6 +114,9 @@ def test_an_empty_caption_and_a_damaged_picture_are_told_in_three_lines(tmp_path
     folder = tmp_path / "film/datasets/scene-00/2_filmtown"
     (folder / "film-s000_000001.txt").write_text("\n")
     with pytest.raises(UserError, match="caption is empty"):
+        make(Train(), item, view, tmp_path / "scratch")
+    (folder / "film-s000_000001.txt").unlink()
+    with pytest.raises(UserError, match="has no caption"):
         make(Train(), item, view, tmp_path / "scratch")
     (folder / "film-s000_000001.txt").write_text("filmtown")
     (folder / "film-s000_000002.png").write_bytes(b"nothing")

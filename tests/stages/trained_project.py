@@ -13,7 +13,6 @@ from PIL import Image
 from bglora.engine.stage import Item, Outcome, Row, Stage
 from bglora.engine.tools import ItemTools, seed_of
 from bglora.settings import Settings
-from tests.training.tiny_base import tiny_base
 
 FAST = {
     "project": {"name": "film", "created": "2026-01-02"},
@@ -56,7 +55,10 @@ class ProjectView:
 
 def settings(**tables: dict[str, Any]) -> Settings:
     merged = {name: {**values, **tables.get(name, {})} for name, values in FAST.items()}
-    merged["train"].setdefault("base", str(tiny_base()))
+    if "base" not in merged["train"]:
+        from tests.training.tiny_base import tiny_base
+
+        merged["train"]["base"] = str(tiny_base())
     return Settings(**{**tables, **merged})
 
 

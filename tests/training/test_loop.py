@@ -7,15 +7,19 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from torch.overrides import TorchFunctionMode
 
 from bglora.errors import MachineError, UserError
 from bglora.training import memory
 from bglora.training.base import load_base
 from bglora.training.job import Paused
+from bglora.training.loop import LOG_EVERY, Training, Watch
+from tests.bench.train_cpu import counted
 from tests.training.tiny_base import tiny_base
 from tests.training.tiny_job import Watcher, tiny_job, train
 
@@ -137,5 +141,38 @@ def test_too_little_memory_is_refused_with_the_setting_that_fits(tmp_path: Path)
     free = leaner.total - leaner.base + 1
     with pytest.raises(MachineError) as caught:
         memory.check(base, recipe, (64, 96), free=free, force=False)
-    assert "train.gradient_checkpointing = true" in caught.value.cure
+    assert "bglora set train.gradient_checkpointing true" in caught.value.cure
     assert memory.check(base, recipe, (64, 96), free=free, force=True)["total"] > 0
+
+
+class Reads(TorchFunctionMode):
+    """Notes what takes a number out of a tensor, for which a program waits until the device has computed it."""
+
+    READING = ("item", "tolist", "numpy", "cpu", "__float__", "__int__", "__bool__", "__index__", "nonzero")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(function, "__name__", "") in self.READING:
+            self.found.append(function.__name__)
+        return function(*args, **kwargs or {})
+
+
+def test_between_log_lines_nothing_waits_for_a_number(tmp_path: Path) -> None:
+    job = tiny_job(tmp_path / "pictures", epochs=200, samples=0, checkpoint_every=1000, validate_every=1000, ema=0.9)
+    training = Training(job, load_base(job.base), tmp_path, tmp_path / "samples", Watch(lambda *_: None, lambda: False))
+    try:
+        training._look(0.0)
+        while training.progress.step < LOG_EVERY - 2:
+            training._advance()
+        with Reads() as reads:
+            operations = counted(training._advance)[1]
+            assert reads.found == []
+            assert 0 < operations <= 30
+            training._advance()
+            assert reads.found  # what the log line shows
+        assert [point[0] for point in training.progress.curve] == [0, 3, 6, 9]  # no point is lost by reading late
+    finally:
+        training.adapter.detach()

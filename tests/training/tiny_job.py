@@ -70,7 +70,7 @@ class Watcher:
     """Stands for the engine's tools: scratch, and a chance to stop or die at a step."""
 
     def __init__(self, scratch: Path, at: int = -1, act: Callable[[], bool] = lambda: True) -> None:
-        self.scratch, self.at, self.act = scratch, at, act
+        self.scratch, self.root, self.at, self.act = scratch, scratch / "project", at, act
         self.steps = 0
 
     def progress(self, done: float, total: float, text: str = "") -> None:

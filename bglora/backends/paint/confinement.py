@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bglora.errors import UserError
 from bglora.training.pictures import area_weights
 
 WORDS = ("to_k", "to_v")
@@ -58,6 +59,9 @@ def confined(unet: Any, masks: Mapping[str, np.ndarray], cells: tuple[int, int])
 
     Args:
         masks: adapter name (peft's) to float32 (H, W), 0 to 1. cells: (h, w) of the latents.
+
+    Raises:
+        UserError: one of them is a DoRA, whose effect on a layer is no sum.
     """
     levels = len(unet.config.block_out_channels)
     grids = {name: Grids(mask, cells, levels) for name, mask in masks.items()}
@@ -65,6 +69,12 @@ def confined(unet: Any, masks: Mapping[str, np.ndarray], cells: tuple[int, int])
         words = {name: 1.0 for name in masks}
         for path, layer in _adapted(unet):
             for name in grids.keys() & layer.lora_B.keys():
+                if name in layer.lora_variant:
+                    raise UserError(
+                        "A DoRA cannot be confined to a region: it changes the whole of each layer.",
+                        where="compose.mode = regional",
+                        cure="Take a plain LoRA (train.dora = false) for the character, or set the mode to weighted.",
+                    )
                 spoken = ".attn2." in path and path.rpartition(".")[2] in WORDS
                 act = _heard(words, name) if spoken else _placed(grids[name])
                 undo.callback(layer.lora_B[name].register_forward_hook(act).remove)

@@ -73,7 +73,7 @@ def create(settings: Any, base: Any = None, memory: str = "auto") -> Painter:
     from bglora.nets.device import card_gb, device
 
     if base is None:
-        base = bases.load(settings.base, offload.chosen(memory, device(), card_gb()))
+        base = bases.load(settings.base, memory=offload.chosen(memory, device(), card_gb()))
     return Painter(base)
 
 
@@ -259,16 +259,21 @@ def _passing_over(picture: np.ndarray, place: np.ndarray, inside: np.ndarray) ->
 
 
 def _load(base: Any, path: Path, name: str) -> None:
-    from bglora.training.lora_file import read_metadata
+    from safetensors.torch import load_file
 
-    read_metadata(path)
-    _refuse_dora(path)
+    from bglora.training import dora_files
+    from bglora.training.lora_header import read_header
+
+    names = read_header(path).shapes
+    if dora_files.is_dora(names):
+        source: Any = dora_files.for_diffusers(load_file(path), base)
+        where: dict[str, Any] = {}
+    else:
+        source, where = str(path.parent), {"weight_name": path.name, "local_files_only": True}
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Already found a `peft_config`")  # several LoRAs are the point
-            base.pipeline.load_lora_weights(
-                str(path.parent), weight_name=path.name, adapter_name=name, local_files_only=True
-            )
+            base.pipeline.load_lora_weights(source, adapter_name=name, **where)
     except (RuntimeError, ValueError, KeyError, IndexError) as error:
         base.pipeline.unload_lora_weights()
         raise UserError(
@@ -276,16 +281,3 @@ def _load(base: Any, path: Path, name: str) -> None:
             where=f"{path}, on train.base = {base.name}",
             cure="Take a LoRA that was trained on this base, or set train.base to the LoRA's own.",
         ) from error
-
-
-def _refuse_dora(path: Path) -> None:
-    """diffusers leaves out the magnitudes of such a file with a mere warning, and paints something else."""
-    from safetensors import safe_open
-
-    with safe_open(str(path), "pt") as stream:
-        if any(key.endswith("dora_scale") for key in list(stream.keys())):
-            raise UserError(
-                "The file is a DoRA; diffusers, which paints here, cannot apply it.",
-                where=str(path),
-                cure="Train a plain LoRA (train.dora = false), or paint with it in ComfyUI or A1111.",
-            )

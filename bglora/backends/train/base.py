@@ -11,6 +11,7 @@ from bglora.nets import published
 if TYPE_CHECKING:
     from bglora.nets.offload import Memory
     from bglora.training.base import Base
+    from bglora.training.options import Quantization
 
 SETTING = "train.base"
 MINI = "mini"
@@ -28,8 +29,11 @@ def needs(base: str, gpu_gb: float) -> Needs:
     return Needs(2.0) if base == MINI else Needs(10.0, gpu_gb)
 
 
-def load(name: str, memory: Memory = "full") -> Base:
-    """The base, loaded; the last one stays loaded. `memory`: how much of it lies on the card at a time.
+def load(name: str, quantization: Quantization = "none", memory: Memory = "full") -> Base:
+    """The base, loaded, as it is or in fewer bits; the last one stays loaded.
+
+    Args:
+        memory: how much of it lies on the card at a time.
 
     Raises:
         UserError, MachineError: it is not there, or no SDXL-class model.
@@ -38,4 +42,4 @@ def load(name: str, memory: Memory = "full") -> Base:
 
     where = weights.find(name, setting=SETTING)
     configs = weights.find(CONFIGS, setting=SETTING) if where.is_file() else None
-    return load_base(name, where, configs=configs, memory=memory)
+    return load_base(name, where, configs=configs, quantization=quantization, memory=memory)

@@ -1,0 +1,147 @@
+"""What the pictures of a LoRA show, in figures and words: for each checkpoint, and which of them to use."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bglora import backends
+from bglora.engine.stage import Tools
+from bglora.stages import appearances
+from bglora.stages.grids import FINAL, Grid
+from bglora.training.figures import Estimate
+from bglora.training.verdict import ScaleFigures
+
+
+@dataclass(frozen=True)
+class Plates:
+    """A scene's plates at the grid's size and as soft as the base's own decoder makes them, uint8 (n, H, W, 3)."""
+
+    training: np.ndarray
+    held_out: np.ndarray
+
+
+@dataclass(frozen=True)
+class Data:
+    """What is known of the training data.
+
+    Attributes:
+        pictures: how many it learned from. copies: plates that stayed out as near copies of others.
+        limits: settings that kept others out: `ingest.fps = 0`.
+        leaks: training plates on which somebody is found.
+    """
+
+    pictures: int
+    copies: int
+    limits: Sequence[str]
+    leaks: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One LoRA file with its figures, its verdict (see `training.verdict.judge`) and the scale to use it at."""
+
+    grid: Grid
+    figures: Sequence[ScaleFigures]
+    verdict: Sequence[dict[str, Any]]
+    scale: float
+    copy_limit: float
+
+    @property
+    def likeness(self) -> Estimate:
+        """At the scale to use it at."""
+        return next(figure.likeness for figure in self.figures if figure.scale == self.scale)
+
+
+def judge(tools: Tools, grid: Grid, plates: Plates, data: Data) -> Judged:
+    """Measures a grid beside plates, and says in words what is wrong with it."""
+    from bglora.training import figures, verdict
+
+    cluster = tools.settings.cluster
+    embed = tools.once(f"embed:{cluster.backend}", lambda: backends.load("embed", cluster.backend, cluster))
+    pictures = grid.pictures
+    known = plates.held_out if len(plates.held_out) else plates.training
+    embeddings, places = embedded(embed, pictures, known)
+    likeness = figures.likeness(embeddings, places)
+    followed, varied = figures.ratio(figures.following(embeddings)), figures.ratio(figures.variety(embeddings))
+    flat = pictures.reshape(-1, *pictures.shape[3:])
+    correlations = figures.nearest(flat, plates.training).reshape(pictures.shape[0], -1)
+    limit = max(0.9, float(figures.nearest(plates.held_out, plates.training).max()) if len(plates.held_out) else 0.0)
+    somebody = appearances.rates(tools, pictures, grid.prompts)
+    found = [
+        ScaleFigures(
+            scale,
+            figures.bootstrap(likeness[number]),
+            figures.bootstrap(likeness[number] - likeness[0]),
+            followed[number],
+            varied[number],
+            figures.wilson(int((correlations[number] > limit).sum()), correlations.shape[1]),
+            somebody.unasked[number] if somebody and somebody.unasked else None,
+            somebody.asked[number] if somebody and somebody.asked else None,
+        )
+        for number, scale in enumerate(grid.scales)
+    ]
+    words = verdict.judge(found, data.pictures, len(plates.held_out), data.copies, data.limits, data.leaks)
+    return Judged(grid, found, words, verdict.recommend(found), limit)
+
+
+def embedded(judge: Any, pictures: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Vectors (scales, prompts, seeds, D) of the grid and (n, D) of plates, in one space: backends may choose what they
+    measure by all the pictures of a call.
+
+    Args:
+        judge: the `embed` backend. pictures: uint8 (scales, prompts, seeds, H, W, 3). known: uint8 (n, H, W, 3).
+    """
+    flat = pictures.reshape(-1, *pictures.shape[3:])
+    vectors = judge.embed([*flat, *known])
+    return vectors[: len(flat)].reshape(*pictures.shape[:3], -1), vectors[len(flat) :]
+
+
+def best(judged: Sequence[Judged]) -> Judged:
+    """The LoRA file to use: of those with the fewest faults the one most like the place; the finished one on a tie."""
+    from bglora.training.verdict import TOLERANCE, faults
+
+    fewest = min(len(faults(one.verdict)) for one in judged)
+    good = [one for one in judged if len(faults(one.verdict)) == fewest]
+    most = max(one.likeness.mean for one in good)
+    near = [one for one in good if one.likeness.mean >= most - TOLERANCE]
+    return next((one for one in near if one.grid.step == FINAL), max(near, key=lambda one: one.grid.step))
+
+
+def scores(chosen: Judged, judged: Sequence[Judged], plates: Plates, looked: bool) -> dict[str, Any]:
+    """The figures as JSON."""
+    told: dict[str, Any] = {
+        "by_scale": [figure.to_json() for figure in chosen.figures],
+        "copy_limit": round(chosen.copy_limit, 4),
+        "likeness_to": "held-out plates" if len(plates.held_out) else "training plates, for none was held out",
+        "characters": {"judged": True} if looked else {"judged": False, "why": "test.detector is false"},
+    }
+    if len(judged) > 1:
+        told["checkpoints"] = [
+            {
+                "step": one.grid.step or "final",
+                "lora": one.grid.lora,
+                "recommended_scale": one.scale,
+                "words": [fault["word"] for fault in one.verdict],
+                "likeness": one.likeness.to_json(),
+            }
+            for one in judged
+        ]
+    return told
+
+
+def plates_of(root: Path, paths: Sequence[str], most: int, side: int, painter: Any) -> np.ndarray:
+    """Plates as square pictures seen through the base's VAE; evenly chosen where there are more than `most`."""
+    from bglora.training.buckets import cut_picture
+    from bglora.training.pictures import cut_pixels, read_picture
+
+    chosen = [paths[i * len(paths) // min(most, len(paths))] for i in range(min(most, len(paths)))]
+    squares = []
+    for path in chosen:
+        picture = read_picture(root / path)
+        squares.append(cut_pixels(picture, cut_picture(picture.shape[:2], [(side, side)])))
+    return painter.as_painted(np.stack(squares)) if squares else np.zeros((0, side, side, 3), np.uint8)
