@@ -102,7 +102,7 @@ def test_a_character_is_written_into_the_manifest_and_stays(command: Command, ro
     assert project.settings.train.characters["dog"] == ("film-s000_2",)
     lines = (root / "project.toml").read_text("utf-8").splitlines()
     (line,) = [line for line in lines if line.startswith("characters = {k")]
-    assert "resolution" in "".join(lines[lines.index(line) + 1 :][:2])  # where it was
+    assert lines.index('base = "mini"') < lines.index(line) < lines.index("[test]")  # where it was
     answer = command("-C", root, "train", "--character", "Der Hund")
     assert answer.code == 2 and "train.characters" in answer.told[0]
     assert command("-C", root, "--json", "train", "--cutouts", "x").code == 2
