@@ -45,13 +45,13 @@ def refined(target: U8, known: Bool, source: U8, free: Bool, pose: Pose) -> Pose
         pose: homography from source pixels to target pixels, right to a few pixels.
     """
     pair = _Pair(_gray(target), known, _gray(source), free)
-    start = np.linalg.inv(pose)
-    to_source = start
+    start: Pose = np.asarray(np.linalg.inv(pose), np.float64)
+    to_source: Pose = start
     for scale in SCALES:
         step = pair.step(to_source, scale)
         if step is None:
             return pose
-        to_source = to_source @ step
+        to_source = np.asarray(to_source @ step, np.float64)
     height, width = known.shape
     corners = np.array([[[0, 0], [width, 0], [0, height], [width, height]]], np.float64)
     moved = cv2.perspectiveTransform(corners, pose @ to_source) - corners
@@ -120,12 +120,12 @@ class _Pair:
 
 def _solved(slopes: NDArray[np.float64], away: NDArray[np.float64]) -> NDArray[np.float64]:
     """The parameters (8,) that take away most of the differences (N,), robustly; `slopes` (N, 8) are derivatives."""
-    p = np.zeros(slopes.shape[1])
+    p = np.zeros(slopes.shape[1], np.float64)
     for _ in range(STEPS):
         left = away + slopes @ p
         spread = 1.4826 * float(np.median(np.abs(left))) + NOISE
         weight = 1 / (1 + (left / spread) ** 2) ** 2
         normal = (slopes * weight[:, None]).T @ slopes
         normal += np.eye(len(p)) * DAMPING * np.trace(normal) / len(p)
-        p = -np.linalg.solve(normal, (slopes * weight[:, None]).T @ away)
+        p = np.asarray(-np.linalg.solve(normal, (slopes * weight[:, None]).T @ away), np.float64)
     return p
