@@ -9,6 +9,7 @@ from bglora.backends import Needs, weights
 from bglora.nets import published
 
 if TYPE_CHECKING:
+    from bglora.nets.offload import Memory
     from bglora.training.base import Base
     from bglora.training.options import Quantization
 
@@ -28,8 +29,11 @@ def needs(base: str, gpu_gb: float) -> Needs:
     return Needs(2.0) if base == MINI else Needs(10.0, gpu_gb)
 
 
-def load(name: str, quantization: Quantization = "none") -> Base:
+def load(name: str, quantization: Quantization = "none", memory: Memory = "full") -> Base:
     """The base, loaded, as it is or in fewer bits; the last one stays loaded.
+
+    Args:
+        memory: how much of it lies on the card at a time.
 
     Raises:
         UserError, MachineError: it is not there, or no SDXL-class model.
@@ -42,4 +46,4 @@ def load(name: str, quantization: Quantization = "none") -> Base:
 
         diffusion_base.family_of(where, SETTING)  # before SDXL's configs are asked for
     configs = weights.find(CONFIGS, setting=SETTING) if where.is_file() else None
-    return load_base(name, where, configs=configs, quantization=quantization)
+    return load_base(name, where, configs=configs, quantization=quantization, memory=memory)
