@@ -102,7 +102,8 @@ def _train(view: View, rows: Sequence[Row]) -> Decided:
     text += "".join(f" {row.item}: {row.reason}." for row in _made(rows) if row.reason)
     base = view.settings.train.base
     if base == "mini" and names:
-        text += " They work on the small base model mini only."
+        works = "It works" if len(_made(rows)) == 1 else "They work"
+        text += f" {works} on the small base model mini only."
         return Decided("train", text, "For SDXL: train.base, on a graphics card.")
     return Decided(
         "train", text, "Longer: train.epochs and train.epochs_small; train.max_steps ends it earlier, unless it is 0."

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 from bglora.backends.train import native
 from bglora.backends.train.crew import ProcessDied
-from bglora.errors import UserError
+from bglora.errors import MachineError, UserError
 from bglora.training.base import exact, load_base
 from bglora.training.job import Paused, Recipe, TrainJob
 from bglora.training.loop import Training, Watch
@@ -179,6 +179,6 @@ def test_a_training_that_another_launcher_has_started_several_times_is_refused(
 ) -> None:
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(MachineError) as caught:
         native.create(None).train(tiny_job(tmp_path), Tools(tmp_path, tmp_path))
     assert "bglora set train.processes 2" in caught.value.cure
