@@ -114,10 +114,11 @@ def _test(view: View, rows: Sequence[Row]) -> Decided:
     words = []
     for row in _made(rows):
         verdict = [str(one.get("word")) for one in row.record.get("verdict", ())]
-        scale = row.record.get("recommended_scale")
+        scale, lora = row.record.get("recommended_scale"), str(row.record.get("recommended_lora", ""))
+        file = f"{lora} at " if "/checkpoints/" in lora else ""
         words.append(
             f"{row.item} {', '.join(verdict) or 'good'}"
-            + (f" (scale {scale:g})" if scale and "not enough data" not in verdict else "")
+            + (f" ({file}scale {scale:g})" if scale and "not enough data" not in verdict else "")
         )
     return Decided("test", f"Verdicts: {'; '.join(words)}." if words else "No grid was made.", "Cures: bglora report.")
 
