@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from bglora import __version__
-from bglora.cli import care, decide, look, pipeline, weights
+from bglora.cli import care, decide, look, lora, pipeline, weights
 from bglora.cli.options import Options, everywhere, parameters
 
 HELP = (
@@ -34,12 +34,16 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+OWN: dict[str, Callable[..., int | None]] = {
+    "inpaint": pipeline.inpaint,
+    "train": lora.train,
+    "compose": lora.compose,
+}
+"""Stages whose commands have options of their own."""
+
 GROUPS: dict[str, list[tuple[str, Callable[..., int | None]]]] = {
     "Make": [("init", care.init), ("demo", care.demo), ("run", pipeline.run)],
-    "One stage": [
-        (name, {"inpaint": pipeline.inpaint, "train": pipeline.train}.get(name) or pipeline.stage(name))
-        for name in pipeline.SENTENCES
-    ],
+    "One stage": [(name, OWN.get(name) or pipeline.stage(name)) for name in pipeline.SENTENCES],
     "Look": [
         ("status", look.status),
         ("plan", pipeline.plan),

@@ -42,7 +42,8 @@ class Options:
         _option("--limit", help="Try on N pictures first, evenly spread over the shots.", min=1, metavar="N"),
     ] = None
     only: Annotated[
-        str | None, _option("--only", help="Items or pictures by name, like 'harbor-s003*'.", metavar="PATTERN")
+        str | None,
+        _option("--only", help="Items or pictures by name, like 'harbor-s003*'; commas between.", metavar="PATTERN"),
     ] = None
     given: Annotated[
         list[str] | None, _option("--set", help="A setting for this time only.", metavar="TABLE.KEY=VALUE")

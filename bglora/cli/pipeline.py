@@ -16,7 +16,7 @@ SENTENCES = {
     "inpaint": "Take every character out: recover what is behind, fill what is never seen.",
     "cluster": "Sort the plates into scenes, one per location.",
     "caption": "Choose plates for each scene and write their captions.",
-    "train": "Train one background LoRA per scene.",
+    "train": "Train one background LoRA per scene, and character LoRAs.",
     "test": "Paint a grid with each LoRA and judge it.",
     "compose": "Paint pictures with character and background together.",
 }

@@ -23,7 +23,7 @@ class RunRequest:
     Attributes:
         stages: names, in any order; empty for all.
         limit: try on this many pictures, spread over the shots.
-        only: fnmatch pattern on item or picture names; other items are left as they are.
+        only: fnmatch patterns on item or picture names, commas between them; other items are left as they are.
         overwrite_edits: outputs that a person edited are made again.
         max_time: seconds after which the run stops.
         retry: failed items are tried again, whatever was decided.
@@ -38,7 +38,10 @@ class RunRequest:
 
     def picks(self, item: Item) -> bool:
         """True if `only` does not leave the item out."""
-        return self.only is None or any(fnmatchcase(name, self.only) for name in (item.name, *item.pictures))
+        if self.only is None:
+            return True
+        patterns = self.only.split(",")
+        return any(fnmatchcase(name, one) for name in (item.name, *item.pictures) for one in patterns)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from bglora.project.decided import Decided
     from bglora.project.memory import Need
     from bglora.settings import Settings
+    from bglora.stages.again import Again
     from bglora.stages.comparing import Comparison
     from bglora.stages.forecasting import Left
     from bglora.stages.foresight import Demand
@@ -162,6 +163,24 @@ class Project:
         items = [verdict.item for stage in runner.plan(request).stages for verdict in stage.todo]
         with closing(runner.view()) as view:
             return foresee(view, items, self.listener)
+
+    def again(self, picture: str | Path, to: str | Path | None = None) -> Again:
+        """Paints a composition again from the recipe in its PNG; beside it as `NAME-again.png`, or `to`.
+
+        Raises `UserError` without a recipe, with another base, or where a LoRA is missing or has another content.
+        """
+        from bglora.stages.again import paint_again
+
+        return paint_again(self.root, self.settings, Path(picture), None if to is None else Path(to))
+
+    def add_character(self, name: str, cutouts: Sequence[str] = ()) -> None:
+        """Has `train` make a LoRA of a character: `train.characters` in project.toml gets its name.
+
+        `cutouts` are patterns of its tracks in segmented/character, `harbor-s00?_1`; without any it is told by colors.
+        """
+        from bglora.project.making import add_character
+
+        add_character(self.root, self.settings.train.characters, name, cutouts)
 
     def needs(self) -> dict[str, Need]:
         """How much memory each stage takes with the backends that the settings name."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -86,8 +87,21 @@ def make_demo(folder: str | Path) -> Path:
     root = make(place, (), (), "cpu", "Harbor", date(2026, 1, 1))
     set_value(root, "ingest.fps", "0")
     set_value(root, "ingest.max_per_shot", "0")
+    set_value(root, "train.characters", "{ kid = [] }")
+    set_value(root, "compose.mode", "regional")
+    set_value(root, "compose.region", '["0.25 0.1 0.75 1"]')
     shutil.copyfile(asset("harbor.mp4"), root / "sources" / "harbor.mp4")
     return root
+
+
+def add_character(root: Path, there: Mapping[str, Sequence[str]], name: str, cutouts: Sequence[str]) -> None:
+    """Writes a character, and those that are there, into `train.characters`. Without cut-outs it keeps what it has."""
+    from bglora.settings.edit import set_value
+
+    wanted = {key: list(tracks) for key, tracks in there.items()}
+    wanted[name] = list(cutouts) or wanted.get(name, [])
+    text = ", ".join(f"{json.dumps(key)} = {json.dumps(tracks)}" for key, tracks in wanted.items())
+    set_value(root, "train.characters", f"{{{text}}}")
 
 
 def _manifest(preset: str, project: dict[str, str], sources: dict[str, list[str]]) -> str:

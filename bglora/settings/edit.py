@@ -119,8 +119,15 @@ def _put(document: tomlkit.TOMLDocument, key: str, value: Any) -> list[str]:
     inside: Any = document[table]
     if name in inside and _json(inside[name]) == _json(value):
         return []
-    inside[name] = value
+    inside[name] = _inline(value) if isinstance(value, dict) else value
     return [key]
+
+
+def _inline(values: dict[str, Any]) -> Any:
+    """On one line, where the key stands: a table of its own would end the one that it is in."""
+    table = tomlkit.inline_table()
+    table.update(values)
+    return table
 
 
 def _follow_preset(document: tomlkit.TOMLDocument, old: str, new: str) -> list[str]:

@@ -29,6 +29,7 @@ Scheduler = Literal[
 ALL_SCENES = "all-scenes"
 """Name of the LoRA that `train.scenes` asks for beside or instead of those of single scenes."""
 NEGATIVE = "person, people, character, animal, creature"
+CharacterName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")]
 Scale = Annotated[float, Field(ge=0, le=2)]
 Share = Annotated[float, Field(ge=0, le=100)]
 Steps = Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0, le=1)]
@@ -60,6 +61,11 @@ class TrainSettings(Table):
         '"conda run -n NAME". Empty: venv or .venv in sd_scripts, else the Python of bglora.',
     )
     base: str = Field("mini", description="Base model: mini, a hub name, a diffusers folder or a .safetensors file.")
+    characters: dict[CharacterName, tuple[str, ...]] = Field(
+        default_factory=dict,
+        description="Character LoRAs to train on segmented/character, by name: patterns of tracks, like "
+        '{ kid = ["harbor-s000_1", "harbor-s00[23]_1"] }, or [] for the one seen most, told by its colors.',
+    )
     base_quantization: Quantization = Field(
         "none",
         description="Hold the base's weights in fewer bits while training: int8 (half), or nf4 (a quarter; needs "
@@ -260,16 +266,50 @@ class TestSettings(Table):
 
 
 class ComposeSettings(Table):
-    mode: Literal["weighted", "switch"] = Field(
-        "weighted", description="How adapters act together: added, or in turn from step to step."
+    mode: Literal["weighted", "switch", "regional"] = Field(
+        "weighted",
+        description="How adapters act together: added, in turn from step to step, or characters in their region only.",
+    )
+    region: tuple[str, ...] = Field(
+        ("attention",),
+        min_length=1,
+        description="Where characters stand in mode regional, for all or for each: attention (where the painting "
+        'itself puts them), a box in shares of the picture ("0.3 0.2 0.7 0.95": left, top, right, bottom), or a mask '
+        "picture.",
+    )
+    feather: float = Field(
+        0.08, ge=0, le=0.5, description="Width of a region's soft edge, as a share of the picture's shorter side."
     )
     character_scale: Scale = Field(1.0, description="Scale of character LoRAs, 0 to 2.")
     background_scale: Scale = Field(0.7, description="Scale of the background LoRA, 0 to 2.")
-    characters: tuple[str, ...] = Field((), description="Character LoRA files; none: the character comes from words.")
+    sweep: tuple[Scale, ...] = Field(
+        (),
+        description="Scales of the background LoRA to paint side by side, as a sheet; empty: background_scale alone.",
+    )
+    backgrounds: tuple[str, ...] = Field((), description="Scenes whose LoRAs are composed; empty: every one.")
+    characters: tuple[str, ...] = Field(
+        (),
+        description="Character LoRAs that stand together: names in train.characters, or files. Empty: this project's "
+        "own, a picture each; where there is none, the character comes from words.",
+    )
+    others: dict[str, Scale] = Field(
+        default_factory=dict, description="More LoRAs (pose, expression, style): file to scale. They act everywhere."
+    )
     character_prompt: str = Field("a character", description="Words for who stands in the picture.")
     prompt: str = Field("", description="Prompt; empty: the character's words, trigger and caption of the scene.")
+    place_prompt: str = Field(
+        "", description="Prompt of the place alone, for what lies outside of the region; empty: the scene's caption."
+    )
     negative_prompt: str = Field("", description="What must not appear.")
     pictures: int = Field(2, ge=1, le=64, description="Pictures per background.")
-    size: int = Field(0, ge=0, le=4096, description="Pixels of a picture's sides. 0: the base's own size.")
+    size: int = Field(
+        0, ge=0, le=4096, multiple_of=8, description="Pixels of a picture's sides. 0: the base's own size."
+    )
     steps: int = Field(50, ge=1, le=200, description="Denoising steps.")
     guidance_scale: float = Field(7.5, ge=0, le=30, description="Classifier-free guidance.")
+    memory: Literal["auto", "full", "offload", "tiled", "sequential"] = Field(
+        "auto",
+        description="What of the base lies on the card while test and compose paint: full (all, 12 GB), offload (the "
+        "part at work, 8 GB), tiled (also the VAE in tiles, 6 GB), sequential (the layer at work; very slow), auto: by "
+        "the card.",
+    )

@@ -123,7 +123,11 @@ def _chosen(view: View, limit: int, only: str | None) -> list[str]:
         if row.status == "made" and row.record.get("object", 0) + row.record.get("effect", 0) > engines.SMALLEST_RATED
     ]
     if only is not None:
-        names = [name for name in names if fnmatchcase(name, only) or fnmatchcase(name.rpartition("/")[0], only)]
+        names = [
+            name
+            for name in names
+            if any(fnmatchcase(part, one) for part in (name, name.rpartition("/")[0]) for one in only.split(","))
+        ]
     if not names:
         raise UserError(
             "There is no picture with a character in it.",

@@ -2,49 +2,52 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
-
-from bglora.backends.paint.recipes import Recipe, comfy_workflow
+from bglora.backends.paint import regions
+from bglora.backends.paint.recipes import Recipe
 from bglora.engine.stage import Item, Outcome, Stage, Stopped, Tools, View
 from bglora.errors import UserError
+from bglora.stages import composition
+from bglora.stages.characters import PREFIX
+from bglora.stages.composition import Character
 from bglora.stages.test import backgrounds, painter_identity, shared_painter, trained_loras
-from bglora.stages.train import scene_data, shown_base
+from bglora.stages.train import SceneData, scene_data, shown_base
 
 
 class Compose(Stage):
     name: ClassVar[str] = "compose"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     reads: ClassVar[tuple[str, ...]] = ("inpaint", "cluster", "caption", "train")
     home: ClassVar[str] = "compositions"
     parallel: ClassVar[bool] = False
 
     def items(self, view: View) -> Iterable[Item]:
-        """One for each trained background."""
+        """One for each background."""
         loras = trained_loras(view)
         settings = view.settings
         chosen = {f"compose.{key}": value for key, value in settings.compose.model_dump(mode="json").items()}
-        characters = _character_files(view.root, settings.compose.characters)
+        casts = _casts(view.root, settings.compose, loras)
+        masks = _mask_pictures(view.root, settings.compose, casts)
         identity = painter_identity(view.root, settings)
-        for name, data, lora in backgrounds(scene_data(view), loras):
+        for name, data, lora in _backgrounds(view, settings.compose.backgrounds, loras):
             text = data.pictures[len(data.pictures) // 2]["text"]
+            others = list(settings.compose.others)
+            files = (lora, text, *others, *masks, *(file for cast in casts for file in cast))
             yield Item(
                 name=name,
-                pictures=tuple(f"{name}-{number}" for number in range(settings.compose.pictures)),
-                files=(lora, text, *characters),
+                pictures=tuple(_names(name, settings.compose.pictures, settings.compose.sweep)),
+                files=tuple(sorted(set(files))),
                 settings={
                     **chosen,
                     "train.threads": settings.train.threads,
                     "train.base": settings.train.base,
                     "caption.empty_words": settings.caption.empty_words,
                 },
-                payload={"lora": lora, "text": text, "characters": list(characters)},
+                payload={"lora": lora, "text": text, "casts": casts},
                 backend=identity,
             )
 
@@ -52,8 +55,6 @@ class Compose(Stage):
         """Paints the pictures of one background."""
         from bglora.training.base import exact
 
-        if tools.stopping():
-            raise Stopped(item.name)
         with exact(int(item.settings["train.threads"])):
             painter = shared_painter(tools)
             try:
@@ -62,98 +63,165 @@ class Compose(Stage):
                 painter.close()
 
 
-def _character_files(root: Path, names: Sequence[str]) -> tuple[str, ...]:
-    """Character LoRAs as written: relative to the project, or absolute."""
-    for name in names:
-        if not (root / name).is_file():
+def _names(scene: str, pictures: int, sweep: Sequence[float]) -> list[str]:
+    """`scene-00-0`, or with a sweep `scene-00-0-at050`."""
+    ends = [f"-at{round(scale * 100):03d}" for scale in sweep] or [""]
+    return [f"{scene}-{number}{end}" for number in range(pictures) for end in ends]
+
+
+def _backgrounds(view: View, wanted: Sequence[str], loras: Mapping[str, str]) -> list[tuple[str, SceneData, str]]:
+    """What to compose with: an item's name, the scene, its LoRA file.
+
+    Raises:
+        UserError: one that is asked for has no LoRA.
+    """
+    there = list(backgrounds(scene_data(view), loras))
+    names = {name for item, data, _ in there for name in (item, data.scene)}
+    for name in wanted:
+        if name not in names:
             raise UserError(
-                "There is no character LoRA at this path.",
-                where=f"compose.characters: {name}",
-                cure="Give the path of a .safetensors file, relative to the project or absolute.",
+                f"There is no background LoRA of {name!r}.",
+                where=f"compose.backgrounds; trained: {', '.join(sorted(names)) or 'none'}",
+                cure="Name one of these, or train it: bglora train",
             )
-    return tuple(Path(name).as_posix() for name in names)
+    return [one for one in there if not wanted or {one[0], one[1].scene} & set(wanted)]
 
 
-def default_prompt(caption: str, character: str, empty_words: str) -> str:
-    """The scene's caption with a character in it: after the trigger, and without the words that say nobody is there."""
-    empty = {tag.strip() for tag in empty_words.split(",")}
-    tags = [tag.strip() for tag in caption.split(",") if tag.strip() and tag.strip() not in empty]
-    return ", ".join([*tags[:1], *([character] if character else []), *tags[1:]])
+def _casts(root: Path, settings: Any, loras: Mapping[str, str]) -> list[list[str]]:
+    """LoRA files of the characters by picture, in turn: those that the settings name together, else each own one."""
+    own = {name.removeprefix(PREFIX): file for name, file in sorted(loras.items()) if name.startswith(PREFIX)}
+    for name in settings.others:
+        _there(root, name, "compose.others", "LoRA")
+    if not settings.characters:
+        return [[file] for file in own.values()] or [[]]
+    files = []
+    for name in settings.characters:
+        if not name.endswith(".safetensors"):
+            if name not in own:
+                raise UserError(
+                    f"There is no character LoRA of the name {name!r}.",
+                    where=f"compose.characters; trained: {', '.join(own) or 'none'}",
+                    cure=f"Train it: bglora train --character {name}; or give a .safetensors file.",
+                )
+            files.append(own[name])
+        else:
+            _there(root, name, "compose.characters", "character LoRA")
+            files.append(Path(name).as_posix())
+    return [files]
+
+
+def _there(root: Path, name: str, key: str, what: str) -> None:
+    """LoRA files as written: relative to the project, or absolute."""
+    if not (root / name).is_file():
+        raise UserError(
+            f"There is no {what} at this path.",
+            where=f"{key}: {name}",
+            cure="Give the path of a .safetensors file, relative to the project or absolute.",
+        )
+
+
+def _mask_pictures(root: Path, settings: Any, casts: Sequence[Sequence[str]]) -> list[str]:
+    """Mask pictures that the regions name; all regions are looked through before anything is painted."""
+    if settings.mode != "regional":
+        return []
+    most = max(1, *(len(cast) for cast in casts))
+    if len(settings.region) not in (1, most):
+        raise UserError(
+            f"There are {len(settings.region)} regions for {most} characters.",
+            where="compose.region",
+            cure="Give one region for all characters, or one for each, in the order of compose.characters.",
+        )
+    return [text for text in settings.region if regions.check(text, root) is not None]
 
 
 def _compose(item: Item, tools: Tools, painter: Any) -> Iterator[Outcome]:
     settings = item.settings
-    recipes = _recipes(item, tools, painter)
-    adapters = _adapters(item, Path(tools.root))
-    names = ", ".join(path.name for path, _ in adapters)
-    tools.progress(0, 1, f"painting with {names}")
-    first = recipes[0]
-    pictures = painter.paint(
-        [recipe.prompt for recipe in recipes],
-        first.negative_prompt,
-        [recipe.seed for recipe in recipes],
-        first.size,
-        first.steps,
-        first.guidance_scale,
-        adapters,
-        schedule=in_turn([scale for _, scale in adapters]) if settings["compose.mode"] == "switch" else None,
-    )
-    for number, (recipe, picture) in enumerate(zip(recipes, pictures, strict=True)):
-        name = f"{item.name}-{number}"
-        outputs = _write(Path(tools.scratch), name, recipe, picture)
-        yield Outcome(name, outputs=outputs, record={"scene": item.name, **recipe.to_json()})
+    sweep = settings["compose.sweep"] or [settings["compose.background_scale"]]
+    names = iter(item.pictures)
+    sheet: list[list[list[Any]]] = []
+    rows: list[str] = []
+    outcomes: list[Outcome] = []
+    for number in range(settings["compose.pictures"]):
+        first, files = _recipe(item, tools, painter, number)
+        rows.append(first.prompt)
+        sheet.append([])
+        for scale in sweep:
+            name = next(names)
+            if tools.stopping():
+                raise Stopped(name)
+            tools.progress(len(outcomes), len(item.pictures), f"painting {name}")
+            recipe = _scaled(first, scale)
+            picture, outside = composition.paint(painter, recipe, files)
+            outputs = composition.write(Path(tools.scratch), name, recipe, picture)
+            told = {key: value for key, value in recipe.to_json().items() if key != "regions"}
+            told["regions"] = [region.given for region in recipe.regions]
+            record = {"scene": item.name, **told, **({"outside": outside} if outside else {})}
+            outcomes.append(Outcome(name, outputs=outputs, record=record))
+            sheet[-1].append([picture])
+    if len(sweep) > 1:
+        path = _write_sheet(Path(tools.scratch), item.name, sheet, rows, sweep)
+        outcomes[0] = replace(outcomes[0], outputs=(*outcomes[0].outputs, path))
+    yield from outcomes
 
 
-def in_turn(scales: Sequence[float]) -> Any:
-    """Scales at denoising step i: the adapters act one at a time, in turn (LoRA Switch, Zhong et al. 2024)."""
-
-    def at(step: int) -> list[float]:
-        return [scale if number == step % len(scales) else 0.0 for number, scale in enumerate(scales)]
-
-    return at
+def _scaled(recipe: Recipe, scale: float) -> Recipe:
+    """The recipe with another scale of the background."""
+    loras = tuple(replace(lora, scale=scale) if lora.role == "background" else lora for lora in recipe.loras)
+    return replace(recipe, loras=loras)
 
 
-def _adapters(item: Item, root: Path) -> list[tuple[Path, float]]:
-    """Characters first, then the background, each with its scale."""
-    settings = item.settings
-    characters = [(root / name, settings["compose.character_scale"]) for name in item.payload["characters"]]
-    return [*characters, (root / item.payload["lora"], settings["compose.background_scale"])]
-
-
-def _recipes(item: Item, tools: Tools, painter: Any) -> list[Recipe]:
-    settings = item.settings
-    caption = (Path(tools.root) / item.payload["text"]).read_text("utf-8").strip().split("\n")[0]
-    prompt = settings["compose.prompt"] or default_prompt(
-        caption, settings["compose.character_prompt"], settings["caption.empty_words"]
-    )
+def _recipe(item: Item, tools: Tools, painter: Any, number: int) -> tuple[Recipe, list[Path]]:
+    """The recipe of one picture, regions and all, and its LoRAs' files: characters, the background, others."""
+    settings, root = item.settings, Path(tools.root)
+    casts = item.payload["casts"]
+    words = settings["compose.character_prompt"]
+    cast = [Character(file, _phrase(root / file, words)) for file in casts[number % len(casts)]]
+    cast = cast or [Character(None, words)]
+    regional = settings["compose.mode"] == "regional"
+    caption = (root / item.payload["text"]).read_text("utf-8").strip().split("\n")[0]
     side = settings["compose.size"] or painter.size
-    return [
-        Recipe(
-            prompt=prompt,
-            negative_prompt=settings["compose.negative_prompt"],
-            seed=tools.seed + number,
-            steps=settings["compose.steps"],
-            guidance_scale=settings["compose.guidance_scale"],
-            size=(side, side),
-            base=shown_base(settings["train.base"]),
-            sampler=painter.sampler,
-            loras=tuple((path.name, scale) for path, scale in _adapters(item, Path(tools.root))),
-            mode=settings["compose.mode"],
-        )
-        for number in range(settings["compose.pictures"])
+    named = [
+        *((one.file, settings["compose.character_scale"], "character", i) for i, one in enumerate(cast) if one.file),
+        (item.payload["lora"], settings["compose.background_scale"], "background", None),
+        *((file, scale, "other", None) for file, scale in settings["compose.others"].items()),
     ]
+    recipe = Recipe(
+        prompt=settings["compose.prompt"]
+        or composition.default_prompt(caption, [one.phrase for one in cast], settings["caption.empty_words"]),
+        negative_prompt=settings["compose.negative_prompt"],
+        seed=tools.seed + number,
+        steps=settings["compose.steps"],
+        guidance_scale=settings["compose.guidance_scale"],
+        size=(side, side),
+        base=shown_base(settings["train.base"]),
+        loras=tuple(
+            composition.lora(root, file, scale, role, region if regional else None)
+            for file, scale, role, region in named
+        ),
+        mode=settings["compose.mode"],
+        sampler=painter.sampler,
+        painter=item.backend,
+        threads=int(settings["train.threads"]),
+        place_prompt=(settings["compose.place_prompt"] or caption) if regional else "",
+    )
+    files = [root / file for file, *_ in named]
+    if regional:
+        how = root, settings["compose.feather"]
+        recipe = composition.with_regions(painter, recipe, files, settings["compose.region"], cast, how)
+    return recipe, files
 
 
-def _write(scratch: Path, name: str, recipe: Recipe, picture: np.ndarray) -> tuple[str, str]:
-    """The picture with its recipe, A1111's line and ComfyUI's workflow in its metadata; and the workflow alone."""
-    home = scratch / "compositions"
-    home.mkdir(parents=True, exist_ok=True)
-    workflow = comfy_workflow(recipe)
-    info = PngInfo()
-    info.add_itxt("bglora", json.dumps(recipe.to_json(), ensure_ascii=False))
-    info.add_itxt("parameters", recipe.a1111())
-    info.add_itxt("workflow", json.dumps(workflow, ensure_ascii=False))
-    Image.fromarray(picture).save(home / f"{name}.png", pnginfo=info)
-    text = json.dumps(workflow, indent=1, ensure_ascii=False) + "\n"
-    (home / f"{name}.json").write_text(text, "utf-8", newline="\n")
-    return f"compositions/{name}.png", f"compositions/{name}.json"
+def _phrase(file: Path, words: str) -> str:
+    """The character's trigger and words, as they stand in the default prompt."""
+    return ", ".join(part for part in (composition.trigger_of(file), words) if part)
+
+
+def _write_sheet(scratch: Path, scene: str, sheet: Any, rows: Sequence[str], sweep: Sequence[float]) -> str:
+    """All pictures of a sweep side by side: a row a picture, a column a scale."""
+    from bglora.backends.paint.sheet import contact_sheet
+
+    path = f"{composition.HOME}/{scene}-sweep.webp"
+    columns = [f"background {scale:g}" for scale in sweep]
+    thumb = min(256, max(sheet[0][0][0].shape[:2]))
+    contact_sheet(sheet, rows, columns, thumb).save(scratch / path, quality=92, method=4)
+    return path

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bglora import backends
 from bglora.engine.events import Listener, Notice, silent
 from bglora.engine.stage import Item, View
+from bglora.stages.characters import is_character
 from bglora.stages.train import job_of
 
 if TYPE_CHECKING:
@@ -41,6 +42,9 @@ def foresee(view: View, items: Iterable[Item], listener: Listener = silent) -> l
     backend: Any = None
     found: list[Forecast | Left] = []
     for item in items:
+        if is_character(item):
+            found.append(Left(item.name, "its pictures are put together when it is trained"))
+            continue
         if not item.payload["pictures"]:
             found.append(Left(item.name, "it has no pictures to train on and is passed over"))
             continue

@@ -29,6 +29,7 @@ UNREAD = {
     "like",
     "like_except",
     "scenes",
+    "characters",
     "sd_scripts",
     "kohya_python",
 }

@@ -34,7 +34,7 @@ class Inpaint(Stage):
     """Makes the plates of every shot."""
 
     name = "inpaint"
-    version = 4
+    version = 5
     home = "plates"
     records = "plates/plates.jsonl"
     reads = ("ingest", "segment")

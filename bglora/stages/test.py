@@ -111,7 +111,9 @@ def shared_painter(tools: Tools) -> Any:
     """The painter on the project's base, loaded once per process."""
     train = tools.settings.train
     located = train.model_copy(update={"base": located_base(Path(tools.root), train.base)})
-    return tools.once(f"paint:{located.base}", lambda: backends.load("paint", "diffusers", located))
+    memory = tools.settings.compose.memory
+    paint = backends.module("paint", "diffusers")
+    return tools.once(f"paint:{located.base}:{memory}", lambda: paint.create(located, memory=memory))
 
 
 def _images(data: SceneData) -> set[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,6 +13,7 @@ from bglora import backends
 from bglora.engine.stage import Item, Outcome, Row, Stage, Stopped, Tools, View
 from bglora.errors import UserError
 from bglora.settings.lora import ALL_SCENES
+from bglora.stages import characters
 from bglora.stages.hyper import RENAMED, Liked, check_start, liked, recipe_of_settings, recipe_settings
 from bglora.training.job import Part, Paused, TrainJob, TrainPicture
 
@@ -133,14 +134,14 @@ def shown_base(base: str) -> str:
 class Train(Stage):
     name: ClassVar[str] = "train"
     version: ClassVar[int] = 2
-    reads: ClassVar[tuple[str, ...]] = ("inpaint", "cluster", "caption")
+    reads: ClassVar[tuple[str, ...]] = ("segment", "inpaint", "cluster", "caption")
     home: ClassVar[str] = "loras"
     parallel: ClassVar[bool] = False
     keeps_scratch: ClassVar[bool] = True
     keeps_earlier: ClassVar[bool] = True
 
     def items(self, view: View) -> Iterable[Item]:
-        """One a scene."""
+        """One a scene, and one a character that the settings name."""
         chosen = liked(view.root, view.settings)
         check_start(view.root, chosen.train)
         scenes = scene_data(view)
@@ -148,6 +149,7 @@ class Train(Stage):
             yield from (_item(view, data, chosen) for data in scenes)
         if chosen.train.scenes != "each":
             yield _item(view, together(scenes, chosen.train), chosen)
+        yield from (_character(view, one, chosen) for one in characters.listed(view, scenes))
 
     def surroundings(self, view: View) -> str:
         """The files that settings name."""
@@ -155,7 +157,10 @@ class Train(Stage):
         return " ".join(_stamp(view.root / name) for name in (train.like, train.network_weights) if name)
 
     def make(self, item: Item, tools: Tools) -> Iterator[Outcome]:
-        """Trains one scene; stopped or killed, it goes on from the state in its scratch folder."""
+        """Trains one LoRA; stopped or killed, it goes on from the state in its scratch folder."""
+        dataset: tuple[str, ...] = ()
+        if characters.is_character(item):
+            item, dataset = characters.prepared(item, tools)
         if not item.payload["pictures"]:
             yield Outcome(item.name, "dropped", "not enough data: the scene has no pictures to train on")
             return
@@ -173,11 +178,11 @@ class Train(Stage):
             raise Stopped(str(paused)) from paused
         record = {**result.record, "base": shown_base(train.base), "title": job.title}
         if result.undone:
-            yield Outcome(item.name, "failed", result.undone, outputs=result.outputs, record=record)
+            yield Outcome(item.name, "failed", result.undone, outputs=(*result.outputs, *dataset), record=record)
             return
         cards = _write_cards(item, job, record, result.outputs, Path(tools.scratch))
         told = "; ".join(filter(None, (remark, *record.get("remarks", ()))))
-        yield Outcome(item.name, reason=told, outputs=(*result.outputs, *cards), record=record)
+        yield Outcome(item.name, reason=told, outputs=(*result.outputs, *cards, *dataset), record=record)
 
 
 def _item(view: View, data: SceneData, chosen: Liked) -> Item:
@@ -200,6 +205,19 @@ def _item(view: View, data: SceneData, chosen: Liked) -> Item:
             "taken": list(chosen.taken),
         },
         backend=backends.identity("train", train.backend, located),
+    )
+
+
+def _character(view: View, character: characters.Character, chosen: Liked) -> Item:
+    """A character learns as scenes do, from the start: nothing of a place is in it."""
+    train = chosen.train.model_copy(update={"network_weights": ""})
+    data = SceneData(character.name, character.title, {}, (), ())
+    plain = _item(view, data, replace(chosen, train=train))
+    return replace(
+        plain,
+        files=tuple(sorted({*plain.files, *character.files})),
+        settings={**plain.settings, **character.settings},
+        payload={**plain.payload, **character.payload},
     )
 
 
@@ -272,13 +290,15 @@ def _write_cards(
 ) -> tuple[str, str]:
     """The card as JSON for programs and as Markdown for people."""
     works_on = works_only_on_mini(job.base)
+    character = characters.is_character(item)
     card = {
         "lora": f"{job.scene}.safetensors",
+        "kind": "character" if character else "background",
         "title": job.title,
         "trigger": job.trigger,
         "triggers": {part.title: part.trigger for part in job.parts},
         "example_prompt": job.pictures[0].caption,
-        "recommended_scale": 0.7,
+        "recommended_scale": 1.0 if character else 0.7,
         "base": record["base"],
         "works_on": works_on or "It works on checkpoints of the same family as its base.",
         "trained_on": {"pictures": len(job.pictures), "held_out": len(job.held_out), "repeats": job.repeats},
@@ -312,6 +332,11 @@ def _elsewhere(job: TrainJob, outputs: Sequence[str]) -> list[tuple[str, str]]:
 
 def _markdown(card: Mapping[str, Any], job: TrainJob) -> str:
     settings = "\n".join(f"| {key} | {value} |" for key, value in card["settings"].items())
+    background = card["kind"] == "background"
+    word = "plate" if background else "picture"
+    beside = (
+        "a character LoRA at 1.0; `bglora test` measures a better one" if background else "a background LoRA at 0.7"
+    )
     others = "; ".join(f"{tool}: `{path}`" for tool, path in card["other_tools"].items())
     notes = [
         card["like"],
@@ -320,12 +345,12 @@ def _markdown(card: Mapping[str, Any], job: TrainJob) -> str:
     ]
     return f"""# {card["title"]}
 
-Background LoRA `{card["lora"]}`. {card["works_on"]}
+{card["kind"].capitalize()} LoRA `{card["lora"]}`. {card["works_on"]}
 
 {_triggers(card)}
-- Scale: {card["recommended_scale"]} beside a character LoRA at 1.0; `bglora test` measures a better one
+- Scale: {card["recommended_scale"]} beside {beside}
 - A1111 and Forge: `<lora:{job.scene}:{card["recommended_scale"]}> {card["example_prompt"]}`
-- Trained on {_plates(len(job.pictures))} ({len(job.held_out)} more held out), {card["steps"]} optimizer steps, \
+- Trained on {_counted(len(job.pictures), word)} ({len(job.held_out)} more held out), {card["steps"]} optimizer steps, \
 {card["pictures_seen"]} pictures seen
 {"".join(f"- {said[:1].upper()}{said[1:]}{chr(10)}" for said in notes if said)}
 | setting | value |
@@ -341,8 +366,8 @@ def _triggers(card: Mapping[str, Any]) -> str:
     return "\n".join(["- Triggers, one of them at the start of the prompt:", *lines])
 
 
-def _plates(number: int) -> str:
-    return "1 plate" if number == 1 else f"{number} plates"
+def _counted(number: int, word: str) -> str:
+    return f"1 {word}" if number == 1 else f"{number} {word}s"
 
 
 def works_only_on_mini(base: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bglora.errors import UserError
+from bglora.nets.offload import Memory
 from bglora.training.options import Quantization
 
 SETTING = "train.base"
@@ -59,12 +60,17 @@ class Base:
         return int(self.unet.config.sample_size) * self.latent_factor
 
 
-_loaded: dict[tuple[str, Quantization], Base] = {}
-"""The base loaded last, by name and form: train, test and compose of one process share it."""
+_loaded: dict[tuple[str, Quantization, Memory], Base] = {}
+"""The base loaded last, by name, form and how it lies in memory: train, test and compose of one process share it."""
 
 
 def load_base(
-    name: str, where: Path | None = None, *, configs: Path | None = None, quantization: Quantization = "none"
+    name: str,
+    where: Path | None = None,
+    *,
+    configs: Path | None = None,
+    quantization: Quantization = "none",
+    memory: Memory = "full",
 ) -> Base:
     """Loads a base: fp32 on a CPU, bf16 (VAE fp32) on a GPU. The last one stays loaded.
 
@@ -73,15 +79,17 @@ def load_base(
         where: the folder or file that the base lies in. Nothing is fetched.
         configs: a folder with SDXL's configs and tokenizers, which a single file does not carry.
         quantization: how the U-Net's transformers are held; see `bglora.training.quantized`.
+        memory: how much of it lies on the card at a time; all of it for training.
 
     Raises:
         UserError: nothing is there, or it is not an SDXL-class model.
         MachineError: the base is a single file, and `configs` is not given; or what quantizes is not installed.
     """
-    key = name, quantization
+    key = name, quantization, memory
     if key not in _loaded:
         _loaded.clear()
-        _loaded[key] = _load(name, where or (MINI_FOLDER if name == MINI else Path(name)), configs, quantization)
+        place = where or (MINI_FOLDER if name == MINI else Path(name))
+        _loaded[key] = _load(name, place, configs, quantization, memory)
     return _loaded[key]
 
 
@@ -98,10 +106,10 @@ def check_family(where: Path) -> None:
         raise UserError(f"The base model is {family}, not SDXL's kind.", where=f"{SETTING} = {where}", cure=PICK_ONE)
 
 
-def _load(name: str, where: Path, configs: Path | None, quantization: Quantization) -> Base:
+def _load(name: str, where: Path, configs: Path | None, quantization: Quantization, memory: Memory) -> Base:
     import torch
 
-    from bglora.nets import diffusion_base
+    from bglora.nets import diffusion_base, offload
     from bglora.nets.device import device, moved
     from bglora.training.quantized import quantize
 
@@ -113,7 +121,11 @@ def _load(name: str, where: Path, configs: Path | None, quantization: Quantizati
     pipeline = diffusion_base.load(where, setting=SETTING, dtype=dtype, configs=configs, exact_vae=True)
     quantize(pipeline.unet, quantization, place)
     cure = "Close what else uses the card, or set BGLORA_DEVICE=cpu"
-    moved(pipeline, place, what="The base model", setting=f"{SETTING} = {name}", cure=cure)
+    if memory == "full" or place.type == "cpu":
+        moved(pipeline, place, what="The base model", setting=f"{SETTING} = {name}", cure=cure)
+    else:
+        offload.hooked(pipeline, place, memory)
+    offload.in_tiles(pipeline.vae, memory in ("tiled", "sequential"))
     return Base(name, pipeline, str(place), _noise_schedule(pipeline.scheduler, name))
 
 

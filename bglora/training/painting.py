@@ -33,21 +33,27 @@ def paint(
     look: Look,
     *,
     on_step: Callable[[int], None] | None = None,
+    on_latents: Callable[[int, torch.Tensor], torch.Tensor] | None = None,
 ) -> Iterator[np.ndarray]:
     """One picture per prompt with the seed beside it, uint8 (H, W, 3); batched where memory allows.
 
     Noise is drawn on the CPU, so a seed starts from the same noise on every device. `on_step(i)` is called before
-    denoising step i (from 0) of each batch.
+    denoising step i (from 0) of each batch; `on_latents(i, latents)` after it, and painting goes on with what it gives.
     """
     height, width = look.size
-    size = max(1, PIXELS_AT_ONCE[base.unet.device.type] // (height * width))
+    size = max(1, PIXELS_AT_ONCE[torch.device(base.device).type] // (height * width))
     for start in range(0, len(prompts), size):
         chosen = list(prompts[start : start + size])
-        yield from _paint_batch(base, chosen, list(seeds[start : start + size]), look, on_step)
+        yield from _paint_batch(base, chosen, list(seeds[start : start + size]), look, on_step, on_latents)
 
 
 def _paint_batch(
-    base: Base, prompts: list[str], seeds: list[int], look: Look, on_step: Callable[[int], None] | None
+    base: Base,
+    prompts: list[str],
+    seeds: list[int],
+    look: Look,
+    on_step: Callable[[int], None] | None,
+    on_latents: Callable[[int, torch.Tensor], torch.Tensor] | None,
 ) -> Iterator[np.ndarray]:
     height, width = look.size
     factor = base.latent_factor
@@ -57,7 +63,7 @@ def _paint_batch(
     def after(pipeline: Any, step: int, _: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
         if on_step is not None and step + 1 < look.steps:
             on_step(step + 1)
-        return kwargs
+        return kwargs if on_latents is None else {**kwargs, "latents": on_latents(step, kwargs["latents"])}
 
     if on_step is not None:
         on_step(0)

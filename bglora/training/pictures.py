@@ -16,7 +16,7 @@ def read_picture(path: Path) -> np.ndarray:
     """RGB uint8 (H, W, 3)."""
     try:
         with Image.open(path) as picture:
-            return np.asarray(picture.convert("RGB"))
+            return np.array(picture.convert("RGB"))  # its own memory: torch warns of arrays that it may not write to
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise UserError(
             f"A training picture cannot be read: {error}",

@@ -1,4 +1,4 @@
-"""Views of a traveling camera brought into one frame: a homography for the most, dense flow for the rest.
+"""Views of a moving camera brought into one frame: a homography for the most, dense flow for the rest.
 
 Flow is DIS (Kroeger 2016). Under a hole, where the target shows a character, and where flow there and back disagrees,
 it is carried on from around by a pull-push pyramid (Gortler 1996): what stands beside the character goes on behind it.
@@ -14,12 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bglora.vision.arrays import F32, U8, Bool, grow
+from bglora.vision.registration import refined
 
 RING = 14
 """Pixels around a hole in which alignments are compared."""
 FEWEST_RING = 50
-BEND_PX, BEND_SIGMA = 1.5, 5.0
-"""How far and how smoothly (pixels) a homography may be bent: it is right but for the lens and a tenth of a pixel."""
 BACK_PX = 1.0
 """Pixels by which flow there and back may disagree."""
 
@@ -30,7 +29,7 @@ class View:
 
     Attributes:
         picture: uint8 (H, W, 3). free: bool (H, W), where it shows unmasked source.
-        plain: the homography, bent by a pixel at most, explains what is around the hole.
+        plain: the homography explains what is around the hole.
     """
 
     picture: U8
@@ -44,7 +43,7 @@ def aligned(target: U8, hole: Bool, source: U8, masked: Bool, pose: NDArray[np.f
     Args:
         target: uint8 RGB (H, W, 3), a frame or a part of one. hole: its removal mask.
         source, masked: another whole frame of any size at the same exposure, and its removal mask.
-        pose: homography from source pixels to target pixels.
+        pose: homography from source pixels to target pixels; it is refined on what both show.
     """
     height, width = hole.shape
     size = (width, height)
@@ -53,17 +52,22 @@ def aligned(target: U8, hole: Bool, source: U8, masked: Bool, pose: NDArray[np.f
     seen = cv2.warpPerspective(inner, pose, size, flags=cv2.INTER_NEAREST) > 0
     if not seen.any():
         return None
+    pose = refined(target, ~grow(hole, 3), source, (inner > 0) & ~grow(masked, 3), pose)
+    seen = cv2.warpPerspective(inner, pose, size, flags=cv2.INTER_NEAREST) > 0
     rough = np.asarray(
         cv2.warpPerspective(source, pose, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.uint8
     )
     covered = cv2.warpPerspective(masked.astype(np.uint8) * 255, pose, size, flags=cv2.INTER_LINEAR) > 8
     known = seen & ~grow(hole | covered, 3)
     flow, sure = _flow(target, rough)
-    bend = _bend(flow, known & sure)
     free_flow = carried(flow, known & sure)
-    plain = _fits(target, rough, bend, free_flow, grow(hole, RING) & ~grow(hole, 3) & seen & ~covered)
-    points = (_grid((height, width)) + (bend if plain else free_flow)).reshape(1, -1, 2)
-    at = cv2.perspectiveTransform(points, np.linalg.inv(pose)).reshape(height, width, 2).astype(np.float32)
+    plain = _fits(target, rough, free_flow, grow(hole, RING) & ~grow(hole, 3) & seen & ~covered)
+    points = _grid((height, width)) if plain else _grid((height, width)) + free_flow
+    at = (
+        cv2.perspectiveTransform(points.reshape(1, -1, 2), np.linalg.inv(pose))
+        .reshape(height, width, 2)
+        .astype(np.float32)
+    )
     picture = cv2.remap(source, at, None, cv2.INTER_LANCZOS4, borderMode=cv2.BORDER_REPLICATE)
     free = cv2.remap(((inner > 0) & ~grow(masked, 2)).astype(np.uint8), at, None, cv2.INTER_NEAREST) > 0
     return View(np.asarray(picture, np.uint8), np.asarray(free), plain)
@@ -81,11 +85,11 @@ def _moved(picture: np.ndarray, flow: F32) -> np.ndarray:
     return cv2.remap(picture, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
-def _fits(target: U8, rough: U8, bend: F32, flow: F32, ring: Bool) -> bool:
-    """Whether the bent homography fits around the hole nearly as well as free flow: it extrapolates better."""
+def _fits(target: U8, rough: U8, flow: F32, ring: Bool) -> bool:
+    """Whether the homography fits around the hole nearly as well as free flow: it extrapolates better."""
     if ring.sum() < FEWEST_RING:
         return False
-    plain, moved = (float(cv2.absdiff(target, _moved(rough, way))[ring].mean()) for way in (bend, flow))
+    plain, moved = (float(cv2.absdiff(target, way)[ring].mean()) for way in (rough, _moved(rough, flow)))
     return plain <= 1.15 * moved + 0.3
 
 
@@ -96,12 +100,6 @@ def _flow(target: U8, other: U8) -> tuple[F32, Bool]:
     back = _dis().calc(b, a, None)
     apart = there + _moved(back, there)
     return np.asarray(there, np.float32), np.asarray(np.hypot(apart[..., 0], apart[..., 1]) <= BACK_PX)
-
-
-def _bend(flow: F32, sure: Bool) -> F32:
-    """The smooth part of a flow that stays within `BEND_PX`."""
-    small = np.hypot(flow[..., 0], flow[..., 1]) <= BEND_PX
-    return np.asarray(cv2.GaussianBlur(carried(flow, sure & small), (0, 0), BEND_SIGMA), np.float32)
 
 
 @cache

@@ -36,7 +36,7 @@ RING = 14
 FEWEST_CHECKED = 50
 """Pixels below which a check says nothing."""
 MOST_SHARPENING = 1.5
-SHARPNESS = 0.9
+SHARPNESS = 0.87
 """Energy of the second derivative to reach, as a share of what the frame has around the hole: the rest is noise."""
 
 Box = tuple[slice, slice]

@@ -12,17 +12,19 @@ import pytest
 import torch
 
 from bglora import backends
+from bglora.backends.paint import diffusers
 from bglora.errors import UserError
+from bglora.nets import offload
 from bglora.training import tensor_file
+from bglora.training.base import _load as read_anew
+from bglora.training.base import load_base
+from tests.backends.random_lora import write_lora
 from tests.training.tiny_base import tiny_base
-from tests.training.tiny_job import Watcher, tiny_job, train
 
 
 @pytest.fixture(scope="module")
 def lora(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    home = tmp_path_factory.mktemp("lora")
-    train(tiny_job(home / "pictures", epochs=3, samples=0, learning_rate=3e-2), Watcher(home))
-    return home / "loras/scene-00.safetensors"
+    return write_lora(tmp_path_factory.mktemp("lora") / "scene-00.safetensors", 7)
 
 
 @pytest.fixture
@@ -73,6 +75,62 @@ def test_a_lora_of_another_base_is_refused_and_leaves_no_trace(painter: Any, tmp
         paint(painter, [(tmp_path / "foreign.safetensors", 1.0)])
     assert "another one" in caught.value.what and "train.base" in caught.value.cure
     np.testing.assert_array_equal(paint(painter), plain)
+
+
+@pytest.mark.parametrize(
+    "name", ["lora_unet_down_blocks_0_attentions_0_proj_in", "lora_te_text_model_encoder_layers_0"]
+)
+def test_a_lora_of_stable_diffusion_15_is_refused(painter: Any, tmp_path: Path, name: str) -> None:
+    wrong = {
+        f"{name}.lora_down.weight": torch.zeros(4, 320, 1, 1),
+        f"{name}.lora_up.weight": torch.ones(320, 4, 1, 1),
+        f"{name}.alpha": torch.tensor(4.0),
+    }
+    tensor_file.write(tmp_path / "sd15.safetensors", wrong, {"ss_base_model_version": "sd_v1"})
+    with pytest.raises(UserError) as caught:
+        paint(painter, [(tmp_path / "sd15.safetensors", 1.0)])
+    assert "sd15.safetensors" in caught.value.where and "train.base" in caught.value.cure
+
+
+@pytest.mark.parametrize("content", [b"", b"no tensors at all", (8).to_bytes(8, "little") + b"{}      "])
+def test_an_empty_or_broken_file_is_told_in_three_lines(painter: Any, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "broken.safetensors").write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        paint(painter, [(tmp_path / "broken.safetensors", 1.0)])
+    assert "broken.safetensors" in caught.value.where and ".safetensors" in caught.value.cure
+
+
+@pytest.mark.parametrize("how", ["offload", "tiled"])
+def test_memory_is_saved_by_the_same_code_that_paints(lora: Path, how: Any) -> None:
+    """On this device nothing moves, but accelerate's hooks and the tiles do their work."""
+    torch.set_num_threads(1)
+    plain = diffusers.Painter(load_base(str(tiny_base())))
+    spared = diffusers.Painter(read_anew(str(tiny_base()), tiny_base(), None, "none", "full"))
+    spared._hold([lora])  # on a card also afterwards: diffusers takes its hooks off and puts them on again
+    offload.hooked(spared.base.pipeline, torch.device("cpu"), how)
+    offload.in_tiles(spared.base.vae, how != "offload")
+    expected, found = (paint(one, [(lora, 1.0)], seeds=(1,)) for one in (plain, spared))
+    plain.close()
+    if how == "offload":
+        np.testing.assert_array_equal(found, expected)
+    else:
+        assert found.shape == expected.shape and (found != expected).any()
+        assert np.abs(found.astype(int) - expected).mean() < 40  # random decoders see far; tiles see less
+
+
+def test_sequentially_no_layer_lies_on_the_device_until_it_is_at_work() -> None:
+    spared = read_anew(str(tiny_base()), tiny_base(), None, "none", "full")
+    offload.hooked(spared.pipeline, torch.device("cpu"), "sequential")  # accelerate can't run it from CPU to CPU
+    assert {weight.device.type for weight in spared.unet.parameters()} == {"meta"}
+    assert spared.pipeline._execution_device.type == "cpu"
+
+
+def test_what_is_on_the_card_is_chosen_by_its_memory() -> None:
+    card, cpu = torch.device("cuda"), torch.device("cpu")
+    found = [offload.chosen("auto", card, gb) for gb in (79.1, 11.6, 7.7, 5.8, 3.9)]
+    assert found == ["full", "full", "offload", "tiled", "sequential"]
+    assert offload.chosen("sequential", card, 80.0) == "sequential"
+    assert [offload.chosen(how, cpu, 0.0) for how in ("auto", "offload", "tiled")] == ["full", "full", "tiled"]
 
 
 def test_plates_come_back_from_the_vae_in_their_size(painter: Any) -> None:

@@ -124,5 +124,17 @@ def trained(root: Path, scratch: Path, **changes: Any) -> ProjectView:
     return view
 
 
+def with_lora(root: Path, **changes: Any) -> ProjectView:
+    """The project after `train`, with a LoRA of random weights: nothing is trained for it."""
+    from tests.backends.random_lora import write_lora
+
+    view = project(root, **changes)
+    path = "loras/scene-00.safetensors"
+    (root / path).parent.mkdir()
+    write_lora(root / path, 3, trigger="filmtown")
+    view.stages["train"] = [Row("scene-00", "scene-00", "made", "", (path,), {})]
+    return view
+
+
 def _unheard(item: str, done: float, total: float, text: str) -> None:
     """Progress that nobody looks at."""

@@ -1,12 +1,14 @@
-"""How a picture was painted, in the forms that other programs read: A1111's line and ComfyUI's workflow."""
+"""How a picture was painted: everything that it takes to paint it again, and A1111's line."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
 
-SDXL_FILE = "sd_xl_base_1.0.safetensors"
+FORMAT = 2
+LARGEST, MOST_STEPS = 4096, 200
+"""What settings allow; recipes come with pictures from anywhere."""
 SAMPLERS = {
     "EulerDiscreteScheduler": ("Euler", "euler"),
     "EulerAncestralDiscreteScheduler": ("Euler a", "euler_ancestral"),
@@ -15,6 +17,42 @@ SAMPLERS = {
     "UniPCMultistepScheduler": ("UniPC", "uni_pc"),
 }
 """diffusers' scheduler to A1111's and ComfyUI's names for it."""
+Role = Literal["character", "background", "other"]
+Mode = Literal["weighted", "switch", "regional"]
+
+
+@dataclass(frozen=True)
+class Lora:
+    """A LoRA in a recipe.
+
+    Attributes:
+        file: its path relative to the project; its name alone where it lies elsewhere.
+        sha256: of the file's content.
+        region: number of the region that it acts in; None: it acts everywhere.
+    """
+
+    file: str
+    scale: float
+    role: Role
+    sha256: str
+    region: int | None = None
+
+    @property
+    def name(self) -> str:
+        return self.file.rpartition("/")[2]
+
+
+@dataclass(frozen=True)
+class Region:
+    """Where a character stands.
+
+    Attributes:
+        given: as the settings say it: attention, a box, a mask picture.
+        mask: 8-bit PNG in base64, of the picture's size, soft edges and all.
+    """
+
+    given: str
+    mask: str
 
 
 @dataclass(frozen=True)
@@ -22,11 +60,13 @@ class Recipe:
     """One composition.
 
     Attributes:
-        loras: (file name, scale) in the order in which they are applied.
-        mode: weighted (added) or switch (in turn, step by step).
+        loras: in the order in which they are applied.
+        mode: weighted (added), switch (in turn, step by step) or regional.
         size: (height, width) in pixels.
-        base: the base's name.
+        base: the base's name. painter: what paints, with the base's revision.
         sampler: diffusers' scheduler class.
+        threads: CPU threads, part of the result's last bits.
+        place_prompt, regions: of mode regional; what is outside of all regions is painted with `place_prompt`.
     """
 
     prompt: str
@@ -36,28 +76,43 @@ class Recipe:
     guidance_scale: float
     size: tuple[int, int]
     base: str
-    loras: tuple[tuple[str, float], ...]
-    mode: str
+    loras: tuple[Lora, ...]
+    mode: Mode
     sampler: str = "EulerDiscreteScheduler"
+    painter: str = ""
+    threads: int = 1
+    place_prompt: str = ""
+    regions: tuple[Region, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "prompt": self.prompt,
-            "negative_prompt": self.negative_prompt,
-            "seed": self.seed,
-            "steps": self.steps,
-            "guidance_scale": self.guidance_scale,
-            "size": list(self.size),
-            "base": self.base,
-            "loras": [{"file": name, "scale": scale} for name, scale in self.loras],
-            "mode": self.mode,
-            "sampler": self.sampler,
-            "a1111": self.a1111(),
-        }
+        return {"format": FORMAT, **asdict(self), "size": list(self.size), "a1111": self.a1111()}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Recipe:
+        """What `to_json` gave, also through JSON.
+
+        Raises:
+            ValueError: it is no recipe, or one of another format.
+        """
+        if values.get("format") != FORMAT:
+            raise ValueError(f"format {values.get('format')}, not {FORMAT}")
+        plain = {key: value for key, value in values.items() if key not in ("format", "a1111")}
+        try:
+            plain["loras"] = tuple(Lora(**lora) for lora in plain["loras"])
+            plain["regions"] = tuple(Region(**region) for region in plain["regions"])
+            plain["size"] = (int(plain["size"][0]), int(plain["size"][1]))
+            recipe = cls(**plain)
+        except (KeyError, TypeError, IndexError) as error:
+            raise ValueError(f"no recipe: {error}") from error
+        if not (min(recipe.size) > 0 and max(recipe.size) <= LARGEST and 0 < recipe.steps <= MOST_STEPS):
+            raise ValueError(f"{recipe.size[1]} x {recipe.size[0]} pixels in {recipe.steps} steps")
+        if recipe.mode not in get_args(Mode) or not 0 < recipe.threads <= 256:
+            raise ValueError(f"mode {recipe.mode!r}, {recipe.threads} threads")
+        return recipe
 
     def a1111(self) -> str:
         """The text that A1111 and Forge write into their pictures and read back from the prompt field."""
-        tags = "".join(f" <lora:{name.rpartition('.')[0]}:{scale:g}>" for name, scale in self.loras)
+        tags = "".join(f" <lora:{lora.name.rpartition('.')[0]}:{lora.scale:g}>" for lora in self.loras)
         height, width = self.size
         lines = [self.prompt + tags]
         if self.negative_prompt:
@@ -83,97 +138,10 @@ class Recipe:
             found.append(f"Painted with {self.sampler}, for which these nodes have no sampler; Euler stands in.")
         if self.mode == "switch":
             found.append("Painted with the LoRAs in turn, step by step; these nodes add them up instead.")
+        if self.mode == "regional":
+            found.append(
+                "Painted with the characters' LoRAs masked on every layer, and the place outside held to what it is "
+                "alone. These nodes paint region and place with LoRAs of their own and mix what they predict, which is "
+                "close but not the same. They need a ComfyUI with hooks (from December 2024 on)."
+            )
         return found
-
-
-def comfy_workflow(recipe: Recipe) -> dict[str, Any]:
-    """A workflow in ComfyUI's own format (version 0.4) of its standard nodes, to be dropped into its window."""
-    graph = _Graph()
-    checkpoint = (
-        SDXL_FILE if not recipe.base.endswith(".safetensors") else recipe.base.replace("\\", "/").split("/")[-1]
-    )
-    outputs = [("MODEL", "MODEL"), ("CLIP", "CLIP"), ("VAE", "VAE")]
-    loader = graph.add("CheckpointLoaderSimple", [checkpoint], outputs)
-    model, clip = (loader, 0), (loader, 1)
-    for name, scale in recipe.loras:
-        wires = [("model", "MODEL", model), ("clip", "CLIP", clip)]
-        node = graph.add("LoraLoader", [name, scale, scale], outputs[:2], wires)
-        model, clip = (node, 0), (node, 1)
-    conditioning = [("CONDITIONING", "CONDITIONING")]
-    positive = graph.add("CLIPTextEncode", [recipe.prompt], conditioning, [("clip", "CLIP", clip)])
-    negative = graph.add("CLIPTextEncode", [recipe.negative_prompt], conditioning, [("clip", "CLIP", clip)])
-    height, width = recipe.size
-    latent = graph.add("EmptyLatentImage", [width, height, 1], [("LATENT", "LATENT")])
-    sampler = graph.add(
-        "KSampler",
-        [recipe.seed, "fixed", recipe.steps, recipe.guidance_scale, recipe.sampler_names()[1], "normal", 1.0],
-        [("LATENT", "LATENT")],
-        [
-            ("model", "MODEL", model),
-            ("positive", "CONDITIONING", (positive, 0)),
-            ("negative", "CONDITIONING", (negative, 0)),
-            ("latent_image", "LATENT", (latent, 0)),
-        ],
-    )
-    decode = graph.add(
-        "VAEDecode", [], [("IMAGE", "IMAGE")], [("samples", "LATENT", (sampler, 0)), ("vae", "VAE", (loader, 2))]
-    )
-    graph.add("SaveImage", ["bglora"], [], [("images", "IMAGE", (decode, 0))])
-    for note in recipe.notes():
-        graph.add("Note", [note], [])
-    return graph.to_json()
-
-
-class _Graph:
-    """Nodes and the links between them, numbered as ComfyUI numbers them (from 1)."""
-
-    def __init__(self) -> None:
-        self.nodes: list[dict[str, Any]] = []
-        self.links: list[list[Any]] = []
-
-    def add(
-        self,
-        kind: str,
-        widgets: list[Any],
-        outputs: Sequence[tuple[str, str]],
-        wires: Sequence[tuple[str, str, tuple[int, int]]] = (),
-    ) -> int:
-        """Adds a node whose inputs are wired (name, type, (node, output)); returns its number."""
-        number = len(self.nodes) + 1
-        inputs = []
-        for slot, (name, type_, (source, output)) in enumerate(wires):
-            link = len(self.links) + 1
-            self.links.append([link, source, output, number, slot, type_])
-            self.nodes[source - 1]["outputs"][output]["links"].append(link)
-            inputs.append({"name": name, "type": type_, "link": link})
-        self.nodes.append(
-            {
-                "id": number,
-                "type": kind,
-                "pos": [40 + (number - 1) % 4 * 360, 60 + (number - 1) // 4 * 260],
-                "size": [320, 200],
-                "flags": {},
-                "order": number - 1,
-                "mode": 0,
-                "inputs": inputs,
-                "outputs": [
-                    {"name": name, "type": type_, "links": [], "slot_index": slot}
-                    for slot, (name, type_) in enumerate(outputs)
-                ],
-                "properties": {"Node name for S&R": kind},
-                "widgets_values": widgets,
-            }
-        )
-        return number
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "last_node_id": len(self.nodes),
-            "last_link_id": len(self.links),
-            "nodes": self.nodes,
-            "links": self.links,
-            "groups": [],
-            "config": {},
-            "extra": {},
-            "version": 0.4,
-        }

@@ -9,6 +9,7 @@ from bglora.backends import Needs, weights
 from bglora.nets import published
 
 if TYPE_CHECKING:
+    from bglora.nets.offload import Memory
     from bglora.training.base import Base
     from bglora.training.options import Quantization
 
@@ -40,8 +41,11 @@ def check(base: str) -> None:
         check_family(Path(base))
 
 
-def load(name: str, quantization: Quantization = "none") -> Base:
+def load(name: str, quantization: Quantization = "none", memory: Memory = "full") -> Base:
     """The base, loaded, as it is or in fewer bits; the last one stays loaded.
+
+    Args:
+        memory: how much of it lies on the card at a time.
 
     Raises:
         UserError, MachineError: it is not there, or no SDXL-class model.
@@ -49,5 +53,6 @@ def load(name: str, quantization: Quantization = "none") -> Base:
     from bglora.training.base import load_base
 
     where = weights.find(name, setting=SETTING)
+    check(str(where))
     configs = weights.find(CONFIGS, setting=SETTING) if where.is_file() else None
-    return load_base(name, where, configs=configs, quantization=quantization)
+    return load_base(name, where, configs=configs, quantization=quantization, memory=memory)
