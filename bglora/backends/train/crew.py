@@ -39,7 +39,7 @@ VERDICT = 5.0
 """Seconds that the launcher has to say how a process died."""
 GRACE = 2.0
 """Seconds in which the others may tell why they ended, when one has."""
-FAILURE = re.compile(r"rank\s*:\s*(\d+) .*?exitcode\s*:\s*(-?\d+)", re.DOTALL)
+FAILURE = re.compile(r"^ *rank *: (\d+) .*?exitcode *: (-?\d+)", re.DOTALL | re.MULTILINE)
 """How torch's launcher tells the end of a process; the one that it saw first comes last."""
 REASON = re.compile(r"^(?:.*: )?((?:[\w.]+(?:Error|Exception):|No module named) .*)$", re.MULTILINE)
 """The first reason that the log of a start that failed gives."""
