@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module, util
 from importlib.metadata import entry_points
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -333,6 +334,17 @@ def needs(role: str, name: str, settings: Any, card_gb: float = 0.0) -> Needs:
         own: Needs = found.needs(settings, card_gb)
         return own
     return Needs(backend.memory_gb, backend.gpu_gb)
+
+
+def check(role: str, name: str, settings: Any, root: Path) -> None:
+    """What a backend would refuse in every item is told before the first: a wrong folder, a file of another kind.
+
+    Raises:
+        UserError, MachineError: it can't work with these settings.
+    """
+    found = module(role, name)
+    if hasattr(found, "check"):
+        found.check(settings, root)
 
 
 def load(role: str, name: str, settings: Any) -> Any:

@@ -102,7 +102,8 @@ def _train(view: View, rows: Sequence[Row]) -> Decided:
     text += "".join(f" {row.item}: {row.reason}." for row in _made(rows) if row.reason)
     base = view.settings.train.base
     if base == "mini" and names:
-        text += " They work on the small base model mini only."
+        works = "It works" if len(_made(rows)) == 1 else "They work"
+        text += f" {works} on the small base model mini only."
         return Decided("train", text, "For SDXL: train.base, on a graphics card.")
     return Decided(
         "train", text, "Longer: train.epochs and train.epochs_small; train.max_steps ends it earlier, unless it is 0."
@@ -113,10 +114,11 @@ def _test(view: View, rows: Sequence[Row]) -> Decided:
     words = []
     for row in _made(rows):
         verdict = [str(one.get("word")) for one in row.record.get("verdict", ())]
-        scale = row.record.get("recommended_scale")
+        scale, lora = row.record.get("recommended_scale"), str(row.record.get("recommended_lora", ""))
+        file = f"{lora} at " if "/checkpoints/" in lora else ""
         words.append(
             f"{row.item} {', '.join(verdict) or 'good'}"
-            + (f" (scale {scale:g})" if scale and "not enough data" not in verdict else "")
+            + (f" ({file}scale {scale:g})" if scale and "not enough data" not in verdict else "")
         )
     return Decided("test", f"Verdicts: {'; '.join(words)}." if words else "No grid was made.", "Cures: bglora report.")
 

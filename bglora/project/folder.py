@@ -106,7 +106,7 @@ class Project:
         runner = self._runner(request.stages[-1])
         readiness.check_first(runner, request.stages)
         readiness.tell_terms(runner, request.stages)
-        readiness.tell_likeness(runner, request.stages)
+        readiness.look_at_training(runner, request.stages)
         readiness.bring_weights(runner, request)
         self._check_memory(runner, request)
         return runner.run(request)
@@ -135,7 +135,7 @@ class Project:
         request = self._request(stages, to, since, limit, only, None, overwrite_edits)
         runner = self._runner(request.stages[-1])
         readiness.check_first(runner, request.stages)
-        readiness.tell_likeness(runner, request.stages)
+        readiness.look_at_training(runner, request.stages)
         return runner.plan(request)
 
     def compare(self, *engines: str, limit: int | None = None, only: str | None = None) -> Comparison:

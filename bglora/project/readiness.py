@@ -42,19 +42,23 @@ def tell_terms(runner: Runner, names: Sequence[str]) -> None:
         runner.listener(Notice(text=sentence))
 
 
-def tell_likeness(runner: Runner, names: Sequence[str]) -> None:
-    """Tells what `train.like` gives, and looks at the LoRA files that settings of `train` name.
+def look_at_training(runner: Runner, names: Sequence[str]) -> None:
+    """Tells what `train.like` gives, and looks at the files and the trainer that settings of `train` name.
 
     Raises:
-        UserError: one of them is missing, damaged, or no LoRA that can be used so.
+        UserError: one of them is missing, damaged, or nothing that can be used so.
     """
+    from bglora import backends
     from bglora.engine.events import Notice
     from bglora.stages.hyper import check_start, liked
+    from bglora.stages.train import located_base
 
     if "train" not in names:
         return
     chosen = liked(runner.root, runner.settings)
     check_start(runner.root, chosen.train)
+    located = chosen.train.model_copy(update={"base": located_base(runner.root, chosen.train.base)})
+    backends.check("train", located.backend, located, runner.root)
     if chosen.told:
         runner.listener(Notice(text=chosen.told, stage="train"))
 

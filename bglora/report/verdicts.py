@@ -43,7 +43,7 @@ def verdict(row: Row | None) -> Html | None:
     if row is None:
         return None
     refused = None if row.status == "made" else card(row.status, f"{row.status}: {row.reason}")
-    scale = row.record.get("recommended_scale")
+    scale, lora = row.record.get("recommended_scale"), str(row.record.get("recommended_lora", ""))
     lacking = any(entry.get("word") == LACKING for entry in row.record.get("verdict") or ())
     items = [
         tag(
@@ -60,6 +60,7 @@ def verdict(row: Row | None) -> Html | None:
         tag("h4", "Verdict"),
         refused,
         tag("p", _headline(scale, lacking), class_="scale") if lacking or scale is not None else None,
+        tag("p", "with ", tag("code", lora)) if "/checkpoints/" in lora and not lacking else None,
         tag("ul", items, class_="words") if items else None,
         _checkpoints(row),
         _meanings() if items else None,

@@ -36,7 +36,7 @@ class Test(Stage):
         loras = trained_loras(view)
         settings = view.settings
         identity = painter_identity(view.root, settings)
-        judge = backends.identity("embed", settings.cluster.backend, settings.cluster)
+        embedder = backends.identity("embed", settings.cluster.backend, settings.cluster)
         chosen = {f"test.{key}": value for key, value in settings.test.model_dump(mode="json").items()}
         for name, data, lora in backgrounds(scene_data(view), loras):
             tested = {FINAL: lora, **checkpoints(view, Path(lora).stem)}
@@ -61,7 +61,7 @@ class Test(Stage):
                     "copies": _near_copies(view, data.scene),
                     "limits": _limits(view, data.scene),
                 },
-                backend=f"{identity} {judge}{appearances.identity(settings)}",
+                backend=f"{identity} {embedder}{appearances.identity(settings)}",
             )
 
     def make(self, item: Item, tools: Tools) -> Iterator[Outcome]:

@@ -300,7 +300,7 @@ def _write_cards(
         "example_prompt": job.pictures[0].caption,
         "recommended_scale": 1.0 if character else 0.7,
         "base": record["base"],
-        "works_on": works_on or "Checkpoints of the same family as the base.",
+        "works_on": works_on or "It works on checkpoints of the same family as its base.",
         "trained_on": {"pictures": len(job.pictures), "held_out": len(job.held_out), "repeats": job.repeats},
         "steps": record.get("steps"),
         "kept_step": record.get("kept_step"),

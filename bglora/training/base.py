@@ -93,6 +93,19 @@ def load_base(
     return _loaded[key]
 
 
+def check_family(where: Path) -> None:
+    """Refuses a base of another kind, told without loading it.
+
+    Raises:
+        UserError: it is damaged, or no SDXL-class model.
+    """
+    from bglora.nets import diffusion_base
+
+    family = diffusion_base.family_of(where, SETTING)
+    if family != "SDXL":
+        raise UserError(f"The base model is {family}, not SDXL's kind.", where=f"{SETTING} = {where}", cure=PICK_ONE)
+
+
 def _load(name: str, where: Path, configs: Path | None, quantization: Quantization, memory: Memory) -> Base:
     import torch
 
@@ -102,9 +115,7 @@ def _load(name: str, where: Path, configs: Path | None, quantization: Quantizati
 
     if not where.exists():
         raise UserError("There is no base model at this path.", where=f"{SETTING} = {where}", cure=PICK_ONE)
-    family = diffusion_base.family_of(where, SETTING)
-    if family != "SDXL":
-        raise UserError(f"The base model is {family}, not SDXL's kind.", where=f"{SETTING} = {where}", cure=PICK_ONE)
+    check_family(where)
     place = device()
     dtype = torch.float32 if place.type == "cpu" else torch.bfloat16
     pipeline = diffusion_base.load(where, setting=SETTING, dtype=dtype, configs=configs, exact_vae=True)

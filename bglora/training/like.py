@@ -97,7 +97,7 @@ def likeness(header: Header, where: str, without: Collection[str] = ()) -> Liken
         raise UserError(
             "The LoRA's metadata says nothing of how it was trained.",
             where=where,
-            cure="Name a LoRA of sd-scripts whose metadata was kept, or set train.like to nothing.",
+            cure="Name a LoRA of sd-scripts whose metadata was kept, or: bglora set train.like ''",
         )
     _check_network(header, where)
     try:

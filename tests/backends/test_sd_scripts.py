@@ -308,7 +308,7 @@ def test_a_key_that_this_checkout_lacks_is_told_before_the_start(lab: Lab) -> No
     (lab.root / "templates/kohya").mkdir(parents=True)
     packaged = (HERE.parents[1] / "templates/kohya/sdxl_24gb.toml").read_text("utf-8")
     (lab.root / "templates/kohya/own.toml").write_text(packaged + "\n[own]\nmin_snr_gamma = 5.0\n", "utf-8")
-    with pytest.raises(UserError, match="doesn't know min_snr_gamma"):
+    with pytest.raises(MachineError, match="doesn't know min_snr_gamma"):
         lab.train(kohya_template="own")
     assert not (lab.root / "launched.json").exists()
 

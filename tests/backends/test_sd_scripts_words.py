@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from bglora import backends
 from bglora.backends.train.sd_scripts import command, failures, readiness, states
 from bglora.backends.train.sd_scripts.console import Console, Step
 from bglora.errors import BgloraError, MachineError, UserError
+from bglora.settings.lora import TrainSettings
 from tests.backends.stand_in_sd_scripts import save_state
 from tests.shared import shared
 
@@ -83,6 +85,25 @@ def test_a_checkout_tells_its_version_or_its_commit(tmp_path: Path) -> None:
     assert readiness.version_of(tmp_path) == "commit 0123456789ab"
     (tmp_path / "pyproject.toml").write_text('[project]\nversion = "0.10.1"\n')
     assert readiness.version_of(tmp_path) == "0.10.1"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sd_scripts": "elsewhere"}, "no such folder"),
+        ({"kohya_python": "condo run"}, "no program condo"),
+        ({"kohya_template": "mine"}, "no template 'mine'"),
+        ({"base": "mini"}, "can't train on mini"),
+    ],
+)
+def test_settings_that_every_scene_would_fail_by_are_refused_before_the_first(
+    changes: dict[str, str], message: str, tmp_path: Path
+) -> None:
+    (tmp_path / command.SCRIPT).write_text("")
+    right = {"backend": "kohya", "sd_scripts": str(tmp_path), "base": "sdxl-base"}
+    backends.check("train", "kohya", TrainSettings(**right), tmp_path)
+    with pytest.raises(UserError, match=message):
+        backends.check("train", "kohya", TrainSettings(**{**right, **changes}), tmp_path)
 
 
 LAUNCHER = "subprocess.CalledProcessError: Command '['python', 'x.py']' "

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from bglora.engine.stage import Row
+from bglora.project.decided import TELL
 from bglora.report.about import written
 from bglora.report.contents import Sample, Shot, _trim, choose_samples
 from bglora.report.curve import loss_curve, side_curve, smoothed
@@ -21,6 +22,7 @@ from bglora.report.pictures import OBJECT_COLOR, Picture, Unreadable, mask_over,
 from bglora.report.places import chosen_plates, hero_columns, shared_tags, spread
 from bglora.report.shots import _origin_words, left_out_in_words
 from bglora.report.training import step_times
+from bglora.report.verdicts import verdict
 
 
 def sample(number: int, hole: float = 0.0) -> Sample:
@@ -194,3 +196,18 @@ def test_a_frame_that_a_person_kept_is_not_said_to_show_nobody() -> None:
     row = Row("film-s000", "film-s000/000001", "made", "", (), {"natural": True, "kept": True, "hole": 0.0})
     assert "nobody" not in _origin_words(row) and "kept by you" in _origin_words(row)
     assert "nobody" in _origin_words(replace(row, record={"natural": True, "hole": 0.0}))
+
+
+def test_a_checkpoint_that_is_better_than_the_finished_lora_is_named_beside_the_scale() -> None:
+    kept, along = "loras/scene-00.safetensors", "loras/scene-00/checkpoints/step-000008.safetensors"
+    shown = {
+        lora: str(verdict(Row("s", "s", "made", "", (), {"recommended_scale": 0.7, "recommended_lora": lora})))
+        for lora in (kept, along)
+    }
+    assert along in shown[along] and kept not in shown[kept]
+    told = {
+        lora: TELL["test"](None, [Row("s", "s", "made", "", (), {"recommended_scale": 0.7, "recommended_lora": lora})])
+        for lora in (kept, along)
+    }
+    assert told[along].text == f"Verdicts: s good ({along} at scale 0.7)."
+    assert told[kept].text == "Verdicts: s good (scale 0.7)."

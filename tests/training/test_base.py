@@ -9,7 +9,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from bglora import backends
 from bglora.errors import MachineError, UserError
+from bglora.settings.lora import TrainSettings
 from bglora.training.base import load_base
 from tests.training.one_file import write_one_file
 from tests.training.tiny_base import write_tiny_base
@@ -37,6 +39,8 @@ def test_an_empty_folder_and_an_absent_path_are_refused(tmp_path: Path) -> None:
 def test_a_single_file_that_is_no_sdxl_checkpoint_is_refused(tmp_path: Path) -> None:
     save_file({"model.diffusion_model.out.2.bias": torch.zeros(4)}, tmp_path / "sd15.safetensors")
     assert "no whole model" in refused(str(tmp_path / "sd15.safetensors")).what
+    with pytest.raises(UserError, match="no whole model"):  # before anything is fetched for it
+        backends.check("train", "native", TrainSettings(base=str(tmp_path / "sd15.safetensors")), tmp_path)
     (tmp_path / "broken.safetensors").write_bytes(b"nothing")
     with pytest.raises(UserError, match="damaged"):
         load_base(str(tmp_path / "broken.safetensors"))

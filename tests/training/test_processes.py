@@ -18,8 +18,8 @@ import torch
 from safetensors.torch import load_file
 
 from bglora.backends.train import native
-from bglora.backends.train.crew import ProcessDied
-from bglora.errors import UserError
+from bglora.backends.train.crew import FAILURE, ProcessDied
+from bglora.errors import MachineError, UserError
 from bglora.training.base import exact, load_base
 from bglora.training.job import Paused, Recipe, TrainJob
 from bglora.training.loop import Training, Watch
@@ -179,6 +179,18 @@ def test_a_training_that_another_launcher_has_started_several_times_is_refused(
 ) -> None:
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(MachineError) as caught:
         native.create(None).train(tiny_job(tmp_path), Tools(tmp_path, tmp_path))
     assert "bglora set train.processes 2" in caught.value.cure
+
+
+def test_the_launchers_report_is_read_by_its_own_lines_not_by_those_of_its_log() -> None:
+    report = """E1125 api.py:1002] failed (exitcode: -15) local_rank: 0 (pid: 76) of binary: /usr/bin/python
+[1]:
+  rank      : 1 (local_rank: 1)
+  exitcode  : -9 (pid: 77)  (SIGKILL)
+[0]:
+  rank      : 0 (local_rank: 0)
+  exitcode  : -15 (pid: 76)  (SIGTERM)
+"""
+    assert [one.groups() for one in FAILURE.finditer(report)] == [("1", "-9"), ("0", "-15")]

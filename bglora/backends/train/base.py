@@ -29,6 +29,18 @@ def needs(base: str, gpu_gb: float) -> Needs:
     return Needs(2.0) if base == MINI else Needs(10.0, gpu_gb)
 
 
+def check(base: str) -> None:
+    """Refuses a single file of another kind, before SDXL's configs are asked for.
+
+    Raises:
+        UserError: it is damaged, or no SDXL-class model.
+    """
+    if Path(base).is_file():
+        from bglora.training.base import check_family
+
+        check_family(Path(base))
+
+
 def load(name: str, quantization: Quantization = "none", memory: Memory = "full") -> Base:
     """The base, loaded, as it is or in fewer bits; the last one stays loaded.
 
@@ -41,9 +53,6 @@ def load(name: str, quantization: Quantization = "none", memory: Memory = "full"
     from bglora.training.base import load_base
 
     where = weights.find(name, setting=SETTING)
-    if where.is_file():
-        from bglora.nets import diffusion_base
-
-        diffusion_base.family_of(where, SETTING)  # before SDXL's configs are asked for
+    check(str(where))
     configs = weights.find(CONFIGS, setting=SETTING) if where.is_file() else None
     return load_base(name, where, configs=configs, quantization=quantization, memory=memory)

@@ -26,7 +26,7 @@ from typing import IO, Any
 
 import psutil
 
-from bglora.errors import MachineError, UserError, first_line
+from bglora.errors import MachineError, first_line
 from bglora.training.job import Paused, TrainJob, TrainResult
 
 SETTING = "train.processes"
@@ -39,7 +39,7 @@ VERDICT = 5.0
 """Seconds that the launcher has to say how a process died."""
 GRACE = 2.0
 """Seconds in which the others may tell why they ended, when one has."""
-FAILURE = re.compile(r"rank\s*:\s*(\d+) .*?exitcode\s*:\s*(-?\d+)", re.DOTALL)
+FAILURE = re.compile(r"^ *rank *: (\d+) .*?exitcode *: (-?\d+)", re.DOTALL | re.MULTILINE)
 """How torch's launcher tells the end of a process; the one that it saw first comes last."""
 REASON = re.compile(r"^(?:.*: )?((?:[\w.]+(?:Error|Exception):|No module named) .*)$", re.MULTILINE)
 """The first reason that the log of a start that failed gives."""
@@ -141,7 +141,7 @@ class Crew:
         return MachineError(
             f"The {self.size} processes of the training could not start{said}.",
             where=SETTING,
-            cure=f"Set {SETTING} = 1 to train in one process; `bglora doctor` looks at the installation.",
+            cure=f"bglora set {SETTING} 1, to train in one; `bglora doctor` looks at the installation.",
         )
 
     def _follow(self, tools: Any) -> dict[int, tuple[Any, ...]]:
@@ -213,7 +213,7 @@ class Crew:
             f"Process {number + 1} of {self.size} that trained together died{how}.",
             where=f"train, {job.scene}; its last saved state is kept",
             cure="Run the same command to go on from there. Often the memory was too small: "
-            f"close other programs, or set {SETTING} = 1.",
+            f"close other programs, or: bglora set {SETTING} 1",
         )
 
     def _logged(self) -> str:
@@ -222,9 +222,9 @@ class Crew:
 
 
 def refuse_other_launchers() -> None:
-    """Raises UserError in a process that another `accelerate launch` or torchrun has started beside others."""
+    """Raises MachineError in a process that another `accelerate launch` or torchrun has started beside others."""
     if "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UserError(
+        raise MachineError(
             "bglora starts the processes of a training by itself; it was started as one of several.",
             where="accelerate launch, or torchrun",
             cure=f"bglora set {SETTING} {os.environ['WORLD_SIZE']}, then: bglora train",
@@ -265,7 +265,7 @@ def _cards(size: int) -> int:
     """How many graphics cards the processes take, one each; 0: they compute on the CPU.
 
     Raises:
-        UserError: there are fewer, or one is named for all.
+        MachineError: there are fewer, or one is named for all.
     """
     import torch
 
@@ -275,14 +275,14 @@ def _cards(size: int) -> int:
     if place.type == "cpu":
         return 0
     if place.index is not None:
-        raise UserError(
+        raise MachineError(
             f"{size} processes can't all compute on {place}; each takes a card of its own.",
             where=f"{SETTING}; environment variable {ENVIRONMENT}",
-            cure=f"unset {ENVIRONMENT}, or set {SETTING} = 1; CUDA_VISIBLE_DEVICES chooses cards",
+            cure=f"unset {ENVIRONMENT}, or: bglora set {SETTING} 1; CUDA_VISIBLE_DEVICES chooses cards",
         )
     there = torch.cuda.device_count()
     if there < size:
-        raise UserError(
+        raise MachineError(
             f"{size} processes need a card each, and there {'is' if there == 1 else 'are'} {there}.",
             where=SETTING,
             cure=f"bglora set {SETTING} {there}",

@@ -63,6 +63,16 @@ def names_of_weights(settings: Any) -> dict[str, tuple[str, ...]]:
     return {"base": (settings.base,)} if settings.sd_scripts else {}
 
 
+def check(settings: Any, root: Path) -> None:
+    """See `bglora.backends.check`: the base, the template, the checkout and its Python."""
+    _base(settings.base, root)
+    template_path(root, settings.kohya_template)
+    if settings.sd_scripts:
+        from bglora.backends.train.sd_scripts import command
+
+        command.python_words(settings.kohya_python, command.folder_of(settings.sd_scripts, root), root)
+
+
 def starts(settings: Any, root: Path) -> str:
     """For `doctor`: the sd-scripts that these settings would start, tried. Raises what keeps it from starting."""
     kohya = create(settings)
@@ -100,7 +110,7 @@ class Kohya:
             Paused: stopped; the same job goes on from the last whole epoch.
             UserError: the base is none that sd-scripts can train, there is no such template, the configuration has
                 errors, or the training went wrong.
-            MachineError: sd-scripts can't start here, or memory or disk were too small.
+            MachineError: sd-scripts can't start here or lacks an option, or memory or disk were too small.
         """
         root, name = Path(tools.root), f"loras/{job.scene}.kohya.toml"
         source = template_path(root, self.template)
@@ -172,7 +182,7 @@ def _check_known(options: dict[str, Any], ready: Ready, source: Path) -> None:
 
     strange = unknown(options, ready)
     if strange:
-        raise UserError(
+        raise MachineError(
             f"This sd-scripts{f' ({ready.version})' if ready.version else ''} doesn't know {', '.join(strange)}; it "
             "would train without, and not say so.",
             where=str(source),

@@ -40,6 +40,11 @@ def needs(settings: Any, card_gb: float) -> Needs:
     return bases.needs(settings.base, round(BASE_GB[settings.base_quantization] + beside, 1))
 
 
+def check(settings: Any, root: Path) -> None:
+    """See `bglora.backends.check`."""
+    bases.check(settings.base)
+
+
 def create(settings: Any) -> Native:
     return Native()
 
