@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
 from torch import Tensor
 
 from bglora.training import tensor_file
@@ -24,6 +25,7 @@ pixels are 0.5 MB."""
 LEFT = 0.8
 """Share of the limit that a deletion leaves, so that not every picture brings one."""
 
+SUFFIX = ".safetensors"
 Make = Callable[[], Mapping[str, Tensor]]
 
 
@@ -38,6 +40,8 @@ class Store:
     def __init__(self, folder: Path | None = None, space: str = "", limit: int = LIMIT) -> None:
         self.folder, self.space, self.limit = folder, space, limit
         self.found = self.made = 0
+        if folder is not None:
+            _clear(folder)
 
     def get(self, key: tuple[object, ...], make: Make) -> Mapping[str, Tensor]:
         """What `make` gives, or gave before for an equal key. A damaged file counts as none."""
@@ -74,7 +78,15 @@ class Store:
     def _path(self, key: tuple[object, ...]) -> Path:
         assert self.folder is not None
         name = hashlib.sha256(json.dumps([self.space, *key]).encode()).hexdigest()
-        return self.folder / name[:2] / f"{name}.safetensors"
+        return self.folder / name[:2] / f"{name}{SUFFIX}"
+
+
+def _clear(folder: Path) -> None:
+    """Deletes what processes that were killed left unfinished."""
+    for path in folder.rglob(f"*{SUFFIX}.*"):
+        process = path.name.partition(f"{SUFFIX}.")[2].split(".")[0]
+        if not process.isdigit() or not psutil.pid_exists(int(process)):
+            path.unlink(missing_ok=True)
 
 
 def _files(folder: Path) -> Iterator[tuple[os.stat_result, Path]]:

@@ -44,8 +44,8 @@ FAST = {
 }  # fmt: skip
 """Settings with which training and painting take seconds."""
 
-LEFT_BEHIND = {"ledger.sqlite", "lock", "logs"}
-"""What may lie in .bglora after a run."""
+LEFT_BEHIND = {"ledger.sqlite", "lock", "logs", "cache"}
+"""What may lie in .bglora after a run; in the cache, finished entries only."""
 
 
 def short_film(path: Path, frames: int = FRAMES) -> Path:
@@ -159,8 +159,9 @@ def live(
     twice += repeated(before, recorded(root), ended(root)[1])
     here = contents(root)
     different = sorted(path for path in here.keys() | clean.keys() if here.get(path) != clean.get(path))
-    left = sorted(path.name for path in (root / STATE).iterdir() if path.name not in LEFT_BEHIND)
-    return Life(kills, twice, different, left)
+    left = [path.name for path in (root / STATE).iterdir() if path.name not in LEFT_BEHIND]
+    left += [path.name for path in (root / STATE / "cache").rglob("*.safetensors.*")]
+    return Life(kills, twice, different, sorted(left))
 
 
 def repeated(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -79,6 +82,17 @@ def test_a_file_that_another_process_takes_away_meanwhile_is_no_failure(tmp_path
     (tmp_path / "gone.safetensors").symlink_to(tmp_path / "nothing")  # listed, and not there once it is looked at
     store.trim()
     assert not [path for path in tmp_path.rglob("*.safetensors") if path.exists()]
+
+
+def test_what_killed_processes_left_unfinished_goes_and_that_of_living_ones_stays(tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    (tmp_path / "ab").mkdir()
+    names = [f"x.safetensors.{ended.pid}", f"y.safetensors.{ended.pid}.part", f"z.safetensors.{os.getpid()}"]
+    for name in (*names, "w.safetensors"):
+        (tmp_path / "ab" / name).write_bytes(b"")
+    Store(tmp_path)
+    assert sorted(path.name for path in (tmp_path / "ab").iterdir()) == ["w.safetensors", names[2]]
 
 
 def test_a_training_ends_in_the_same_bytes_with_and_without_what_was_kept(tmp_path: Path) -> None:
