@@ -25,12 +25,12 @@ BUCKETS = {
 LETTER_WEIGHT = {"a": 2.0, "b": 0.2, "c": 0.2, "d": 0.6, "e": 0.6, "f": 0.8, "g": 0.8}
 NEARER_WEIGHT = 0.1  # of a view that does not show the whole still; the whole is what is painted by default
 NEAR_CHARACTER_WEIGHT = 0.5
-MIRRORED_WEIGHT = 0.2
+MIRRORED_WEIGHT = 0.1
 # One camera in CORE_EVERY is drawn far more often. A small model that has seen few pictures well paints things; one
 # that has seen many pictures badly paints their average.
-CORE_EVERY, OTHER_WEIGHT = 4, 0.12
+CORE_EVERY, OTHER_WEIGHT = 8, 0.05
 MIDDLE = 0.5  # 0: noise steps are drawn uniformly; 0.5: those in the middle, which decide layout, thrice as often
-PEAK_RATE = 8e-4
+PEAK_RATE = 6e-4
 CHARACTER_WEIGHT = 3.0  # a character covers few latent cells; without more weight the words for it are not learned
 
 
