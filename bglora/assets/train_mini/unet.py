@@ -28,7 +28,7 @@ NEAR_CHARACTER_WEIGHT = 0.5
 MIRRORED_WEIGHT = 0.1
 # One camera in CORE_EVERY is drawn far more often. A small model that has seen few pictures well paints things; one
 # that has seen many pictures badly paints their average.
-CORE_EVERY, OTHER_WEIGHT = 8, 0.05
+CORE_EVERY, OTHER_WEIGHT = 10, 0.04
 MIDDLE = 0.5  # 0: noise steps are drawn uniformly; 0.5: those in the middle, which decide layout, thrice as often
 PEAK_RATE = 6e-4
 CHARACTER_WEIGHT = 3.0  # a character covers few latent cells; without more weight the words for it are not learned
