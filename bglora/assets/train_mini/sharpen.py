@@ -23,6 +23,7 @@ ADVERSARY_RATE = 4e-4
 ADVERSARY_SHARE = 0.6  # of the pixel loss's gradient at the last convolution
 MATCHING = 0.5
 LARGEST_WEIGHT = 4.0
+SHARE = 0.6  # of the sharpened weights in what is exported, the rest is the plain decoder's (Wang et al. 2018, ESRGAN)
 ALONE_STEPS = 150  # the adversary learns alone first: an ignorant one pulls the decoder anywhere
 
 
@@ -65,6 +66,7 @@ class Trainer:
         self.plain = decoder.Trainer(pictures, basis, work, seed)
         self.plain.state.load()
         self.plain.state.average.swap()
+        self.smooth = [value.detach().clone() for value in self.plain.state.average.live]
         torch.manual_seed(seed + 2)
         self.seed = seed
         self.adversary = build_adversary().to(memory_format=torch.channels_last)
@@ -148,7 +150,14 @@ class Trainer:
             self.rival.load_state_dict(kept["optimizer"])
 
     def averaged(self) -> Any:
-        """The VAE with the averaged weights of the sharpened decoder."""
+        """The VAE with the averaged weights of the sharpened decoder, blended with those it began with.
+
+        Between two decoders of which one was trained on from the other, edges grow before what the adversary invents.
+        """
+        import torch
+
         self.state.load()
-        self.state.average.swap()
+        with torch.no_grad():
+            for value, smooth, sharp in zip(self.state.average.live, self.smooth, self.state.average.mean, strict=True):
+                value.copy_(torch.lerp(smooth, sharp, SHARE))
         return self.plain.vae
