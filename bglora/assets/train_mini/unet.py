@@ -108,8 +108,8 @@ def build_pools(pictures: list[stills.Still], basis: pca_encoder.PcaBasis, seed:
                 found.append((codes[1], weight[:, ::-1], view.time_ids, number, MIRRORED_WEIGHT * odds))
     pools = {}
     for target, found in rows.items():
-        latents, weights, ids, sources, odds = zip(*found, strict=True)
-        share = np.array(odds) / np.sum(odds)
+        latents, weights, ids, sources, often_drawn = zip(*found, strict=True)
+        share = np.array(often_drawn) / np.sum(often_drawn)
         pools[target] = Pool(np.stack(latents), np.stack(weights)[:, None], np.array(ids), np.array(sources), share)
     return pools
 
