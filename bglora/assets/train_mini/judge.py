@@ -156,10 +156,10 @@ def recoded(examples: list[Example], vae: Any) -> list[Example]:
     return found
 
 
-def train(examples: list[Example], steps: int = STEPS) -> StillJudge:
-    """Cross-entropy of the place, of the character, and of every cell where it is known."""
+def train(examples: list[Example], steps: int = STEPS, start: Path | None = None) -> StillJudge:
+    """Cross-entropy of the place, of the character, and of every cell where it is known; goes on from `start`."""
     torch.manual_seed(SEED)
-    net = StillJudge()
+    net = load_judge(start).train() if start else StillJudge()
     layout: Any = {"memory_format": torch.channels_last}  # the fastest on a CPU; the stubs do not know it
     net.to(**layout)
     optimizer = torch.optim.AdamW(net.parameters(), lr=PEAK_RATE, weight_decay=0.02)
@@ -167,7 +167,8 @@ def train(examples: list[Example], steps: int = STEPS) -> StillJudge:
     binary = torch.nn.functional.binary_cross_entropy_with_logits
     kinds = [[k for k, e in enumerate(examples) if (e.place, e.character) == (p, c)] for p in range(4) for c in (0, 1)]
     cuts = cutouts(examples)
-    for step in range(steps):
+    first = STEPS if start else 0  # other draws than those of the training before
+    for step in range(first, first + steps):
         rng = np.random.default_rng([SEED, step])
         rows = [int(rng.choice(kinds[number % len(kinds)])) for number in range(BATCH)]
         chosen = [examples[row] for row in rows]
@@ -191,7 +192,7 @@ def train(examples: list[Example], steps: int = STEPS) -> StillJudge:
         optimizer.step()
         rates.step()
         if step % 50 == 49:
-            print(f"step {step + 1}: loss {float(loss.detach()):.3f}", flush=True)
+            print(f"step {step + 1 - first}: loss {float(loss.detach()):.3f}", flush=True)
     return net.eval()
 
 
@@ -217,6 +218,7 @@ def main() -> None:
     parser.add_argument("--test", type=Path, nargs="+", required=True)
     parser.add_argument("--mini", type=Path, default=asset("mini"), help="whose decoder makes the stills soft")
     parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--start", type=Path, help="a judge to go on from")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     from diffusers import AutoencoderKL
@@ -224,7 +226,7 @@ def main() -> None:
     torch.set_num_threads(1)
     examples = read_examples(options.stills)
     vae = AutoencoderKL.from_pretrained(options.mini / "vae").float()
-    save(train(examples + recoded(examples, vae), options.steps), options.out)
+    save(train(examples + recoded(examples, vae), options.steps, options.start), options.out)
     test = read_examples(options.test)
     place, character = measure(load_judge(options.out), test)
     print(
