@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
-from bglora.assets.train_mini import captions, clock, decoder, pca_encoder, stills, text
+from bglora.assets import asset
+from bglora.assets.train_mini import captions, clock, decoder, pca_encoder, restart, sharpen, stills, text, unet
 from bglora.assets.train_mini.__main__ import main
 from bglora.errors import UserError
 
@@ -169,10 +171,68 @@ def test_one_command_trains_and_writes_a_pipeline(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "bglora.assets.train_mini", *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert "unet: done" in done.stdout and "decoder: done" in done.stdout
+    assert all(f"{part}: done" in done.stdout for part in ("unet", "decoder", "sharpen"))
     pipeline = StableDiffusionXLPipeline.from_pretrained(out, local_files_only=True)
     picture = pipeline("beach", num_inference_steps=1, output_type="np", height=64, width=64).images
     assert picture.shape == (1, 64, 64, 3) and np.isfinite(picture).all()
+
+
+def test_training_goes_on_from_an_exported_folder(tmp_path: Path) -> None:
+    folder, out = draw_stills(tmp_path / "stills"), tmp_path / "out"
+    source = asset("mini")
+    options = ["--stills", str(folder), "--out", str(out), "--start", str(source), "--minutes", "0.0001"]
+    assert main([*options, "--part", "decoder"]) == main([*options, "--part", "sharpen"]) == 0
+    assert main([*options, "--part", "unet"]) == main([*options, "--part", "export"]) == 0
+    for name in ("unet/diffusion_pytorch_model.safetensors", "vae/diffusion_pytorch_model.safetensors"):
+        before, after = load_file(source / name), load_file(out / name)
+        assert before.keys() == after.keys()
+        apart = max(float((before[key].float() - after[key].float()).abs().max()) for key in before)
+        assert apart < 0.02, name
+    assert (out / "tokenizer" / "vocab.json").read_bytes() == (source / "tokenizer" / "vocab.json").read_bytes()
+
+
+def test_a_folder_that_is_no_mini_is_named_in_three_lines(tmp_path: Path) -> None:
+    folder = draw_stills(tmp_path / "stills")
+    options = ["--stills", str(folder), "--out", str(tmp_path / "out"), "--start", str(folder), "--part", "unet"]
+    assert main(options) != 0
+    with pytest.raises(UserError) as raised:
+        restart.prepare(folder, tmp_path / "work")
+    assert len(str(raised.value).splitlines()) == 3
+
+
+def test_noise_steps_cover_all_and_favor_the_middle() -> None:
+    times = np.concatenate([unet.draw_times(16, np.random.default_rng(seed)) for seed in range(200)])
+    assert times.min() >= 0 and times.max() <= 999
+    edges, middle = np.mean((times < 100) | (times >= 900)), np.mean((times >= 400) & (times < 600))
+    assert edges < 0.16 and middle > 0.3
+
+
+def test_stills_around_a_character_and_few_cameras_are_drawn_most(tmp_path: Path) -> None:
+    pictures = stills.read_stills(draw_stills(tmp_path / "stills"))
+    basis = pca_encoder.fit(np.random.default_rng(0).uniform(-1, 1, (2, 32, 32, 3)))
+    pool = unet.build_pools(pictures, basis, 1)[128, 128]
+    assert pool.odds.sum() == pytest.approx(1.0)
+    by_camera = {
+        pair: pool.odds[[pictures[k].pair == pair for k in pool.sources]].sum() for pair in {p.pair for p in pictures}
+    }
+    ordered = sorted(by_camera.values(), reverse=True)
+    assert ordered[0] > 10 * ordered[1]
+
+
+def test_the_adversary_learns_to_tell_pictures_from_smears() -> None:
+    torch.manual_seed(0)
+    adversary = sharpen.build_adversary()
+    optimizer = torch.optim.Adam(adversary.parameters(), lr=2e-3)
+    codes = torch.zeros(4, 4, 4, 4)
+    for _ in range(60):
+        real = torch.randn(4, 3, 32, 32)
+        smear = torch.nn.functional.interpolate(real[..., ::8, ::8], scale_factor=8, mode="bilinear")
+        (high, _), (low, _) = adversary(real, codes), adversary(smear, codes)
+        loss = torch.relu(1 - high).mean() + torch.relu(1 + low).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert float(high.mean().detach()) > float(low.mean().detach()) + 0.5
 
 
 def test_the_decoder_of_the_script_takes_the_encoder(tmp_path: Path) -> None:

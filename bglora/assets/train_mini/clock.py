@@ -70,16 +70,28 @@ class Average:
 class State:
     """What a checkpoint holds: live and averaged parameters, the optimizer, the step, the seconds spent."""
 
-    def __init__(self, path: Path, parameters: Iterable[Any], peak_rate: float, weight_decay: float) -> None:
+    def __init__(
+        self,
+        path: Path,
+        parameters: Iterable[Any],
+        peak_rate: float,
+        weight_decay: float,
+        betas: tuple[float, float] = (0.9, 0.99),
+    ) -> None:
         import torch
 
         self.path = path
         self.average = Average(parameters)
         self.optimizer = torch.optim.AdamW(
-            self.average.live, lr=peak_rate, betas=(0.9, 0.99), weight_decay=weight_decay
+            self.average.live, lr=peak_rate, betas=betas, weight_decay=weight_decay, fused=True
         )
         self.peak_rate = peak_rate
         self.step = 0
+
+    def begin(self) -> None:
+        """Let the average start at the live values, after these were set from elsewhere."""
+        for mean, live in zip(self.average.mean, self.average.live, strict=True):
+            mean.copy_(live.detach())
 
     def load(self) -> float:
         """Take up the checkpoint where there is one; returns the seconds of training spent so far."""
@@ -132,10 +144,12 @@ def train(
     step: Callable[[float], float],
     check: Callable[[], str],
     report: Callable[[str], None],
+    save_more: Callable[[], None] = lambda: None,
 ) -> None:
     """Call `step(part of the budget)` until the budget is spent; save and report on the way.
 
-    `step` returns its loss, `check` a line about pictures that are not trained on (seen by the averaged weights).
+    `step` returns its loss, `check` a line about pictures that are not trained on (seen by the averaged weights), and
+    `save_more` keeps what the state does not hold.
     """
     budget = Budget(minutes, state.load())
     saved = checked = budget.spent
@@ -145,12 +159,14 @@ def train(
         if budget.spent - saved > SAVE_SECONDS:
             saved = budget.spent
             state.save(saved)
+            save_more()
             report(f"{saved / 60:.1f} min, step {state.step}, loss {sum(losses) / len(losses):.4f}")
             losses.clear()
         if budget.spent - checked > CHECK_SECONDS:
             checked = budget.spent
             report(_checked(state, check))
     state.save(budget.spent)
+    save_more()
     report(f"done: step {state.step}; {_checked(state, check)}")
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from bglora.assets.train_mini import clock, pca_encoder, stills
+from bglora.assets.train_mini import clock, pca_encoder, restart, stills
 
 TARGETS = {(128, 128): 0.7, (96, 160): 0.15, (160, 96): 0.15}
 BATCH = 4
@@ -51,42 +51,54 @@ class Trainer:
         parameters = [*self.vae.post_quant_conv.parameters(), *self.vae.decoder.parameters()]
         self.state = clock.State(work / "decoder.pt", parameters, PEAK_RATE, weight_decay=0.0)
 
+    def start(self, folder: Path) -> None:
+        """Begin with the decoder of an exported pipeline instead of random weights."""
+        restart.load_decoder(self.vae, folder, self.basis)
+        self.state.begin()
+
     def run(self, minutes: float, report: Callable[[str], None]) -> None:
         """Train until the budget is spent, saving every few minutes."""
         train = [stills.pixels(still) for still in self.pictures if not still.held_out]
-        check = self._check_batch()
-        clock.train(self.state, minutes, lambda part: self._train_step(train, part), lambda: self._psnr(check), report)
+        check = self.check_batch()
+        clock.train(self.state, minutes, lambda part: self._train_step(train, part), lambda: self.psnr(check), report)
 
     def _train_step(self, train: list[Image.Image], part: float) -> float:
+        wanted, codes = self.draw(train, np.random.default_rng([self.seed, self.state.step]))
+        error = loss(self.decode(codes), wanted)
+        self.state.descend(error, part)
+        return float(error.detach())
+
+    def draw(self, train: list[Image.Image], rng: np.random.Generator) -> tuple[Any, Any]:
+        """Random views (n, 3, h, w) in -1..1 and their latents with a little noise, as a U-Net leaves it."""
         import torch
 
-        rng = np.random.default_rng([self.seed, self.state.step])
         targets = list(TARGETS)
         target = targets[rng.choice(len(targets), p=[TARGETS[t] for t in targets])]
         pixels = np.stack([_random_view(train[row], target, rng) for row in rng.integers(0, len(train), BATCH)])
         codes = torch.from_numpy(pca_encoder.encode(self.basis, pixels))
         spread = torch.from_numpy(rng.uniform(0.0, 0.12, (BATCH, 1, 1, 1)).astype(np.float32))
         codes = codes + spread * torch.from_numpy(rng.standard_normal(tuple(codes.shape), dtype=np.float32))
-        loss = _loss(self._decode(codes), torch.from_numpy(pixels).permute(0, 3, 1, 2))
-        self.state.descend(loss, part)
-        return float(loss.detach())
+        return torch.from_numpy(pixels).permute(0, 3, 1, 2), codes
 
-    def _decode(self, codes: Any) -> Any:
+    def decode(self, codes: Any) -> Any:
+        """Pictures (n, 3, h, w), float32, of latents."""
         import torch
 
         with torch.autocast("cpu", torch.bfloat16):
             painted = self.vae.decoder(self.vae.post_quant_conv(codes.contiguous(memory_format=torch.channels_last)))
         return painted.float()
 
-    def _check_batch(self) -> NDArray[np.float32]:
+    def check_batch(self) -> NDArray[np.float32]:
+        """Whole held-out pictures (n, 128, 128, 3) in -1..1."""
         held = [still for still in self.pictures if still.held_out and stills.shows_whole_picture(still)]
         view = stills.View((0, 0, 256, 256), (128, 128, 0, 0, 128, 128))
         return np.stack([stills.cut(stills.pixels(still), view, (128, 128)) for still in held[:: len(held) // 32 + 1]])
 
-    def _psnr(self, pixels: NDArray[np.float32]) -> str:
+    def psnr(self, pixels: NDArray[np.float32]) -> str:
+        """A line with the mean PSNR of these pictures, decoded from exact latents."""
         import torch
 
-        painted = self._decode(torch.from_numpy(pca_encoder.encode(self.basis, pixels))).clamp(-1, 1)
+        painted = self.decode(torch.from_numpy(pca_encoder.encode(self.basis, pixels))).clamp(-1, 1)
         error = (painted.permute(0, 2, 3, 1).numpy() - pixels) ** 2
         return f"held out: {np.mean(10 * np.log10(4.0 / error.mean(axis=(1, 2, 3)))):.2f} dB"
 
@@ -103,7 +115,7 @@ def _random_view(picture: Image.Image, target: tuple[int, int], rng: np.random.G
     return pixels[:, ::-1].copy() if rng.random() < 0.5 else pixels
 
 
-def _loss(painted: Any, wanted: Any) -> Any:
+def loss(painted: Any, wanted: Any) -> Any:
     """L1 of pixels, of differences of neighbours (edges), and of 4x averages (colours, which come last otherwise)."""
     from torch.nn.functional import avg_pool2d
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,23 +11,41 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bglora.assets.train_mini import clock, pca_encoder, stills, text
+from bglora.assets.train_mini import clock, pca_encoder, restart, stills, text
 from bglora.assets.train_mini.captions import choose_caption
 
-BUCKETS = {(128, 128): (0.8, 16), (96, 160): (0.1, 16), (160, 96): (0.05, 16), (192, 192): (0.05, 7)}
-WHOLE_SHARE = 0.75  # of the examples; whole pictures are what is painted when nobody asks for a crop
-PEAK_RATE = 1e-3
+BUCKETS = {
+    (128, 128): (0.82, 16),
+    (96, 160): (0.12, 16),
+    (160, 96): (0.03, 16),
+    (192, 192): (0.03, 7),
+}
+# How often a still is drawn, by the letter of its file: whole pictures without and with a character, parts of the
+# first, and parts around the character, on which it is large enough to be learned. Half of all have no character.
+LETTER_WEIGHT = {"a": 2.0, "b": 0.2, "c": 0.2, "d": 0.6, "e": 0.6, "f": 0.8, "g": 0.8}
+NEARER_WEIGHT = 0.1  # of a view that does not show the whole still; the whole is what is painted by default
+NEAR_CHARACTER_WEIGHT = 0.5
+MIRRORED_WEIGHT = 0.1
+# One camera in CORE_EVERY is drawn far more often. A small model that has seen few pictures well paints things; one
+# that has seen many pictures badly paints their average.
+CORE_EVERY, OTHER_WEIGHT = 10, 0.04
+MIDDLE = 0.5  # 0: noise steps are drawn uniformly; 0.5: those in the middle, which decide layout, thrice as often
+PEAK_RATE = 6e-4
 CHARACTER_WEIGHT = 3.0  # a character covers few latent cells; without more weight the words for it are not learned
 
 
 @dataclass(frozen=True)
 class Pool:
-    """Latents of all views of one size with their mirrors: (n, 4, h, w), loss weights (n, 1, h, w), time ids (n, 6)."""
+    """Latents of all views of one size with their mirrors: (n, 4, h, w), loss weights (n, 1, h, w), time ids (n, 6).
+
+    `odds` (n,) sum to 1: how often each is drawn. `sources` (n,) are the stills' numbers.
+    """
 
     latents: NDArray[np.float32]
     weights: NDArray[np.float32]
     time_ids: NDArray[np.int64]
     sources: NDArray[np.int64]
+    odds: NDArray[np.float64]
 
 
 def build_unet() -> Any:
@@ -70,25 +89,35 @@ def build_pools(pictures: list[stills.Still], basis: pca_encoder.PcaBasis, seed:
     """Encode all views of all pictures once; sources index `pictures`."""
     rng = np.random.default_rng(seed)
     empty = stills.empty_cameras(pictures)
+    core = set(sorted({still.pair for still in pictures})[::CORE_EVERY])
     rows: dict[tuple[int, int], list[tuple[Any, ...]]] = {target: [] for target in BUCKETS}
     for number, still in enumerate(pictures):
         picture = stills.pixels(still)
+        often = LETTER_WEIGHT.get(still.path.stem[-1], 1.0) * (1.0 if still.pair in core else OTHER_WEIGHT)
         mask = stills.character_mask(still, empty.get(still.pair)) if stills.shows_whole_picture(still) else None
         for target, found in rows.items():
-            for view in stills.views(picture.size, target, mask, rng):
+            for kind, view in enumerate(stills.views(picture.size, target, mask, rng)):
+                odds = often * (1.0, NEARER_WEIGHT, NEAR_CHARACTER_WEIGHT)[kind]
                 weight = np.ones((target[0] // 8, target[1] // 8), np.float32)
                 if mask is not None:
                     weight += CHARACTER_WEIGHT * stills.cut_mask(mask, view, target)
                 pixels = stills.cut(picture, view, target)
                 both = np.stack([pixels, pixels[:, ::-1]])
                 codes = pca_encoder.encode(basis, both)
-                found.append((codes[0], weight, view.time_ids, number))
-                found.append((codes[1], weight[:, ::-1], view.time_ids, number))
+                found.append((codes[0], weight, view.time_ids, number, odds))
+                found.append((codes[1], weight[:, ::-1], view.time_ids, number, MIRRORED_WEIGHT * odds))
     pools = {}
     for target, found in rows.items():
-        latents, weights, ids, sources = zip(*found, strict=True)
-        pools[target] = Pool(np.stack(latents), np.stack(weights)[:, None], np.array(ids), np.array(sources))
+        latents, weights, ids, sources, often_drawn = zip(*found, strict=True)
+        share = np.array(often_drawn) / np.sum(often_drawn)
+        pools[target] = Pool(np.stack(latents), np.stack(weights)[:, None], np.array(ids), np.array(sources), share)
     return pools
+
+
+def draw_times(count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Noise steps 0..999, one from each of `count` equal strata, more of them in the middle."""
+    even = (np.arange(count) + rng.random(count)) / count
+    return np.minimum((even + MIDDLE / (2 * np.pi) * np.sin(2 * np.pi * even)) * 1000, 999).astype(np.int64)
 
 
 class Trainer:
@@ -96,6 +125,7 @@ class Trainer:
 
     def __init__(self, pictures: list[stills.Still], basis: pca_encoder.PcaBasis, work: Path, seed: int) -> None:
         import torch
+        from diffusers.models.attention_processor import AttnProcessor
 
         torch.manual_seed(seed)
         self.train = [still for still in pictures if not still.held_out]
@@ -103,32 +133,33 @@ class Trainer:
         self.seed = seed
         self.tokenizers = text.load_tokenizers(work / "vocabulary", work)
         self.unet = build_unet()
+        self.unet.set_attn_processor(AttnProcessor())  # on CPU the fused kernel's backward pass is the slower one
         self.encoders = text.build_text_encoders(len(self.tokenizers[0]))
         self.alphas = noise_schedule().alphas_cumprod
         self.basis = basis
         parameters = [p for model in (self.unet, *self.encoders) for p in model.parameters()]
         self.state = clock.State(work / "unet.pt", parameters, PEAK_RATE, weight_decay=0.01)
 
+    def start(self, folder: Path) -> None:
+        """Begin with the weights of an exported pipeline instead of random ones."""
+        restart.load_painter(self.unet, self.encoders, folder)
+        self.state.begin()
+
     def run(self, minutes: float, report: Callable[[str], None]) -> None:
         """Train until the budget is spent, saving every few minutes."""
         pools = build_pools(self.train, self.basis, self.seed)
-        check = build_pools(self.held, self.basis, self.seed)[128, 128]
         views = sum(len(pool.latents) for pool in pools.values())
         report(f"{len(self.train)} stills, {views} views, {len(self.held)} held out")
-        clock.train(
-            self.state, minutes, lambda part: self._train_step(pools, part), lambda: self._held_out(check), report
-        )
+        clock.train(self.state, minutes, lambda part: self._train_step(pools, part), self.check, report)
 
     def _train_step(self, pools: dict[tuple[int, int], Pool], part: float) -> float:
         rng = np.random.default_rng([self.seed, self.state.step])
         targets = list(BUCKETS)
         target = targets[rng.choice(len(targets), p=[BUCKETS[t][0] for t in targets])]
         size = BUCKETS[target][1]
-        whole = (pools[target].time_ids == (*target, 0, 0, *target)).all(axis=1)
-        kinds = [np.flatnonzero(whole), np.flatnonzero(~whole)]
-        rows = np.array([rng.choice(kinds[int(rng.random() >= WHOLE_SHARE)]) for _ in range(size)])
+        rows = rng.choice(len(pools[target].odds), size=size, p=pools[target].odds)
         captions = [choose_caption(self.train[source], rng) for source in pools[target].sources[rows]]
-        times = ((np.arange(size) + rng.random(size)) / size * 1000).astype(np.int64)
+        times = draw_times(size, rng)
         noise = rng.standard_normal(pools[target].latents[rows].shape, dtype=np.float32)
         error, weight = self._error(pools[target], rows, captions, times, noise)
         loss = (error * weight).sum() / (weight.sum() * error.shape[1])
@@ -158,8 +189,13 @@ class Trainer:
             guess = self.unet(noisy, torch.from_numpy(times), states[order], added_cond_kwargs=extra).sample
         return (guess.float() - wanted) ** 2, torch.from_numpy(pool.weights[rows])
 
-    def _held_out(self, pool: Pool) -> str:
-        """Error of v on unseen places at three noise levels, with the stills' own captions."""
+    @functools.cached_property
+    def _check_pool(self) -> Pool:
+        return build_pools(self.held, self.basis, self.seed)[128, 128]
+
+    def check(self) -> str:
+        """A line with the error of v on unseen places at three noise levels, with the stills' own captions."""
+        pool = self._check_pool
         rng = np.random.default_rng(self.seed)
         rows = rng.choice(len(pool.latents), size=min(64, len(pool.latents)), replace=False)
         captions = [self.held[source].caption for source in pool.sources[rows]]
