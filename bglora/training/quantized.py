@@ -6,6 +6,7 @@ small form. The LoRA beside them is as it always is.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ BLOCK = 64
 """Weights that share a scale in NF4."""
 
 
-class QuantizedLinear(nn.Linear):
+class QuantizedLinear(nn.Linear, ABC):
     """A frozen linear layer that holds its weight in fewer bits.
 
     Attributes:
@@ -39,9 +40,9 @@ class QuantizedLinear(nn.Linear):
         self.register_buffer("scales", scales)
         self.bias = layer.bias
 
+    @abstractmethod
     def matrix(self) -> Tensor:
         """The whole weight (out, in) in `compute_dtype`, made anew."""
-        raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
         """x (..., in) to (..., out)."""
