@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,13 +32,13 @@ class Data:
     Attributes:
         pictures: how many it learned from. copies: plates that stayed out as near copies of others.
         limits: settings that kept others out: `ingest.fps = 0`.
-        leaks: training plates on which somebody is found.
+        leaks: finds the training plates on which somebody is.
     """
 
     pictures: int
     copies: int
     limits: Sequence[str]
-    leaks: Sequence[str]
+    leaks: Callable[[], Sequence[str]]
 
 
 @dataclass(frozen=True)

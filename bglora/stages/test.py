@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -166,7 +167,7 @@ def _test(item: Item, tools: Tools, painter: Any) -> Outcome:
         plates_of(root, list(payload["plates"].values()), FOR_COPIES, side, painter),
         plates_of(root, payload["held_out"], FOR_LIKENESS, side, painter),
     )
-    leaks = appearances.leaking(tools, root, payload["plates"])
+    leaks = cache(partial(appearances.leaking, tools, root, payload["plates"]))
     data = Data(len(payload["plates"]), payload["copies"], payload["limits"], leaks)
     judged = [judge(tools, grid, plates, data) for grid in grids]
     return _written(item, tools, judged, plates)

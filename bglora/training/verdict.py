@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -74,7 +74,7 @@ def judge(
     held_out: int,
     copies: int = 0,
     limits: Sequence[str] = (),
-    leaks: Sequence[str] = (),
+    leaks: Callable[[], Sequence[str]] = tuple,
 ) -> list[dict[str, Any]]:
     """Every fault found, as {"word", "cure", "figures"}; one {"word": "good"} where there is none.
 
@@ -84,7 +84,7 @@ def judge(
         held_out: plates that likeness was measured on; 0 if training pictures had to stand in.
         copies: plates of the scene that stayed out as near copies of others.
         limits: settings that kept others out: `ingest.fps = 0`.
-        leaks: training plates on which somebody is found: `harbor-s003/000060`.
+        leaks: finds the training plates on which somebody is, `harbor-s003/000060`; called only where that is asked.
     """
     found = []
     if pictures < FEW or held_out == 0:
@@ -126,13 +126,16 @@ def _overpowers(recommended: ScaleFigures) -> dict[str, Any] | None:
     return _fault("overpowers the prompt", cure, scale=recommended.scale, following=following)
 
 
-def _hallucinates(recommended: ScaleFigures, base: ScaleFigures | None, leaks: Sequence[str]) -> dict[str, Any] | None:
+def _hallucinates(
+    recommended: ScaleFigures, base: ScaleFigures | None, leaks: Callable[[], Sequence[str]]
+) -> dict[str, Any] | None:
     """More characters than on the base's own pictures, beyond both intervals."""
     unasked, usual = recommended.characters, base.characters if base else None
     if unasked is None or usual is None or unasked.low <= usual.high:
         return None
-    if leaks:
-        shown = ", ".join(leaks[:SHOWN]) + (f" and {len(leaks) - SHOWN} more" if len(leaks) > SHOWN else "")
+    found = leaks()
+    if found:
+        shown = ", ".join(found[:SHOWN]) + (f" and {len(found) - SHOWN} more" if len(found) > SHOWN else "")
         cure = f"Somebody is found on these plates: {shown}. Mend their masks or `bglora drop` them, and train again."
     else:
         cure = "Look through the scene's contact sheet, `bglora drop` the plates that leak, and train again."

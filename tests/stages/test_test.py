@@ -141,7 +141,7 @@ def test_more_characters_than_the_base_paints_is_a_word_of_its_own() -> None:
 def test_plates_that_leak_are_named_with_the_verdict() -> None:
     base, many = Estimate(0.1, 0.0, 0.2), Estimate(0.6, 0.4, 0.8)
     scales = [replace(at(0, 0), characters=base), replace(at(1, 0.2), characters=many)]
-    (fault,) = judge(scales, 40, 5, leaks=[f"film-s000/00000{k}" for k in range(7)])
+    (fault,) = judge(scales, 40, 5, leaks=lambda: [f"film-s000/00000{k}" for k in range(7)])
     assert "film-s000/000004 and 2 more" in fault["cure"] and "film-s000/000005" not in fault["cure"]
 
 
