@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from bglora.film.png import read_picture
+from bglora.vision.linking import Run
 from bglora.vision.matching import Points, find_points, same_place
-from bglora.vision.places import Run
 
 MOVED = 0.985
 """Cosine of a run's first and last plate below which the camera moved in between."""
@@ -29,12 +29,12 @@ class Views:
         self.likeness = likeness
         self.points: dict[int, Points] = {}
 
-    def compare(self, runs: list[Run]) -> np.ndarray:
-        """How alike the likest two views of runs are, (R, R)."""
-        views = [self._views(run) for run in runs]
-        vectors = self.vectors[[plate for own in views for plate in own]].astype(np.float64)
-        begins = np.cumsum([0, *map(len, views)])[:-1]
-        best = np.maximum.reduceat(np.maximum.reduceat(vectors @ vectors.T, begins, 0), begins, 1)
+    def compare(self, rows: Sequence[Run], columns: Sequence[Run]) -> np.ndarray:
+        """How alike the likest two views of runs are, (M, N)."""
+        if not rows or not columns:
+            return np.zeros((len(rows), len(columns)))
+        (one, begins), (other, ends) = self._vectors(rows), self._vectors(columns)
+        best = np.maximum.reduceat(np.maximum.reduceat(one @ other.T, begins, 0), ends, 1)
         return self.likeness(best)
 
     def confirm(self, pairs: list[tuple[Run, Run]]) -> list[bool]:
@@ -43,6 +43,12 @@ class Views:
 
     def _same(self, one: Run, other: Run) -> bool:
         return any(same_place(self._of(a), self._of(b)) for a in self._ends(one) for b in self._ends(other))
+
+    def _vectors(self, runs: Sequence[Run]) -> tuple[np.ndarray, np.ndarray]:
+        """The views of runs, float64 (V, D), and where those of each begin."""
+        views = [self._views(run) for run in runs]
+        found = self.vectors[[plate for own in views for plate in own]].astype(np.float64)
+        return found, np.cumsum([0, *map(len, views)])[:-1]
 
     def _views(self, run: Run) -> list[int]:
         """The first plate of a run, the one in the middle, and the last."""

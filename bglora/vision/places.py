@@ -19,18 +19,10 @@ from typing import Any
 
 import numpy as np
 
+from bglora.vision.linking import Compare, Run, blocks, linked
+
 BREAK = 0.44
 """Likeness of plates next to each other in a shot below which a new run begins: as good as unrelated."""
-NEIGHBOR = 0.125
-"""Likeness that being neighbors in the film adds: consecutive shots mostly stay at a place. Half of the way from
-unrelated to one place is too little to join places that look unrelated."""
-DENSE = 0.06
-"""Likeness that being in one dense group of HDBSCAN adds to runs that are not far below the threshold."""
-CONFIRMED = 1.0
-DOUBT = 0.25
-"""Pairs of runs from `threshold - DOUBT` on are looked at for matched geometry."""
-MAX_PAIRS = 120
-FARTHEST = 2.0
 WIDE = 1000
 """From so many plates on, descriptors are reduced to COMPONENTS principal components before HDBSCAN."""
 COMPONENTS = 64
@@ -47,15 +39,6 @@ class Rules:
     min_size: int = 15
     min_samples: int = 3
     threshold: float = 0.75
-
-
-@dataclass(frozen=True)
-class Run:
-    """Consecutive plates of one shot that look alike: indices of plates, and their mean direction (D,)."""
-
-    shot: str
-    members: tuple[int, ...]
-    mean: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -82,44 +65,48 @@ def sort_places(
     shots: Sequence[str],
     likeness: Callable[[np.ndarray], np.ndarray],
     rules: Rules,
-    compare: Callable[[list[Run]], np.ndarray],
+    compare: Compare,
     confirm: Callable[[list[tuple[Run, Run]]], list[bool]],
 ) -> Places:
-    """Sorts plates into places.
+    """Sorts plates into places. Memory grows with the plates, and with the square of the runs that are linked at all.
 
     Args:
         vectors: float32 (N, D), rows of length 1, in film order; at least one.
         shots: the shot of each plate, `<source>-s<NNN>`.
         likeness: cosines to likeness; `rules.threshold` is on its scale.
-        compare: how alike runs are by their likest views, (R, R), on the scale of `likeness`.
+        compare: how alike runs are by their likest views, on the scale of `likeness`.
         confirm: for pairs of runs, whether matched geometry shows the same place.
     """
     runs = find_runs(vectors, shots, likeness)
-    alike = compare(runs)
-    labels = _merge(_affinity(vectors, runs, alike, rules, confirm), rules.threshold)
-    found = [
-        tuple(sorted(i for run, at in zip(runs, labels, strict=True) if at == label for i in run.members))
-        for label in dict.fromkeys(labels)
-    ]
+    labels = linked(runs, _majority(dense_groups(vectors, rules), runs), rules.threshold, compare, confirm)
+    members: dict[int, list[int]] = {}
+    for at, label in enumerate(labels.tolist()):
+        members.setdefault(label, []).append(at)
+    found = [tuple(sorted(i for at in own for i in runs[at].members)) for own in members.values()]
     least = effective_minimum([len(group) for group in found], rules.min_size)
     groups = tuple(sorted(group for group in found if len(group) >= least))
-    nearest, scores = _nearest(runs, alike, groups)
+    nearest, scores = _nearest(runs, groups, compare)
     small = {i: len(group) for group in found if len(group) < least for i in group}
     return Places(groups, scores, nearest, small, least)
 
 
-def _nearest(runs: list[Run], alike: np.ndarray, groups: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
+def _nearest(runs: list[Run], groups: Sequence[Sequence[int]], compare: Compare) -> tuple[np.ndarray, np.ndarray]:
     """Per plate the group that it is in, or whose likest run is nearest to its own; and how alike they are."""
     count = sum(len(run.members) for run in runs)
     places, scores = np.zeros(count, int), np.zeros(count)
-    members = [set(group) for group in groups]
-    of = [next((at for at, group in enumerate(members) if run.members[0] in group), -1) for run in runs]
-    for at, run in enumerate(runs):
-        others = [other for other in range(len(runs)) if of[other] >= 0 and (of[at] < 0 or of[other] == of[at])]
-        apart = [other for other in others if other != at]
-        best = max(apart, key=lambda other: float(alike[at, other]), default=at)
-        places[list(run.members)] = of[best]
-        scores[list(run.members)] = alike[at, best]
+    place_of = {plate: at for at, group in enumerate(groups) for plate in group}
+    of = np.array([place_of.get(run.members[0], -1) for run in runs])
+    for place in sorted({-1, *of.tolist()}):
+        mine = np.flatnonzero(of == place)
+        others = mine if place >= 0 else np.flatnonzero(of >= 0)
+        for rows in blocks(mine):
+            alike = np.array(compare([runs[at] for at in rows], [runs[at] for at in others]), np.float64)
+            if len(others) > 1:
+                alike[rows[:, None] == others[None]] = -1.0  # a run alone in its place is like itself
+            best = alike.argmax(1)
+            for k, at in enumerate(rows.tolist()):
+                places[list(runs[at].members)] = of[others[best[k]]]
+                scores[list(runs[at].members)] = alike[k, best[k]]
     return places, scores
 
 
@@ -168,53 +155,6 @@ def dense_groups(vectors: np.ndarray, rules: Rules) -> np.ndarray:
     return np.asarray(model.fit_predict(vectors.astype(np.float64)))
 
 
-def _affinity(
-    vectors: np.ndarray,
-    runs: list[Run],
-    alike: np.ndarray,
-    rules: Rules,
-    confirm: Callable[[list[tuple[Run, Run]]], list[bool]],
-) -> np.ndarray:
-    """Likeness of runs with what else speaks for one place, (R, R)."""
-    plain = np.asarray(alike, np.float64)
-    total = plain.copy()
-    for i in range(len(runs) - 1):
-        if _source(runs[i]) == _source(runs[i + 1]):
-            total[i, i + 1] += NEIGHBOR
-            total[i + 1, i] += NEIGHBOR
-    dense = _majority(dense_groups(vectors, rules), runs)
-    together = (dense[:, None] == dense[None]) & (dense[:, None] >= 0)
-    total += DENSE * (together & (plain >= rules.threshold - DENSE))
-    for i, j in _confirmed(total, runs, rules.threshold, confirm):
-        total[i, j] = total[j, i] = max(CONFIRMED, total[i, j])
-    return total
-
-
-def _confirmed(
-    total: np.ndarray, runs: list[Run], threshold: float, confirm: Callable[[list[tuple[Run, Run]]], list[bool]]
-) -> list[tuple[int, int]]:
-    rows, columns = np.triu_indices(len(runs), 1)
-    doubtful = total[rows, columns] >= threshold - DOUBT
-    rows, columns = rows[doubtful], columns[doubtful]
-    order = np.argsort(-total[rows, columns], kind="stable")[:MAX_PAIRS]
-    pairs = sorted(zip(rows[order].tolist(), columns[order].tolist(), strict=True))
-    answers = confirm([(runs[i], runs[j]) for i, j in pairs])
-    return [pair for pair, same in zip(pairs, answers, strict=True) if same]
-
-
-def _merge(affinity: np.ndarray, threshold: float) -> list[int]:
-    """Average linkage (UPGMA) of runs, cut where groups are less alike than `threshold`."""
-    from scipy.cluster.hierarchy import fcluster, linkage
-    from scipy.spatial.distance import squareform
-
-    if len(affinity) == 1:
-        return [1]
-    distance = np.maximum(FARTHEST - affinity, 0.0)
-    np.fill_diagonal(distance, 0.0)
-    tree = linkage(squareform((distance + distance.T) / 2, checks=False), "average")
-    return [int(label) for label in fcluster(tree, FARTHEST - threshold, "distance")]
-
-
 def _majority(labels: np.ndarray, runs: list[Run]) -> np.ndarray:
     """Per run the dense group that more than half of its plates are in, else -1."""
     found = np.full(len(runs), -1)
@@ -228,11 +168,9 @@ def _majority(labels: np.ndarray, runs: list[Run]) -> np.ndarray:
 def _reduced(vectors: np.ndarray) -> np.ndarray:
     from sklearn.decomposition import PCA
 
-    return np.asarray(PCA(min(COMPONENTS, *vectors.shape), svd_solver="full").fit_transform(vectors))
-
-
-def _source(run: Run) -> str:
-    return run.shot.rpartition("-s")[0]
+    # by the covariance: a singular value decomposition of all plates takes ten times the memory
+    model = PCA(min(COMPONENTS, *vectors.shape), svd_solver="covariance_eigh")
+    return np.asarray(model.fit_transform(vectors.astype(np.float64)))
 
 
 def _unit(vector: np.ndarray) -> np.ndarray:

@@ -93,7 +93,7 @@ def true_layers(film: Path, truth_folder: Path, folder: Path) -> Path:
     return folder
 
 
-def encode(frames: Iterable[np.ndarray], path: Path, crf: int, fps: int = 24) -> Path:
+def encode(frames: Iterable[np.ndarray], path: Path, crf: int, fps: int = 24, preset: str = "medium") -> Path:
     """Writes uint8 BGR frames (H, W, 3) as H.264 in 4:2:0 with the color tags of standard definition."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as out:
@@ -103,7 +103,7 @@ def encode(frames: Iterable[np.ndarray], path: Path, crf: int, fps: int = 24) ->
                 stream = out.add_stream("libx264", rate=fps)
                 stream.height, stream.width = picture.shape[:2]
                 stream.pix_fmt = "yuv420p"
-                stream.options = {"crf": str(crf), "preset": "medium", "threads": "1"}
+                stream.options = {"crf": str(crf), "preset": preset, "threads": "1"}
                 context = stream.codec_context
                 context.colorspace, context.color_range, context.color_primaries, context.color_trc = 6, 1, 6, 6
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="bgr24")
