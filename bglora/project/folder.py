@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bglora.engine.events import Listener, silent
 from bglora.errors import UserError
-from bglora.project import readiness, refusals
+from bglora.project import readiness
 
 if TYPE_CHECKING:
     from bglora.decisions import Decisions
@@ -103,6 +103,8 @@ class Project:
         Raises:
             BgloraError: settings are wrong, sources are missing, another run is at work, the machine lacks something.
         """
+        from bglora.project import refusals
+
         request = self._request(stages, to, since, limit, only, max_time, overwrite_edits)
         runner = self._runner(request.stages[-1])
         readiness.check_first(runner, request.stages)
