@@ -3,10 +3,11 @@
     BgloraError                 carries what, where, cure and an exit code
     ├── UserError        (2)    the user can mend it: manifest, missing file, wrong option
     ├── MachineError     (3)    the machine lacks something: package, weights, memory, disk
+    ├── Refused          (1)    all is done, and something in it may not be by the project's own rule
     ├── TimeIsUp        (75)    stopped by --max-time; run again
     └── Interrupted    (130)    stopped by the user; everything done so far is kept
 
-Exit codes: 0 all fresh, 1 some items failed and the rest is done, 2, 3, 75 and 130 as above.
+Exit codes: 0 all fresh, 1 some items failed or are refused and the rest is done, 2, 3, 75 and 130 as above.
 """
 
 from __future__ import annotations
@@ -58,6 +59,12 @@ class MachineError(BgloraError):
     """The machine lacks something: a package, weights, memory, disk room."""
 
     exit_code = EXIT_MACHINE
+
+
+class Refused(BgloraError):
+    """All is done, and something in it may not be by the project's own rule (`test.fail_on`)."""
+
+    exit_code = EXIT_ITEMS_FAILED
 
 
 class TimeIsUp(BgloraError):

@@ -19,9 +19,9 @@ HELP = (
 )
 
 EPILOG = """\
-Exit codes: 0 all done; 1 some items failed, the rest is done; 2 you can mend it (manifest, missing file, wrong option);
-3 the machine lacks something (package, weights, memory, disk); 75 stopped by --max-time, run again; 130 interrupted,
-everything done so far is kept.
+Exit codes: 0 all done; 1 some items failed or are refused (test.fail_on), the rest is done; 2 you can mend it
+(manifest, missing file, wrong option); 3 the machine lacks something (package, weights, memory, disk); 75 stopped by
+--max-time, run again; 130 interrupted, everything done so far is kept.
 """
 
 app = typer.Typer(
@@ -37,6 +37,7 @@ app = typer.Typer(
 OWN: dict[str, Callable[..., int | None]] = {
     "inpaint": pipeline.inpaint,
     "train": lora.train,
+    "test": lora.test,
     "compose": lora.compose,
 }
 """Stages whose commands have options of their own."""

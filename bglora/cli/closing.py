@@ -29,10 +29,14 @@ def close_run(session: Session, project: Project, result: RunResult) -> int:
     limit, only = session.options.limit, session.options.only
     if worked and limit:
         console.say(f"This was a try on {counted(limit, 'picture')}; the same command without --limit does all.")
-    if not worked and not result.failures:
+    if not worked and not result.failures and not result.refused:
         nothing = "Nothing to do: everything is done and up to date."
         console.say(f"Nothing that --only {only} names has to be made." if only else nothing)
     _tell_failures(session, result)
+    if result.refused:
+        from bglora.project.refusals import as_error
+
+        console.error(as_error(result.refused))
     console.emit("result", {**asdict(result), "exit_code": result.exit_code})
     return result.exit_code
 

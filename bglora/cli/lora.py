@@ -1,4 +1,4 @@
-"""`train` and `compose`: the commands of their stages, with options that stand for settings."""
+"""`train`, `test` and `compose`: the commands of their stages, with options that stand for settings."""
 
 from __future__ import annotations
 
@@ -17,6 +17,16 @@ from bglora.errors import UserError
 
 if TYPE_CHECKING:
     from bglora.project import Project
+
+FAULTS = {
+    "weak": "too weak",
+    "overpowers": "overpowers the prompt",
+    "hallucinates": "hallucinates characters",
+    "copies": "copies its training pictures",
+    "conflicts": "conflicts with the character",
+    "data": "not enough data",
+}
+"""What `--fail-on` takes, and the verdicts' own words."""
 
 
 def train(
@@ -47,6 +57,39 @@ def train(
     session.project().add_character(character, cutouts or ())
     session.options.only = session.options.only or f"character-{character}"
     return work(session, ("train",))
+
+
+def test(
+    session: Session,
+    fail_on: Annotated[
+        str | None,
+        typer.Option(
+            "--fail-on",
+            metavar="WORDS",
+            help="End with exit code 1 after all is done if one of these is found, for CI: " + ", ".join(FAULTS) + ".",
+        ),
+    ] = None,
+) -> int | None:
+    """Paint a grid with each LoRA and judge it."""
+    if fail_on is not None:
+        given = f"test.fail_on={_literal(_faults(fail_on))}"
+        session.options.given = [*(session.options.given or ()), given]
+    return work(session, ("test",))
+
+
+def _faults(text: str) -> list[str]:
+    """`hallucinates,copies` as the verdicts that they stand for; a verdict's own words do as well."""
+    found = []
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        word = FAULTS.get(part, part)
+        if word not in FAULTS.values():
+            raise UserError(
+                f"No verdict has the name {part!r}.",
+                where=f"--fail-on {text}",
+                cure=f"Name some of these, with commas between: {', '.join(FAULTS)}.",
+            )
+        found.append(word)
+    return found
 
 
 def compose(

@@ -26,7 +26,7 @@ def circumstances(stage: Stage, view: LedgerView, ledger: Ledger, looked_at: Ite
     Args:
         looked_at: stages whose rows or remarks the stage looked at when it last listed its items.
     """
-    names = sorted({*stage.reads, stage.name, *looked_at})
+    names = sorted({*stage.reads, *stage.heeds, stage.name, *looked_at})
     if not stage.reads or any(view.hidden(name) for name in names):
         return ""
     about = [

@@ -84,16 +84,31 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class Refusal:
+    """Something that was made and may not be by the project's own rule.
+
+    Attributes:
+        words: what it is: `copies its training pictures`. cure: what mends it.
+    """
+
+    stage: str
+    item: str
+    words: str
+    cure: str
+
+
+@dataclass(frozen=True)
 class RunResult:
     """What a run did."""
 
     stages: tuple[StageResult, ...]
     failures: tuple[Failure, ...]
+    refused: tuple[Refusal, ...] = ()
 
     @property
     def exit_code(self) -> int:
-        """0 all fresh, 1 some pictures failed and the rest is done."""
-        return EXIT_ITEMS_FAILED if self.failures else EXIT_OK
+        """0 all fresh, 1 some pictures failed or are refused and the rest is done."""
+        return EXIT_ITEMS_FAILED if self.failures or self.refused else EXIT_OK
 
     @property
     def items(self) -> int:
@@ -234,7 +249,7 @@ class Runner:
         judge = Judge(ledger, Freshness(self.root, ledger, thorough=thorough), self.decisions, request)
         moving: dict[str, bool] = {}
         for stage in chosen:
-            waits = tuple(name for name in stage.reads if moving.get(name))
+            waits = tuple(name for name in (*stage.reads, *stage.heeds) if moving.get(name))
             try:
                 plan = judge.stage(stage, view, self.earlier(stage))
             except BgloraError as error:

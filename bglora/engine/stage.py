@@ -137,6 +137,7 @@ class Stage(ABC):
         name: the command's name.
         version: raised when the stage's results change for the same inputs.
         reads: names of the stages whose rows it lists its items from.
+        heeds: names of further stages whose rows count where there are some; it can work without them.
         home: project folder that holds the stage's records file.
         records: the records file's name; by default `<name>.jsonl`.
         parallel: items may be made in several processes at once (CPU work).
@@ -147,6 +148,7 @@ class Stage(ABC):
     name: ClassVar[str]
     version: ClassVar[int] = 1
     reads: ClassVar[tuple[str, ...]] = ()
+    heeds: ClassVar[tuple[str, ...]] = ()
     home: ClassVar[str]
     records: ClassVar[str] = ""
     parallel: ClassVar[bool] = True

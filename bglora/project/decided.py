@@ -124,7 +124,17 @@ def _test(view: View, rows: Sequence[Row]) -> Decided:
 
 
 def _compose(view: View, rows: Sequence[Row]) -> Decided:
-    return Decided("compose", f"{_count(len(_made(rows)), 'picture')} in compositions/.", "More: compose.pictures.")
+    text = f"{_count(len(_made(rows)), 'picture')} in compositions/."
+    by: dict[str, list[str]] = {}
+    for row in _made(rows):
+        used = next((one for one in row.record.get("loras", ()) if one["role"] == "background"), {})
+        file = f"{used['file']} at " if "/checkpoints/" in used.get("file", "") else ""
+        if used.get("why"):
+            by.setdefault(used["why"], []).append(f"{row.record['scene']} ({file}scale {used['scale']:g})")
+    told = (f" Backgrounds {why}: {', '.join(dict.fromkeys(scenes))}." for why, scenes in by.items())
+    return Decided(
+        "compose", text + "".join(told), "More: compose.pictures. Stronger or weaker: compose.background_scale."
+    )
 
 
 TELL: Mapping[str, Callable[[View, Sequence[Row]], Decided]] = {

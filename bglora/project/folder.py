@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,11 +97,14 @@ class Project:
             overwrite_edits: make outputs again that a person edited.
 
         Returns:
-            Counts per stage, what failed and why, and the exit code that the command would end with.
+            Counts per stage, what failed and why, what `test.fail_on` refuses, and the exit code that the command
+            would end with.
 
         Raises:
             BgloraError: settings are wrong, sources are missing, another run is at work, the machine lacks something.
         """
+        from bglora.project import refusals
+
         request = self._request(stages, to, since, limit, only, max_time, overwrite_edits)
         runner = self._runner(request.stages[-1])
         readiness.check_first(runner, request.stages)
@@ -109,7 +112,9 @@ class Project:
         readiness.look_at_training(runner, request.stages)
         readiness.bring_weights(runner, request)
         self._check_memory(runner, request)
-        return runner.run(request)
+        result = runner.run(request)
+        with closing(runner.view()) as view:
+            return replace(result, refused=tuple(refusals.found(view, request.stages)))
 
     def missing_weights(self, *stages: str, to: str = "", since: str = "") -> list[Demand]:
         """Weights that `run` with the same arguments would read and that are not on this machine.

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
 from bglora.settings.table import Table, TrainName
 
@@ -31,6 +31,17 @@ ALL_SCENES = "all-scenes"
 NEGATIVE = "person, people, character, animal, creature"
 CharacterName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")]
 Scale = Annotated[float, Field(ge=0, le=2)]
+
+
+def _scale_or_auto(value: Any) -> Any:
+    """Said once: a union would complain once for each of its members."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value != "auto" and not (number and 0 <= value <= 2):
+        raise ValueError('should be a number from 0 to 2, or "auto"')
+    return value
+
+
+ScaleOrAuto = Annotated[float | Literal["auto"], BeforeValidator(_scale_or_auto)]
 Share = Annotated[float, Field(ge=0, le=100)]
 Steps = Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0, le=1)]
 """A number of steps, or a share of all of them."""
@@ -260,7 +271,8 @@ class TestSettings(Table):
     negative_prompt: str = Field(NEGATIVE, description="What must not appear.")
     detector: bool = Field(
         False,
-        description="Let segment's detector count the pictures on which somebody is though the prompt asks for nobody.",
+        description="Let segment's detector count the pictures on which somebody is, asked for or not. Off: on mini "
+        "the small judge that comes with it counts, on other bases nobody.",
     )
     fail_on: tuple[Verdict, ...] = Field((), description="Verdicts that make the run end with exit code 1, for CI.")
 
@@ -281,7 +293,9 @@ class ComposeSettings(Table):
         0.08, ge=0, le=0.5, description="Width of a region's soft edge, as a share of the picture's shorter side."
     )
     character_scale: Scale = Field(1.0, description="Scale of character LoRAs, 0 to 2.")
-    background_scale: Scale = Field(0.7, description="Scale of the background LoRA, 0 to 2.")
+    background_scale: ScaleOrAuto = Field(
+        "auto", description="Scale of the background LoRA, 0 to 2; auto: what test recommends, 0.7 where it doesn't."
+    )
     sweep: tuple[Scale, ...] = Field(
         (),
         description="Scales of the background LoRA to paint side by side, as a sheet; empty: background_scale alone.",

@@ -1,4 +1,8 @@
-"""How often characters appear on test pictures whose prompts ask for none, and for one, by who looks over plates."""
+"""How often characters appear on test pictures whose prompts ask for none, and for one.
+
+Looked at by the detector that looks over plates where the settings ask for it, else, on pictures of `mini`, by the
+small judge that comes with it.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +14,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bglora import backends
+from bglora.assets import asset
+from bglora.backends import weights
 
 if TYPE_CHECKING:
     from bglora.engine.stage import Tools
     from bglora.settings import Settings
     from bglora.training.figures import Estimate
 
+JUDGE = "mini_judge.safetensors"
+THERE = 0.5
+"""What the judge must give for a character to be there."""
 AT_ONCE = 8
 """Pictures handed to the detector together."""
 
@@ -26,19 +35,35 @@ def detectors_of(settings: Settings) -> list[tuple[str, str]]:
 
 
 def identity(settings: Settings) -> str:
-    """The detector with its weights, as a part of an item's backend; empty if none looks."""
+    """Who looks, with the weights, as a part of an item's backend; empty if nobody does."""
+    if _judged(settings):
+        return f" {weights.identity(str(asset(JUDGE)))}"
     return "".join(f" {backends.identity(role, name, settings.segment)}" for role, name in detectors_of(settings))
 
 
-def empty_prompts(prompts: Sequence[str], names: Sequence[str]) -> list[int]:
-    """Places of the prompts that ask for nobody.
+def looker(settings: Settings) -> str:
+    """Who looks, in words; empty if nobody does."""
+    if _judged(settings):
+        return "mini's small judge"
+    return str(settings.segment.detector) if settings.test.detector else ""
+
+
+def _judged(settings: Settings) -> bool:
+    return bool(settings.train.base == "mini" and not settings.test.detector)
+
+
+def asking_prompts(prompts: Sequence[str], names: Sequence[str], trigger: str = "") -> list[int]:
+    """Places of the prompts that ask for somebody.
 
     Args:
-        names: of the film's characters.
+        names: of the film's characters. trigger: of a character LoRA.
     """
     from bglora.backends.caption.template import named_character
 
-    return [k for k, prompt in enumerate(prompts) if not named_character(prompt.split(","), names)]
+    def asks(prompt: str) -> bool:
+        return bool(trigger and trigger in prompt) or bool(named_character(prompt.split(","), names))
+
+    return [k for k, prompt in enumerate(prompts) if asks(prompt)]
 
 
 @dataclass(frozen=True)
@@ -56,6 +81,8 @@ class Rates:
 def finder(tools: Tools) -> Callable[[Sequence[np.ndarray]], list[bool]] | None:
     """What says of RGB pictures whether somebody is on them; None if nobody looks."""
     settings = tools.settings
+    if _judged(settings):
+        return _small_judge(tools)
     if not settings.test.detector:
         return None
     name = settings.segment.detector
@@ -68,19 +95,28 @@ def finder(tools: Tools) -> Callable[[Sequence[np.ndarray]], list[bool]] | None:
     return found
 
 
-def rates(tools: Tools, pictures: np.ndarray, prompts: Sequence[str]) -> Rates | None:
+def _small_judge(tools: Tools) -> Callable[[Sequence[np.ndarray]], list[bool]]:
+    from bglora.nets.still_judge import load_judge
+
+    judge = tools.once(JUDGE, lambda: load_judge(asset(JUDGE)))
+
+    def found(pictures: Sequence[np.ndarray]) -> list[bool]:
+        return [bool(one > THERE) for one in judge.judge(pictures).character]
+
+    return found
+
+
+def rates(tools: Tools, pictures: np.ndarray, asking: Sequence[int]) -> Rates | None:
     """How often somebody is found on a grid; None if nobody looks.
 
     Args:
-        pictures: uint8 RGB (scales, prompts, seeds, H, W, 3).
+        pictures: uint8 RGB (scales, prompts, seeds, H, W, 3). asking: places of the prompts that ask for somebody.
     """
     from bglora.training.figures import wilson
 
     find = finder(tools)
     if find is None:
         return None
-    empty = empty_prompts(prompts, tools.settings.caption.character_names)
-    somebody = [k for k in range(len(prompts)) if k not in empty]
     hits = np.array([find(list(one.reshape(-1, *one.shape[2:]))) for one in pictures])
     hits = hits.reshape(pictures.shape[:3])
 
@@ -88,7 +124,7 @@ def rates(tools: Tools, pictures: np.ndarray, prompts: Sequence[str]) -> Rates |
         chosen = hits[:, list(places)].reshape(len(hits), -1)
         return [wilson(int(row.sum()), row.size) for row in chosen] if places else []
 
-    return Rates(shares(empty), shares(somebody))
+    return Rates(shares([k for k in range(pictures.shape[1]) if k not in asking]), shares(asking))
 
 
 def leaking(tools: Tools, root: Path, plates: Mapping[str, str]) -> list[str]:

@@ -13,6 +13,7 @@ from bglora.engine.stage import Item, Outcome, Stage, Stopped, Tools, View
 from bglora.errors import UserError
 from bglora.stages import composition
 from bglora.stages.characters import PREFIX
+from bglora.stages.chosen import lora_for
 from bglora.stages.composition import Character
 from bglora.stages.test import backgrounds, painter_identity, shared_painter, trained_loras
 from bglora.stages.train import SceneData, scene_data, shown_base
@@ -20,8 +21,9 @@ from bglora.stages.train import SceneData, scene_data, shown_base
 
 class Compose(Stage):
     name: ClassVar[str] = "compose"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     reads: ClassVar[tuple[str, ...]] = ("inpaint", "cluster", "caption", "train")
+    heeds: ClassVar[tuple[str, ...]] = ("test",)
     home: ClassVar[str] = "compositions"
     parallel: ClassVar[bool] = False
 
@@ -36,7 +38,8 @@ class Compose(Stage):
         for name, data, lora in _backgrounds(view, settings.compose.backgrounds, loras):
             text = data.pictures[len(data.pictures) // 2]["text"]
             others = list(settings.compose.others)
-            files = (lora, text, *others, *masks, *(file for cast in casts for file in cast))
+            used = lora_for(view, name, lora)
+            files = (used.file, text, *others, *masks, *(file for cast in casts for file in cast))
             yield Item(
                 name=name,
                 pictures=tuple(_names(name, settings.compose.pictures, settings.compose.sweep)),
@@ -47,7 +50,7 @@ class Compose(Stage):
                     "train.base": settings.train.base,
                     "caption.empty_words": settings.caption.empty_words,
                 },
-                payload={"lora": lora, "text": text, "casts": casts},
+                payload={"lora": used.file, "scale": used.scale, "why": used.why, "text": text, "casts": casts},
                 backend=identity,
             )
 
@@ -136,7 +139,7 @@ def _mask_pictures(root: Path, settings: Any, casts: Sequence[Sequence[str]]) ->
 
 def _compose(item: Item, tools: Tools, painter: Any) -> Iterator[Outcome]:
     settings = item.settings
-    sweep = settings["compose.sweep"] or [settings["compose.background_scale"]]
+    sweep = settings["compose.sweep"] or [item.payload["scale"]]
     names = iter(item.pictures)
     sheet: list[list[list[Any]]] = []
     rows: list[str] = []
@@ -150,7 +153,7 @@ def _compose(item: Item, tools: Tools, painter: Any) -> Iterator[Outcome]:
             if tools.stopping():
                 raise Stopped(name)
             tools.progress(len(outcomes), len(item.pictures), f"painting {name}")
-            recipe = _scaled(first, scale)
+            recipe = _scaled(first, scale) if settings["compose.sweep"] else first
             picture, outside = composition.paint(painter, recipe, files)
             outputs = composition.write(Path(tools.scratch), name, recipe, picture)
             told = {key: value for key, value in recipe.to_json().items() if key != "regions"}
@@ -166,7 +169,8 @@ def _compose(item: Item, tools: Tools, painter: Any) -> Iterator[Outcome]:
 
 def _scaled(recipe: Recipe, scale: float) -> Recipe:
     """The recipe with another scale of the background."""
-    loras = tuple(replace(lora, scale=scale) if lora.role == "background" else lora for lora in recipe.loras)
+    why = "scale by compose.sweep"
+    loras = tuple(replace(lora, scale=scale, why=why) if lora.role == "background" else lora for lora in recipe.loras)
     return replace(recipe, loras=loras)
 
 
@@ -182,7 +186,7 @@ def _recipe(item: Item, tools: Tools, painter: Any, number: int) -> tuple[Recipe
     side = settings["compose.size"] or painter.size
     named = [
         *((one.file, settings["compose.character_scale"], "character", i) for i, one in enumerate(cast) if one.file),
-        (item.payload["lora"], settings["compose.background_scale"], "background", None),
+        (item.payload["lora"], item.payload["scale"], "background", None),
         *((file, scale, "other", None) for file, scale in settings["compose.others"].items()),
     ]
     recipe = Recipe(
@@ -195,7 +199,14 @@ def _recipe(item: Item, tools: Tools, painter: Any, number: int) -> tuple[Recipe
         size=(side, side),
         base=shown_base(settings["train.base"]),
         loras=tuple(
-            composition.lora(root, file, scale, role, region if regional else None)
+            composition.lora(
+                root,
+                file,
+                scale,
+                role,
+                region if regional else None,
+                item.payload["why"] if role == "background" else "",
+            )
             for file, scale, role, region in named
         ),
         mode=settings["compose.mode"],
@@ -213,7 +224,7 @@ def _recipe(item: Item, tools: Tools, painter: Any, number: int) -> tuple[Recipe
 
 def _phrase(file: Path, words: str) -> str:
     """The character's trigger and words, as they stand in the default prompt."""
-    return ", ".join(part for part in (composition.trigger_of(file), words) if part)
+    return composition.phrase(composition.trigger_of(file), words)
 
 
 def _write_sheet(scratch: Path, scene: str, sheet: Any, rows: Sequence[str], sweep: Sequence[float]) -> str:

@@ -73,6 +73,11 @@ def trigger_of(path: Path) -> str:
     return read_metadata(path).get("modelspec.trigger_phrase", "").strip()
 
 
+def phrase(trigger: str, words: str) -> str:
+    """A character's trigger and words, as they stand in a prompt."""
+    return ", ".join(part for part in (trigger, words) if part)
+
+
 def paint(painter: Any, recipe: Recipe, files: Sequence[Path]) -> tuple[np.ndarray, dict[str, float]]:
     """The picture, uint8 (H, W, 3), and in mode regional how far it is from the place alone outside of the regions.
 
@@ -188,6 +193,6 @@ def mask_names(recipe: Recipe, names: Sequence[str]) -> list[str]:
     ]
 
 
-def lora(root: Path, file: str, scale: float, role: Any, region: int | None = None) -> Lora:
+def lora(root: Path, file: str, scale: float, role: Any, region: int | None = None, why: str = "") -> Lora:
     """A LoRA as a recipe tells it."""
-    return Lora(shown_path(file), scale, role, sha256(root / file), region)
+    return Lora(shown_path(file), scale, role, sha256(root / file), region, why)

@@ -25,6 +25,7 @@ class Grid:
         lora: its path in the project.
         scales: ascending, the first is 0: the base alone.
         pictures: uint8 (scales, prompts, seeds, H, W, 3); every scale starts from the same noise.
+        asking: places of the prompts that ask for somebody. elsewhere: of those that ask for another place.
     """
 
     step: int
@@ -32,15 +33,33 @@ class Grid:
     prompts: Sequence[str]
     scales: Sequence[float]
     pictures: np.ndarray
+    asking: Sequence[int] = ()
+    elsewhere: Sequence[int] = ()
 
 
-def paint_grids(
-    item: Item, tools: Tools, painter: Any, loras: Mapping[int, str], prompts: Sequence[str], side: int
-) -> list[Grid]:
+@dataclass(frozen=True)
+class Asked:
+    """What a grid is asked for.
+
+    Attributes:
+        prompts: what to paint. side: of the square pictures, in pixels.
+        asking: places of the prompts that ask for somebody. cast: the character LoRA that stands by there, at its
+            scale, whatever the background's: none where the project has no character.
+        elsewhere: places of the prompts that ask for another place.
+    """
+
+    prompts: Sequence[str]
+    side: int
+    asking: Sequence[int] = ()
+    cast: Sequence[tuple[Path, float]] = ()
+    elsewhere: Sequence[int] = ()
+
+
+def paint_grids(item: Item, tools: Tools, painter: Any, loras: Mapping[int, str], asked: Asked) -> list[Grid]:
     """A grid for each LoRA file; the base alone is painted once for all of them.
 
     Args:
-        loras: step to path. side: of the square pictures, in pixels.
+        loras: step to path.
 
     Raises:
         Stopped: the run was asked to stop.
@@ -54,35 +73,54 @@ def paint_grids(
             raise Stopped(f"{item.name} at {what}")
         tools.progress(number, len(rounds), f"painting at {what}")
         adapters = [(Path(tools.root) / lora, scale)] if lora else []
-        painted[step, scale] = _paint(item, tools, painter, prompts, side, adapters)
+        painted[step, scale] = _paint(item, tools, painter, asked, adapters)
     base = painted[FINAL, 0.0]
     return [
-        Grid(step, lora, prompts, scales, np.stack([base, *(painted[step, scale] for scale in scales if scale)]))
+        Grid(
+            step,
+            lora,
+            asked.prompts,
+            scales,
+            np.stack([base, *(painted[step, scale] for scale in scales if scale)]),
+            asked.asking,
+            asked.elsewhere,
+        )
         for step, lora in loras.items()
     ]
 
 
-def _paint(
-    item: Item,
-    tools: Tools,
-    painter: Any,
-    prompts: Sequence[str],
-    side: int,
-    adapters: Sequence[tuple[Path, float]],
-) -> np.ndarray:
+def _paint(item: Item, tools: Tools, painter: Any, asked: Asked, adapters: Sequence[tuple[Path, float]]) -> np.ndarray:
     """uint8 (prompts, seeds, H, W, 3)."""
     settings = item.settings
     seeds = [tools.seed + number for number in range(settings["test.seeds"])]
-    flat = painter.paint(
-        [prompt for prompt in prompts for _ in seeds],
-        settings["test.negative_prompt"],
-        seeds * len(prompts),
-        (side, side),
-        settings["test.steps"],
-        settings["test.guidance_scale"],
-        adapters,
+    found: dict[int, np.ndarray] = {}
+    everyone, negative = range(len(asked.prompts)), settings["test.negative_prompt"]
+    groups = (
+        ([k for k in everyone if k not in asked.asking], negative, ()),
+        (asked.asking, allowing(negative), asked.cast),
     )
-    return np.stack(flat).reshape(len(prompts), len(seeds), *flat[0].shape)
+    for places, denied, more in groups:
+        if not places:
+            continue
+        flat = painter.paint(
+            [asked.prompts[k] for k in places for _ in seeds],
+            denied,
+            seeds * len(places),
+            (asked.side, asked.side),
+            settings["test.steps"],
+            settings["test.guidance_scale"],
+            [*adapters, *more],
+        )
+        for number, k in enumerate(places):
+            found[k] = np.stack(flat[number * len(seeds) : (number + 1) * len(seeds)])
+    return np.stack([found[k] for k in everyone])
+
+
+def allowing(negative: str) -> str:
+    """A negative prompt without the words for characters, for prompts that ask for one."""
+    from bglora.backends.caption.template import named_character
+
+    return ", ".join(tag.strip() for tag in negative.split(",") if tag.strip() and not named_character([tag]))
 
 
 def write_grid(scratch: Path, home: str, grid: Grid) -> list[str]:

@@ -66,12 +66,13 @@ def judge(tools: Tools, grid: Grid, plates: Plates, data: Data) -> Judged:
     pictures = grid.pictures
     known = plates.held_out if len(plates.held_out) else plates.training
     embeddings, places = embedded(embed, pictures, known)
-    likeness = figures.likeness(embeddings, places)
+    here = [k for k in range(pictures.shape[1]) if k not in grid.elsewhere]
+    likeness = figures.likeness(embeddings, places)[:, here]
     followed, varied = figures.ratio(figures.following(embeddings)), figures.ratio(figures.variety(embeddings))
     flat = pictures.reshape(-1, *pictures.shape[3:])
     correlations = figures.nearest(flat, plates.training).reshape(pictures.shape[0], -1)
     limit = max(0.9, float(figures.nearest(plates.held_out, plates.training).max()) if len(plates.held_out) else 0.0)
-    somebody = appearances.rates(tools, pictures, grid.prompts)
+    somebody = appearances.rates(tools, pictures, grid.asking)
     found = [
         ScaleFigures(
             scale,
@@ -112,13 +113,17 @@ def best(judged: Sequence[Judged]) -> Judged:
     return next((one for one in near if one.grid.step == FINAL), max(near, key=lambda one: one.grid.step))
 
 
-def scores(chosen: Judged, judged: Sequence[Judged], plates: Plates, looked: bool) -> dict[str, Any]:
-    """The figures as JSON."""
+def scores(chosen: Judged, judged: Sequence[Judged], plates: Plates, looker: str) -> dict[str, Any]:
+    """The figures as JSON.
+
+    Args:
+        looker: who counted characters; empty if nobody did.
+    """
     told: dict[str, Any] = {
         "by_scale": [figure.to_json() for figure in chosen.figures],
         "copy_limit": round(chosen.copy_limit, 4),
         "likeness_to": "held-out plates" if len(plates.held_out) else "training plates, for none was held out",
-        "characters": {"judged": True} if looked else {"judged": False, "why": "test.detector is false"},
+        "characters": {"judged": True, "by": looker} if looker else {"judged": False, "why": "test.detector is false"},
     }
     if len(judged) > 1:
         told["checkpoints"] = [

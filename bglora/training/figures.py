@@ -46,6 +46,16 @@ def wilson(hits: int, total: int) -> Estimate:
     return Estimate(share, float(max(0.0, middle - half)), float(min(1.0, middle + half)))
 
 
+def difference(here: Estimate, there: Estimate) -> Estimate:
+    """Share `here` minus share `there`, of samples apart from each other, from their own Wilson intervals (Newcombe
+    1998, method 10): intervals may overlap a little where the difference is sure.
+    """
+    gap = here.mean - there.mean
+    below = np.hypot(here.mean - here.low, there.high - there.mean)
+    above = np.hypot(here.high - here.mean, there.mean - there.low)
+    return Estimate(gap, float(gap - below), float(gap + above))
+
+
 def likeness(embeddings: F32, plates: F32) -> F32:
     """Similarity of every picture to the plate that it is most like, (scales, prompts, seeds); plates are (n, D)."""
     similar: F32 = embeddings @ plates.T

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from bglora.training.figures import Estimate
+from bglora.training.figures import Estimate, difference
 
 FOLLOWS = 0.6
 """Share of the base's difference between prompts that must be left."""
@@ -129,9 +129,9 @@ def _overpowers(recommended: ScaleFigures) -> dict[str, Any] | None:
 def _hallucinates(
     recommended: ScaleFigures, base: ScaleFigures | None, leaks: Callable[[], Sequence[str]]
 ) -> dict[str, Any] | None:
-    """More characters than on the base's own pictures, beyond both intervals."""
+    """Surely more characters than on the base's own pictures."""
     unasked, usual = recommended.characters, base.characters if base else None
-    if unasked is None or usual is None or unasked.low <= usual.high:
+    if unasked is None or usual is None or difference(unasked, usual).low <= 0:
         return None
     found = leaks()
     if found:
@@ -154,11 +154,12 @@ def _copies(recommended: ScaleFigures) -> dict[str, Any] | None:
 def _conflicts(
     recommended: ScaleFigures, base: ScaleFigures | None, used: Sequence[ScaleFigures]
 ) -> dict[str, Any] | None:
-    """Fewer characters than the base paints where a prompt asks for one, beyond both intervals."""
+    """Surely fewer characters than there are without the LoRA, where a prompt asks for one."""
     there, usual = recommended.answered, base.answered if base else None
-    if there is None or usual is None or there.high >= usual.low:
+    if there is None or usual is None or not _fewer(there, usual):
         return None
-    lower = [f.scale for f in used if f.scale < recommended.scale and f.answered and f.answered.high >= usual.low]
+    weaker = [figure for figure in used if figure.scale < recommended.scale and figure.answered]
+    lower = [figure.scale for figure in weaker if figure.answered and not _fewer(figure.answered, usual)]
     scale = f"at scale {max(lower):g}" if lower else f"below scale {recommended.scale:g}"
     cure = (
         f"Use it {scale}, or compose.mode regional; "
@@ -166,6 +167,10 @@ def _conflicts(
     )
     rates = {"answered": there.to_json(), "base": usual.to_json()}
     return _fault("conflicts with the character", cure, scale=recommended.scale, **rates)
+
+
+def _fewer(here: Estimate, there: Estimate) -> bool:
+    return difference(here, there).high < 0
 
 
 def _more_data(pictures: int, held_out: int, copies: int, limits: Sequence[str]) -> str:

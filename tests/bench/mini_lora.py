@@ -92,7 +92,8 @@ def main() -> None:
         shutil.copytree(options.project, project)
         made = [train(project, options.scene, seed, options.steps, options.mini) for seed in TRAINING_SEEDS]
         painter = Painter(load_base(str(options.mini)))
-        prompts = default_prompts(captions(project, options.scene), (), "no characters, empty scene")
+        found = captions(project, options.scene)
+        prompts = default_prompts(found, (), "no characters, empty scene", lights=("golden evening", "blue dusk"))
         prompts = [prompts[0], *prompts[2:]]
         plates = held_out_plates(project, options.scene, painter.size, painter)
         grids = [paint(painter, prompts, [])] + [paint(painter, prompts, [(path, 1.0)]) for path, _ in made]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +18,13 @@ from pydantic import ValidationError
 from bglora.backends.paint.recipes import Lora, Recipe
 from bglora.engine.stage import Row
 from bglora.errors import UserError
+from bglora.project.decided import decided
 from bglora.settings.lora import ComposeSettings
 from bglora.stages.again import _places, paint_again
+from bglora.stages.chosen import Chosen, lora_for
 from bglora.stages.compose import Compose
 from bglora.stages.composition import default_prompt, in_turn
+from bglora.stages.test import trained_as
 from bglora.training import tensor_file
 from tests.backends.random_lora import write_lora
 from tests.stages.trained_project import CAPTION, ProjectView, make, with_lora
@@ -239,7 +244,7 @@ def test_bad_requests_are_told_before_anything_is_painted(view: ProjectView, her
     assert "beyond the picture" in told(mode="regional", region=("0.5 0.5 1.5 0.9",))
     assert "no such region" in told(mode="regional", region=("absent.png",))
     assert "2 regions for 1 characters" in told(mode="regional", region=("attention", "0 0 1 1"))
-    with pytest.raises(ValidationError, match="less than or equal to 2"):
+    with pytest.raises(ValidationError, match="from 0 to 2, or .auto."):
         ComposeSettings(background_scale=5)
     untrained = ProjectView(view.root, view.settings, {**view.stages, "train": []}, view.remarks)
     with pytest.raises(UserError, match="no LoRAs yet"):
@@ -253,6 +258,69 @@ def test_a_lora_of_another_base_is_told_by_name(view: ProjectView, tmp_path: Pat
     with pytest.raises(UserError, match="another one") as caught:
         paint(changed(view, characters=("foreign.safetensors",)), tmp_path)
     assert "foreign.safetensors" in caught.value.where
+
+
+def after_test(view: ProjectView, **record: Any) -> ProjectView:
+    """The view after `test`: a checkpoint is there, and the record says what it recommends."""
+    train = view.rows("train")[0]
+    checkpoint = "loras/scene-00/checkpoints/step-000010.safetensors"
+    (view.root / checkpoint).parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(view.root / "loras/scene-00.safetensors", view.root / checkpoint)
+    stages = {**view.stages, "train": [replace(train, outputs=(*train.outputs, checkpoint))]}
+    view = ProjectView(view.root, view.settings, stages, view.remarks)
+    told = {
+        "verdict": [{"word": "good", "cure": ""}],
+        "recommended_lora": checkpoint,
+        "recommended_scale": 0.5,
+        "trained": trained_as(view, "scene-00"),
+        **record,
+    }
+    view.stages["test"] = [Row("scene-00", "scene-00", "made", "", (), told)]
+    return view
+
+
+def test_a_background_is_used_as_test_recommends_and_its_recipe_says_so(view: ProjectView, tmp_path: Path) -> None:
+    (outcome,), _ = paint(after_test(view), tmp_path)
+    (used,) = outcome.record["loras"]
+    assert used["file"].endswith("checkpoints/step-000010.safetensors") and used["scale"] == 0.5
+    assert used["why"] == "as test recommends"
+    with Image.open(tmp_path / outcome.outputs[0]) as picture:
+        assert Recipe.from_json(json.loads(picture.text["bglora"])).loras[0].why == "as test recommends"
+    (told,) = decided(replace_rows(after_test(view), "compose", [outcome]), ["compose"])
+    assert "Backgrounds as test recommends: scene-00 (loras/scene-00/checkpoints/step-000010" in told.text
+
+
+def replace_rows(view: ProjectView, stage: str, outcomes: list[Any]) -> ProjectView:
+    rows = [Row("scene-00", one.picture, one.status, one.reason, one.outputs, one.record) for one in outcomes]
+    return ProjectView(view.root, view.settings, {**view.stages, stage: rows}, view.remarks)
+
+
+def test_a_persons_scale_counts_more_than_the_recommended_one(view: ProjectView) -> None:
+    chosen = lora_for(changed(after_test(view), background_scale=1.2), "scene-00", "loras/scene-00.safetensors")
+    assert chosen.file.endswith("step-000010.safetensors") and chosen.scale == 1.2
+    assert chosen.why == "checkpoint as test recommends, scale by compose.background_scale"
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"verdict": [{"word": "not enough data", "cure": ""}]},
+        {"trained": "before it was trained anew"},
+        {"recommended_lora": "loras/scene-00/checkpoints/step-000099.safetensors"},
+    ],
+)
+def test_a_recommendation_that_is_none_any_more_is_not_followed(view: ProjectView, record: Any) -> None:
+    lora = "loras/scene-00.safetensors"
+    assert lora_for(after_test(view, **record), "scene-00", lora) == Chosen(lora, 0.7, "")
+    assert lora_for(view, "scene-00", lora) == Chosen(lora, 0.7, "")
+
+
+def test_another_recommendation_makes_a_composition_stale_and_the_same_one_does_not(view: ProjectView) -> None:
+    first, again, other = (next(iter(Compose().items(after_test(view, **more)))) for more in ({}, {}, SCALED))
+    assert first == again and first != other
+
+
+SCALED = {"recommended_scale": 1.0}
 
 
 def test_the_prompt_puts_the_character_after_the_trigger() -> None:

@@ -12,6 +12,11 @@ from typing import Any
 import pytest
 
 import bglora
+from bglora.cli import lora
+from bglora.cli import run as command
+from bglora.cli.options import Options, Session
+from bglora.console import Console
+from bglora.errors import UserError
 from tests.whole.tiny_studio import settings
 
 SHOTS = "harbor-s0[01][12]*"
@@ -72,6 +77,27 @@ def test_every_scene_has_a_lora_a_verdict_and_a_composition(project: bglora.Proj
     verdicts = records(project, "grids/test.jsonl")
     assert len(verdicts) == len(scenes) and all(row["record"]["verdict"] for row in verdicts)
     assert {row["item"] for row in records(project, "compositions/compose.jsonl")} == {s["id"] for s in scenes}
+
+
+def test_verdicts_that_are_refused_end_with_1_after_all_is_done(
+    project: bglora.Project, capfd: pytest.CaptureFixture[str]
+) -> None:
+    scene = records(project, "grids/test.jsonl")[0]
+    word = scene["record"]["verdict"][0]["word"]
+    given = [part for setting in project.given for part in ("--set", setting)]
+    code = command(["-C", str(project.root), *given, "--json", "test", "--fail-on", word])
+    out, err = capfd.readouterr()
+    lines = [json.loads(line) for line in out.splitlines()]
+    result = next(line for line in lines if line["event"] == "result")
+    assert (code, result["exit_code"], result["failures"]) == (1, 1, [])
+    assert all(stage["made"] == 0 for stage in result["stages"])  # a refusal paints nothing again
+    assert {"item": scene["item"], "words": word}.items() <= result["refused"][0].items()
+    error = next(line for line in lines if line["event"] == "error")
+    assert error["kind"] == "Refused" and word in error["what"] and scene["item"] in error["where"] and error["cure"]
+    assert [line[:6] for line in err.splitlines()][-3:] == ["error:", "where:", "cure: "]
+    with pytest.raises(UserError, match="No verdict has the name 'ghosts'") as caught:
+        lora.test(Session(Options(folder=project.root), Console()), fail_on="copies,ghosts")
+    assert "weak, overpowers, hallucinates, copies, conflicts, data" in caught.value.cure
 
 
 def test_a_second_run_does_nothing(project: bglora.Project) -> None:

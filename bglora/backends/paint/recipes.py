@@ -29,6 +29,7 @@ class Lora:
         file: its path relative to the project; its name alone where it lies elsewhere.
         sha256: of the file's content.
         region: number of the region that it acts in; None: it acts everywhere.
+        why: whose choice file and scale are: `as test recommends`; empty where they are the usual ones.
     """
 
     file: str
@@ -36,6 +37,7 @@ class Lora:
     role: Role
     sha256: str
     region: int | None = None
+    why: str = ""
 
     @property
     def name(self) -> str:
