@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -53,14 +54,11 @@ def _lay_lora(root: Path) -> None:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.full((64, 64, 3), 40 * number, np.uint8)).save(root / name)
     ledger = Ledger(root / ".bglora/ledger.sqlite")
-    record = (
-        '{"verdict": [{"word": "good", "cure": "Use it."}], "recommended_scale": 0.7, "recommended_lora": "%s"}'
-        % files[0]
-    )
+    told = {"verdict": [{"word": "good", "cure": "Use it."}], "recommended_scale": 0.7, "recommended_lora": files[0]}
     with ledger.transaction():
-        for stage, outputs, told in (("train", files, "{}"), ("test", grids, record)):
+        for stage, outputs, record in (("train", files, {}), ("test", grids, told)):
             row = ItemRow("scene-00", "0" * 32, "", "", "", "", "", 1.0, 0, 1, 0, 0)
-            ledger.put_item(stage, row, [("scene-00", "scene-00", "made", "", "\n".join(outputs), told)])
+            ledger.put_item(stage, row, [("scene-00", "scene-00", "made", "", "\n".join(outputs), json.dumps(record))])
     ledger.close()
 
 
@@ -105,10 +103,10 @@ def tab(made: Path, tmp_path: Path) -> Iterator[Asked]:
 
 
 def opened(project: Project) -> Iterator[Asked]:
-    guard = make_app(project, TOKEN, PORT)
-    with TestClient(guard, base_url=ADDRESS) as client:
+    page = Page(project)
+    with TestClient(make_app(page, TOKEN, PORT), base_url=ADDRESS) as client:
         assert client.get(f"/?token={TOKEN}", follow_redirects=False).status_code == 303
-        yield Asked(project, client, guard.app.state.page)  # type: ignore[attr-defined]
+        yield Asked(project, client, page)
 
 
 @pytest.fixture(scope="session")

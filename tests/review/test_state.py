@@ -38,9 +38,8 @@ def test_a_trained_scene_shows_its_files_and_grid(looking: Asked) -> None:
     assert lora["recommended"] == {"checkpoint": "loras/scene-00.safetensors", "scale": 0.7}
     assert lora["chosen"] is None and lora["verdict"] == [{"word": "good", "cure": "Use it."}]
     cells = {one["file"]: one for one in lora["grid"]}
-    assert cells["checkpoints/000010/prompt0-scale100-seed1.webp"] == {
-        "file": "checkpoints/000010/prompt0-scale100-seed1.webp", "prompt": 0, "scale": 1.0, "seed": 1, "step": "000010",
-    }  # fmt: skip
+    file = "checkpoints/000010/prompt0-scale100-seed1.webp"
+    assert cells[file] == {"file": file, "prompt": 0, "scale": 1.0, "seed": 1, "step": "000010"}
     for file in cells:
         assert looking.client.get(f"/grid/scene-00/{file}?w=160").headers["content-type"] == "image/webp"
 
