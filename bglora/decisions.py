@@ -20,6 +20,19 @@ split = "scene-00"            these plates become a scene of their own
 plates = ["harbor-s003/*"]
 
 [[decision]]
+move = ["harbor-s003/000060"] these plates go into a scene that is there, from another one or from none
+into = "scene-01"
+
+[[decision]]
+caption = "harbor-s003/000060" the caption of this plate, without the trigger, which its scene gives it
+text = "background, the pier at dusk"
+
+[[decision]]
+choose = "scene-00"           what to compose this scene with: a LoRA file of `train` and its scale
+checkpoint = "loras/scene-00.safetensors"
+scale = 0.7                   0, or left out: the recommended one; likewise an empty checkpoint
+
+[[decision]]
 prompt = "harbor-s003/000060" somebody in this frame, pointed out for `segment`: a box around him, or points
 box = [412, 80, 540, 330]     left, top, right, bottom, in pixels of the frame
 points = [[470, 200, 1]]      x, y, and 1 on him or 0 beside him; one decision a character
@@ -52,6 +65,9 @@ SHAPES: Mapping[str, Mapping[str, type]] = {
     "rename": {"rename": str, "title": str},
     "merge": {"merge": list, "into": str},
     "split": {"split": str, "plates": list},
+    "move": {"move": list, "into": str},
+    "caption": {"caption": str, "text": str},
+    "choose": {"choose": str, "checkpoint": str, "scale": float},
     "prompt": {"prompt": str, "box": list, "points": list},
     "retry": {"retry": str, "stage": str, "times": int},
 }
@@ -63,11 +79,18 @@ NUMBERS = {"box", "points"}
 PATTERN = re.compile(r"[*?\[]")
 """What tells a pattern from a plain name."""
 
-OPTIONAL: Mapping[str, Any] = {"reason": "", "stage": "", "times": 1, "box": [], "points": []}
+OPTIONAL: Mapping[str, Any] = {
+    "reason": "", "stage": "", "times": 1, "box": [], "points": [], "checkpoint": "", "scale": 0.0,
+}  # fmt: skip
+
+EMPTIED: Mapping[str, tuple[str, ...]] = {
+    "caption": ("text",), "choose": ("checkpoint", "scale"), "prompt": ("box", "points"),
+}  # fmt: skip
+"""Kinds that are taken back by one of the same kind in which these keys say nothing."""
 
 HEADER = """\
-# What you decided about pictures and scenes. `bglora drop`, `keep`, `rename`, `merge`, `split` and `retry` write here;
-# you may edit it, too. Where two decisions speak of the same picture, the later one counts.
+# What you decided about pictures and scenes. `bglora drop`, `keep`, `rename`, `merge`, `split`, `move`, `retry` and
+# `review` write here; you may edit it, too. Where two decisions speak of the same picture, the later one counts.
 """
 
 
@@ -79,7 +102,7 @@ class Decision:
     values: Mapping[str, Any]
 
     def about(self) -> str:
-        """The pattern or scene that it is about; empty for a merge, which is about several."""
+        """The pattern or scene that it is about; empty for a merge or move, which is about several."""
         value = self.values[self.kind]
         return value if isinstance(value, str) else ""
 
@@ -142,6 +165,20 @@ class Decisions:
                 told = {"box": list(one.values["box"]), "points": [list(point) for point in one.values["points"]]}
                 found.setdefault(one.about(), []).append(told)
         return found
+
+    def captions(self) -> dict[str, str]:
+        """Plate to the caption that a person gave it, without the trigger."""
+        return {one.about(): str(one.values["text"]) for one in self._of("caption")}
+
+    def choice(self, scene: str) -> tuple[str, float] | None:
+        """LoRA file and scale that a person chose to compose a scene with; None if nobody did.
+
+        An empty file and a scale of 0 stand for the recommended ones.
+        """
+        for one in self._of("choose"):
+            if one.about() == scene:
+                return str(one.values["checkpoint"]), float(one.values["scale"])
+        return None
 
     def retries(self, stage: str) -> dict[str, int]:
         """Pattern to the number of times that a person asked to try it again in this stage."""
@@ -267,7 +304,8 @@ def _entry(entry: Any, number: int, path: Path) -> Decision:
     for key, value in values.items():
         if key not in shape:
             raise _wrong(path, f"entry {number} ({kind}) has a key {key!r}")
-        if not isinstance(value, shape[key]) or (
+        kinds = (int, float) if shape[key] is float else shape[key]
+        if not isinstance(value, kinds) or (
             isinstance(value, list) and key not in NUMBERS and not all(isinstance(v, str) for v in value)
         ):
             raise _wrong(
@@ -315,6 +353,8 @@ def _place(tables: Any, kind: str, values: dict[str, Any]) -> None:
     """Puts a decision at the end of a tomlkit array of tables; what it replaces goes."""
     import tomlkit
 
+    if kind in EMPTIED and not any(values.get(key) for key in EMPTIED[kind]):
+        return _take_back(tables, kind, values[kind])
     taken_back = kept_before = False
     for index in reversed(range(len(tables))):
         there = tables[index]
@@ -332,6 +372,13 @@ def _place(tables: Any, kind: str, values: dict[str, Any]) -> None:
     for key, value in values.items():
         table.add(key, value)
     tables.append(table)
+
+
+def _take_back(tables: Any, kind: str, about: str) -> None:
+    """Deletes what was decided; the stage's own choice counts again."""
+    for index in reversed(range(len(tables))):
+        if tables[index].get(kind) == about:
+            del tables[index]
 
 
 def _meet(one: str | None, other: str) -> bool:

@@ -29,10 +29,11 @@ MAY_KNOW: dict[str, set[str]] = {
     "stages": {"errors", "settings", "decisions", "engine", "backends", "assets", *FIELDS},
     "report": {"errors", "settings", "decisions", "engine"},
     "project": {"errors", "settings", "decisions", "engine", "stages", "backends", "report", "assets"},
+    "review": {"errors", "settings", "decisions", "engine", "report", "project", ""},
     "": {"errors", "settings", "decisions", "engine", "project"},
     "console": {"errors", "engine", "settings", "project"},
     "cli": {"errors", "settings", "decisions", "engine", "stages", "backends", "report", "assets"}
-    | {"project", "console", ""},
+    | {"project", "console", "review", ""},
     "__main__": {"cli"},
 }
 """Room (first name below `bglora`; "" is the Python interface) to the rooms it may import."""

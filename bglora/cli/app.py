@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from bglora import __version__
-from bglora.cli import care, decide, look, lora, pipeline, weights
+from bglora.cli import care, decide, look, lora, pipeline, review, weights
 from bglora.cli.options import Options, everywhere, parameters
 
 HELP = (
@@ -49,6 +49,7 @@ GROUPS: dict[str, list[tuple[str, Callable[..., int | None]]]] = {
         ("status", look.status),
         ("plan", pipeline.plan),
         ("report", look.report),
+        ("review", review.review),
         ("settings", look.settings),
         ("get", look.get),
         ("set", look.set_),
@@ -60,11 +61,12 @@ GROUPS: dict[str, list[tuple[str, Callable[..., int | None]]]] = {
         ("rename", decide.rename),
         ("merge", decide.merge),
         ("split", decide.split),
+        ("move", decide.move),
     ],
     "Look after": [("doctor", care.doctor), ("models", weights.models), ("clean", care.clean)],
 }
 
-NO_DRY = {"init", "demo", "report", "set", *(name for name, _ in GROUPS["Decide"])}
+NO_DRY = {"init", "demo", "report", "review", "set", *(name for name, _ in GROUPS["Decide"])}
 """Commands that change something and can't tell beforehand what."""
 
 for panel, commands in GROUPS.items():

@@ -86,6 +86,17 @@ def split(
     _told(session, told, f"{', '.join(plates)} of {scene} will be a scene of their own.")
 
 
+def move(
+    session: Session,
+    into: Scene,
+    plates: Annotated[list[str], typer.Argument(metavar="PLATE...", help="Names or patterns: 'harbor-s003/*'.")],
+) -> None:
+    """Put plates into a scene that is there, from another one or from none."""
+    session.project().move(into, *plates)
+    told = {"decision": "move", "scene": into, "plates": plates}
+    _told(session, told, f"{', '.join(plates)} will be part of {into}.")
+
+
 def _told(session: Session, values: Mapping[str, object], sentence: str) -> None:
     session.console.emit("decision", dict(values))
     session.console.result(sentence)

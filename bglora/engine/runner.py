@@ -127,6 +127,8 @@ class Runner:
         listener: called with each event, in this thread.
         jobs: processes for stages that allow it; 0 for as many as there are cores, 1 for none but this one.
         room: for how many processes of a stage a graphics card has room; see `LocalExecutor`.
+        watching: look without taking the project's lock, so that a run may start at any moment; what a look finds out
+            is then not stored.
     """
 
     def __init__(
@@ -139,11 +141,13 @@ class Runner:
         listener: Listener = silent,
         jobs: int = 0,
         room: Room = lambda stage: None,
+        watching: bool = False,
     ) -> None:
         self.root = Path(root).absolute()
         self.stages = tuple(stages)
         self.settings, self.decisions = settings, decisions
         self.listener, self.jobs, self.room = listener, jobs, room
+        self.watching = watching
         self._executor = executor
 
     def plan(self, request: RunRequest | None = None) -> Plan:
@@ -222,7 +226,7 @@ class Runner:
     def _ledger(self) -> Iterator[Ledger]:
         """The ledger for looking: with what a killed run left completed, unless another run is at work."""
         lock = ProjectLock(self.root)
-        held = (self.root / STATE).is_dir() and _try(lock.acquire)
+        held = not self.watching and (self.root / STATE).is_dir() and _try(lock.acquire)
         try:
             ledger = open_ledger(self.root, self.stages, self._notice, write=held)
             try:

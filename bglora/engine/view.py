@@ -64,6 +64,11 @@ class LedgerView:
             found = self._remarks[stage, item] = json.loads(text) if text else {}
         return found
 
+    def digests(self, stage: str) -> dict[str, str]:
+        """Path of every output of a stage to the digest with which it was recorded."""
+        lines = (line.split("\t", 2) for _, text in self._ledger.outputs(stage) for line in text.split("\n") if line)
+        return {path: digest for path, digest, _ in lines}
+
     def changed(self, stage: str) -> None:
         """Says that the stage's items were made anew."""
         for key in [key for key in self._remarks if key[0] == stage]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from bglora.project import readiness
 if TYPE_CHECKING:
     from bglora.decisions import Decisions
     from bglora.engine.runner import Plan, Runner, RunRequest, RunResult, StageStatus
+    from bglora.engine.view import LedgerView
     from bglora.project.cleaning import Cleanable
     from bglora.project.decided import Decided
     from bglora.project.memory import Need
@@ -35,12 +36,14 @@ class Project:
         given: settings of this time only, `("inpaint.engine=patch",)`.
         listener: is called with each event of a run.
         jobs: processes; 0 means as many as there are cores.
+        watching: `status`, `view` and `plan` never take the project's lock, so that a run may start at any moment.
     """
 
     root: Path
     given: tuple[str, ...] = ()
     listener: Listener = field(default=silent, repr=False)
     jobs: int = 0
+    watching: bool = False
 
     # What it is
 
@@ -198,6 +201,12 @@ class Project:
         """Per stage: done, to do, failed, dropped, why, seconds spent and left. No picture is opened."""
         return self._runner().status()
 
+    @contextmanager
+    def view(self) -> Iterator[LedgerView]:
+        """What every stage recorded, to look at: `with project.view() as view: view.rows("inpaint")`."""
+        with closing(self._runner().view()) as view:
+            yield view
+
     def report(self) -> Path:
         """Writes report/index.html and returns its path."""
         from bglora.project.decided import TELL, decided
@@ -261,6 +270,48 @@ class Project:
             check_pictures(view, plates)
         self.decisions.add("split", split=scene, plates=list(plates))
 
+    def move(self, into: str, *plates: str) -> None:
+        """Puts plates into a scene that is there, from another one or from none."""
+        from bglora.project.names import check_pictures
+
+        self._check_scenes(into)
+        with closing(self._runner("ingest").view()) as view:
+            check_pictures(view, plates)
+        self.decisions.add("move", move=list(plates), into=into)
+
+    def caption(self, plate: str, text: str) -> None:
+        """Gives a plate a caption that outlives every re-run; an empty one gives it back to the captioner.
+
+        The trigger need not be in it: the plate's scene gives it.
+        """
+        from bglora.project.editing import caption
+
+        caption(self, {plate: text})
+
+    def choose(self, scene: str, checkpoint: str = "", scale: float = 0.0) -> None:
+        """Has `compose` paint a scene with this LoRA file of `train` and at this scale.
+
+        An empty file and 0 stand for what `test` recommends. Raises `UserError` if the scene has no such file.
+        """
+        from bglora.project.editing import choose
+
+        choose(self, scene, checkpoint, scale)
+
+    def point_out(self, frame: str, *, box: Sequence[float] = (), points: Sequence[Sequence[float]] = ()) -> None:
+        """Points somebody out in a frame for `segment`: by a box around him, or points on and beside him.
+
+        Raises `UserError` where the masks backend can't be told.
+        """
+        from bglora.project.editing import point_out
+
+        point_out(self, frame, box, points)
+
+    def edit_mask(self, frame: str, png: bytes) -> None:
+        """Puts a mask that a person painted in place of the one that `segment` made: 0, 128 effect, 255 object."""
+        from bglora.project.editing import edit_mask
+
+        edit_mask(self, frame, png)
+
     def _check_scenes(self, *scenes: str) -> None:
         from bglora.project.names import check_scenes
 
@@ -300,7 +351,9 @@ class Project:
 
         settings, decisions = self.settings, self.decisions  # mistakes are told before anything heavy is imported
         stages = load(upto(last or NAMES[-1]))
-        return Runner(self.root, stages, settings, decisions, None, self.listener, jobs=self.jobs)
+        return Runner(
+            self.root, stages, settings, decisions, None, self.listener, jobs=self.jobs, watching=self.watching
+        )  # fmt: skip
 
     def _check_memory(self, runner: Runner, request: RunRequest) -> None:
         """Refuses what would not fit, and says how much a card has room for; what has nothing to do fits always."""

@@ -99,11 +99,14 @@ def _item(view: View, scene: Mapping[str, Any], trigger: str, rows: list[Row]) -
         values |= {"train.backend": train.backend, "train.guessed_weight": train.guessed_weight}
     files = [_output(row, "plates/") for row in rows]
     provenance = [_output(row, "provenance/") for row in rows] if masks else []
+    told = view.decisions.captions() if view.decisions is not None else {}
+    own = {row.picture: told[row.picture] for row in rows if row.picture in told}
     return Item(
         name=scene["id"],
         pictures=tuple(row.picture for row in rows),
         files=(*files, *(path for path in provenance if path)),
         settings=values,
+        decisions={"captions": own} if own else {},
         payload={
             "trigger": trigger,
             "title": scene["title"],
@@ -153,8 +156,10 @@ def _outcome(name: str, file: str, item: Item, tools: Tools, chosen: Any) -> Out
     if name in chosen.left:
         return Outcome(name, "dropped", chosen.left[name])
     caption = chosen.captions[name]
-    record = {"caption": caption.text, "trigger": item.payload["trigger"], "scene": item.name}
-    if caption.said:
+    own = item.decisions.get("captions", {}).get(name)
+    written = caption.text if own is None else f"{item.payload['trigger']}, {own}"
+    record = {"caption": written, "trigger": item.payload["trigger"], "scene": item.name}
+    if caption.said and own is None:
         record["said"] = caption.said
     if name in chosen.held_out:
         return Outcome(name, "dropped", "held out for validation", record={**record, "held_out": True})
@@ -168,5 +173,5 @@ def _outcome(name: str, file: str, item: Item, tools: Tools, chosen: Any) -> Out
         write_weighted(picture, tools.root / file, tools.root / provenance, item.settings["train.guessed_weight"])
     else:
         shutil.copyfile(tools.root / file, picture)
-    text.write_text(caption.text + "\n", "utf-8", newline="\n")
+    text.write_text(written + "\n", "utf-8", newline="\n")
     return Outcome(name, outputs=(f"{stem}.png", f"{stem}.txt"), record={**record, "fields": dict(caption.fields)})

@@ -64,13 +64,16 @@ class Cluster(Stage):
 
     def make(self, item: Item, tools: Tools) -> Iterable[Outcome]:
         """Sorts plates, names scenes, draws a contact sheet of each."""
-        from bglora.stages.sorting import sort_plates
+        from bglora.stages.sorting import DROPPED, sort_plates
         from bglora.vision.sheet import write_sheet
 
         sheet = sort_plates(item, tools)
         content, before = sheet.scenes, item.hints["before"]
-        naming.decide(content, item.decisions["scenes"], before)
-        kept = _give_back(sheet, item.decisions["pictures"])
+        out = {plate for plate in sheet.reasons if not sheet.reasons[plate].startswith(DROPPED)}
+        apart = set(out)
+        naming.decide(content, item.decisions["scenes"], before, out)
+        moved = apart - out
+        kept = moved | _give_back(sheet, item.decisions["pictures"], moved)
         left = {plate: reason for plate, reason in sheet.reasons.items() if plate not in kept}
         noise = [plate for plate, reason in left.items() if reason.startswith("noise: ")]
         summary = naming.summary(content, noise, before, item.decisions["rename"])
@@ -108,8 +111,8 @@ def _guessed(rows: Sequence[Row], most: float) -> dict[str, float]:
 
 
 def _decisions(decisions: Any, pictures: Sequence[str]) -> dict[str, Any]:
-    """What a person decided about plates and scenes; merges and splits in the order they were decided."""
-    changes = [dict(one.values) for one in decisions.entries if one.kind in ("merge", "split")]
+    """What a person decided about plates and scenes; merges, splits and moves in the order they were decided."""
+    changes = [dict(one.values) for one in decisions.entries if one.kind in ("merge", "split", "move")]
     return {
         "pictures": decisions.about("pictures", pictures),
         "scenes": changes,
@@ -125,10 +128,12 @@ def _before(view: View) -> Mapping[str, Any]:
     return naming.read_scenes(view.root / FILE)
 
 
-def _give_back(sheet: Any, decided: Mapping[str, str]) -> set[str]:
-    """Plates that were left out and that a person keeps, put into their nearest scene."""
+def _give_back(sheet: Any, decided: Mapping[str, str], moved: set[str]) -> set[str]:
+    """Plates that were left out and that a person keeps, put into their nearest scene unless he moved them to one."""
     kept = set()
     for plate in _kept(sheet.reasons, decided):
+        if plate in moved:
+            continue
         scene = sheet.nearest[plate]
         while scene in sheet.scenes.merged:  # a scene that took in others may have been merged itself
             scene = sheet.scenes.merged[scene]

@@ -83,16 +83,22 @@ def inherit(
     return scenes
 
 
-def decide(scenes: Scenes, decisions: Iterable[Mapping[str, Any]], before: Mapping[str, Any]) -> None:
+def decide(
+    scenes: Scenes, decisions: Iterable[Mapping[str, Any]], before: Mapping[str, Any], out: set[str] | None = None
+) -> None:
     """Applies merges and splits in the order they were decided.
 
     Args:
-        decisions: `{"merge": [ids], "into": id}` or `{"split": id, "plates": [patterns]}`.
+        decisions: `{"merge": [ids], "into": id}`, `{"split": id, "plates": [patterns]}` or
+            `{"move": [patterns], "into": id}`.
+        out: plates that are in no scene and may be moved into one; those that are moved are taken out of it.
     """
     ids = {(one["scene"], tuple(one["plates"])): one["id"] for one in before.get("split", ())}
     for one in decisions:
         if "split" in one:
             _split(scenes, one["split"], list(one["plates"]), ids)
+        elif "move" in one:
+            _move(scenes, list(one["move"]), one["into"], set() if out is None else out)
         else:
             _merge(scenes, list(one["merge"]), one["into"])
 
@@ -168,6 +174,27 @@ def _split(scenes: Scenes, scene: str, patterns: list[str], ids: Mapping[tuple[s
     scenes.plates[name] = out
     scenes.plates[scene] = [plate for plate in there if plate not in set(out)]
     scenes.splits.append({"scene": scene, "plates": patterns, "id": name})
+
+
+def _move(scenes: Scenes, patterns: list[str], into: str, out: set[str]) -> None:
+    if into not in scenes.plates:
+        scenes.unused.append(f"move into {into}: there is no {into} now")
+        return
+    moved = 0
+    for place in (*(name for name in scenes.plates if name != into), ""):
+        there = scenes.plates[place] if place else sorted(out)
+        going = [plate for plate in there if any(fnmatchcase(plate, pattern) for pattern in patterns)]
+        if not going:
+            continue
+        moved += len(going)
+        scenes.plates[into] = sorted({*scenes.plates[into], *going})
+        if place:
+            scenes.plates[place] = [plate for plate in there if plate not in set(going)]
+        else:
+            out -= set(going)
+            scenes.found.update(dict.fromkeys(going, into))
+    if not moved:
+        scenes.unused.append(f"move into {into}: no plate outside it matches")
 
 
 def _merge(scenes: Scenes, others: list[str], into: str) -> None:
