@@ -22,7 +22,6 @@ from bglora.assets import asset
 from bglora.engine.runner import Runner
 from bglora.engine.stage import Item, Outcome, Tools
 from bglora.film.png import write_png
-from bglora.report import build_report
 from bglora.stages.caption import Caption
 from bglora.stages.cluster import Cluster
 from bglora.stages.ingest import Ingest
