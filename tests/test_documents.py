@@ -16,7 +16,7 @@ from tests.foreign import example_blocks, installed_example
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 CONTRIBUTING = ROOT / ".github" / "CONTRIBUTING.md"
-WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+WORKFLOWS = sorted([*(ROOT / ".github" / "workflows").glob("*.yml"), *(ROOT / "templates" / "ci").glob("*.yml")])
 
 
 def commands(text: str) -> list[list[str]]:

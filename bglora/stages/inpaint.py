@@ -14,6 +14,7 @@ from bglora.stages import engines, leaks
 from bglora.stages.prompts import scenes_file, scenes_of_shots
 from bglora.stages.revisits import Revisits, candidates, files_of
 from bglora.stages.shelf import Shelf
+from bglora.stages.shotframes import source_of_shot
 
 if TYPE_CHECKING:
     import numpy as np
@@ -75,7 +76,7 @@ class Inpaint(Stage):
                 decisions={"keep": keeps} if keeps else {},
                 payload={**payload, "views": views} if views else payload,
                 backend=identity,
-                hints={"source": view.item_record("ingest", source)},
+                hints={"source": source_of_shot(view.item_record("ingest", source))},
             )
 
     def surroundings(self, view: View) -> str:

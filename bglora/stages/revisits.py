@@ -29,6 +29,9 @@ SMALLEST = 0.0002
 PATIENCE = 2
 """Frames of a camera at rest that don't match another one before it isn't asked any more."""
 
+SHOTS_AT_ONCE = 128
+"""Shots whose sketches are compared with all others at once: memory doesn't grow with the square of the film."""
+
 Views = Mapping[str, Sequence[int]]
 """Shot to numbers of frames."""
 
@@ -78,14 +81,17 @@ def candidates(view: View, rows: Iterable[Row]) -> dict[str, dict[str, list[int]
     if not sketches:
         return {}
     names, begins = np.unique(np.array(owners), return_index=True)
-    alike = np.maximum.reduceat(np.maximum.reduceat(likeness(sketches), begins, 0), begins, 1)
-    np.fill_diagonal(alike, -1)
-    offered = {shot: [n for n, owner in zip(frames, owners, strict=True) if owner == shot] for shot in names}
-    found = {}
-    for shot, row_of in zip(names, alike, strict=True):
-        likest = [k for k in np.argsort(-row_of, kind="stable")[:CANDIDATES] if row_of[k] >= LEAST_ALIKE]
-        if likest:
-            found[str(shot)] = {str(names[k]): offered[names[k]] for k in likest}
+    ends = [*begins[1:].tolist(), len(sketches)]
+    found: dict[str, dict[str, list[int]]] = {}
+    for at in range(0, len(names), SHOTS_AT_ONCE):
+        some = begins[at : at + SHOTS_AT_ONCE]
+        rows = sketches[some[0] : ends[at + len(some) - 1]]
+        alike = np.maximum.reduceat(np.maximum.reduceat(likeness(rows, sketches), some - some[0], 0), begins, 1)
+        for k, row_of in enumerate(alike, start=at):
+            row_of[k] = -1
+            likest = [j for j in np.argsort(-row_of, kind="stable")[:CANDIDATES] if row_of[j] >= LEAST_ALIKE]
+            if likest:
+                found[str(names[k])] = {str(names[j]): frames[begins[j] : ends[j]] for j in likest}
     return found
 
 

@@ -29,6 +29,7 @@ from bglora.engine.stage import Item, Outcome, Row, Stage, Tools, View
 from bglora.stages.followed import Who, followed, pointed_out, settings_of
 from bglora.stages.layermasks import LayerHoles
 from bglora.stages.revisits import Sketchbook
+from bglora.stages.shotframes import source_of_shot
 
 if TYPE_CHECKING:
     import numpy as np
@@ -74,7 +75,7 @@ class Segment(Stage):
                     settings={**settings_of(backend, settings), "segment.backend": backend},
                     payload=payload,
                     backend=identity[backend],
-                    hints={"source": remark},
+                    hints={"source": source_of_shot(remark, layers.of(spans[shot]["first"], spans[shot]["last"]))},
                 )
 
     def surroundings(self, view: View) -> str:

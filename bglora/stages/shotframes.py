@@ -51,6 +51,17 @@ def usable(first: int, last: int, left_out: Iterable[Mapping[str, Any]]) -> list
     return [n for n in range(first, last + 1) if n not in out]
 
 
+def source_of_shot(remark: Mapping[str, Any], layers: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
+    """What reading a shot's frames needs of its source's remark; an item of a long film doesn't carry all of the film.
+
+    Args:
+        remark: what `ingest` recorded of the source.
+        layers: the entries of `remark["layers"]` that are the shot's own.
+    """
+    needed = {key: value for key, value in remark.items() if key not in ("shots", "layers")}
+    return {**needed, "layers": {**remark["layers"], "frames": list(layers)}} if layers else needed
+
+
 def read_frames(
     root: Path,
     remark: Mapping[str, Any],

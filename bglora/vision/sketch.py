@@ -51,17 +51,17 @@ def choose_views(sketches: Sequence[U8], most: int) -> list[int]:
     return chosen
 
 
-def likeness(sketches: Sequence[U8]) -> F32:
-    """Correlation (zero mean, normalized) of every two sketches over the cells that both know, float32 (N, N).
+def likeness(sketches: Sequence[U8], others: Sequence[U8]) -> F32:
+    """Correlation (zero mean, normalized) of M sketches with N others over the cells that both know, float32 (M, N).
 
     -1 to 1; -1 where they share too few cells. It doesn't change with exposure.
     """
-    values = np.stack(sketches).reshape(len(sketches), -1).astype(np.float64)
-    known = (values > 0).astype(np.float64)
-    count = known @ known.T
-    total = values @ known.T
-    square = (values**2) @ known.T
-    spread = np.maximum(count * square - total**2, 0)
-    both: NDArray[np.float64] = count * (values @ values.T) - total * total.T
-    score = both / np.sqrt(np.maximum(spread * spread.T, 1e-9))
+    values, seen = (np.stack(some).reshape(len(some), -1).astype(np.float64) for some in (sketches, others))
+    known, there = ((some > 0).astype(np.float64) for some in (values, seen))
+    count = known @ there.T
+    total, back = values @ there.T, known @ seen.T
+    spread = np.maximum(count * (values**2 @ there.T) - total**2, 0)
+    spread *= np.maximum(count * (known @ (seen**2).T) - back**2, 0)
+    both: NDArray[np.float64] = count * (values @ seen.T) - total * back
+    score = both / np.sqrt(np.maximum(spread, 1e-9))
     return np.where(count >= LEAST_SHARED * ROWS * COLUMNS, np.clip(score, -1, 1), -1.0).astype(np.float32)

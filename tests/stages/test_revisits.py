@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from bglora.engine.stage import Row
 from bglora.film.png import read_grey, read_picture, write_png
 from bglora.project import Project
-from bglora.stages.revisits import Revisits
+from bglora.stages.revisits import SHOTS_AT_ONCE, Revisits, candidates
 from bglora.vision.metrics import psnr_db
 from tests.stages.drawn_project import project_of, records
 from tests.vision import drawn
@@ -52,6 +54,35 @@ def made(project: Project, shot: str) -> list[tuple[dict[str, object], np.ndarra
         for name, line in sorted(lines.items())
         if name.startswith(shot) and line["status"] == "made"
     ]
+
+
+class Recorded:
+    """A view of a project that has nothing but the remarks of `segment`."""
+
+    def __init__(self, remarks: Mapping[str, Mapping[str, Any]]) -> None:
+        self.remarks = remarks
+
+    def item_record(self, stage: str, item: str) -> Mapping[str, Any]:
+        return self.remarks[item]
+
+
+def test_in_a_long_film_each_shot_finds_the_one_with_its_view() -> None:
+    rng, shots = np.random.default_rng(0), 2 * SHOTS_AT_ONCE + 10
+    views = rng.integers(1, 256, (shots // 2, 9, 16))
+    remarks: dict[str, dict[str, Any]] = {}
+    rows = []
+    for k in range(shots):
+        numbers = [10 * k + frame for frame in range(1 + k % 3)]
+        sketches = [np.clip(views[k % len(views)] + rng.integers(-9, 10, (9, 16)), 1, 255) for _ in numbers]
+        told = [
+            {"frame": n, "sketch": s.astype(np.uint8).tobytes().hex()} for n, s in zip(numbers, sketches, strict=True)
+        ]
+        remarks[f"film-s{k:03d}"] = {"views": told}
+        rows += [Row(f"film-s{k:03d}", f"film-s{k:03d}/{number:06d}", "made", "", (), {}) for number in numbers]
+    found = candidates(Recorded(remarks), rows)  # type: ignore[arg-type]
+    for k in range(shots):
+        other = (k + len(views)) % shots
+        assert found[f"film-s{k:03d}"] == {f"film-s{other:03d}": [10 * other + frame for frame in range(1 + other % 3)]}
 
 
 def run(tmp_path: Path, frames: Sequence[np.ndarray], *given: str) -> Project:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from bglora.film.png import read_grey, read_picture, read_rgba
-from bglora.stages.shotframes import groups, usable
+from bglora.stages.shotframes import groups, source_of_shot, usable
 from tests.stages.drawn_project import project_of, records
 from tests.vision import drawn
 
@@ -90,3 +90,13 @@ def test_a_kept_frame_of_a_trusted_shot_has_the_mask_that_it_had(tmp_path: Path)
     assert path.read_bytes() == before
     assert (project.root / "segmented/sampled/drawn-s000.npz").read_bytes() == sampled
     assert {line["reason"] for line in records(project, "segmented/segmented.jsonl").values()} == {""}
+
+
+def test_an_item_carries_its_own_part_of_a_long_film() -> None:
+    layers = [{"frame": number, "background": f"{number}.png", "mask": "", "characters": []} for number in range(9)]
+    shots = [{"name": f"film-s{k:03d}", "first": k, "last": k, "left_out": []} for k in range(9)]
+    remark = {"path": "film.mp4", "count": 9, "shots": shots, "layers": {"root": "given", "frames": layers}}
+    assert source_of_shot(remark) == {"path": "film.mp4", "count": 9}
+    own = source_of_shot(remark, layers[3:5])
+    assert own == {"path": "film.mp4", "count": 9, "layers": {"root": "given", "frames": layers[3:5]}}
+    assert len(remark["layers"]["frames"]) == 9  # type: ignore[arg-type, index]
