@@ -72,10 +72,12 @@ small judge of mini, with Wilson's interval; likeness: cosine to the most alike 
 Differences are paired by training seed and noise, with the bootstrap's 95 % interval: one that includes 0 is
 unclear."""
 NOTE_CAPTIONS = """The same scene as plates with the loss weighted by provenance, three training seeds, 40 pictures
-each: trained with captions that end with "no characters, empty scene", and without these words. Both are asked for an empty
-scene in these words, and, without them, for "with a character". Differences are paired by training seed and noise."""
+each: trained with captions that end with "no characters, empty scene", and without these words. Both are asked for an
+empty scene in these words, and, without them, for "with a character". Differences are paired by training seed and
+noise."""
 NOTE_RANKS = """The same, (e) with two ranks, alpha three quarters of the rank, and a learning rate that falls as the
-rank grows, so that both move the weights about as far. Copies: likeness of the layout to the nearest training picture."""
+rank grows, so that both move the weights about as far. Copies: likeness of the layout to the nearest training
+picture."""
 TRUSTED = (1.0, 1.0, 0.3, 0.0)
 """Loss weights by provenance, as the product sets them."""
 
