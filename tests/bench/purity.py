@@ -60,7 +60,7 @@ RECIPE = Recipe(
     epochs=1000,
     samples=0,
     keep="last",
-    threads=2,
+    threads=1,
     save_precision="fp32",
 )
 EMPTY_WORDS = ("no characters", "empty scene")
