@@ -127,7 +127,7 @@ def _compose(view: View, rows: Sequence[Row]) -> Decided:
     text = f"{_count(len(_made(rows)), 'picture')} in compositions/."
     by: dict[str, list[str]] = {}
     for row in _made(rows):
-        used = next((one for one in row.record.get("loras", ()) if one["role"] == "background"), {})
+        used: Mapping[str, Any] = next((one for one in row.record.get("loras", ()) if one["role"] == "background"), {})
         file = f"{used['file']} at " if "/checkpoints/" in used.get("file", "") else ""
         if used.get("why"):
             by.setdefault(used["why"], []).append(f"{row.record['scene']} ({file}scale {used['scale']:g})")

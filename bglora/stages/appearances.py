@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from bglora.training.figures import Estimate
 
 JUDGE = "mini_judge.safetensors"
-THERE = 0.5
-"""What the judge must give for a character to be there."""
+THERE, SURELY = 0.5, 0.9
+"""What the judge must give for a character to be there: to be counted, and to be named as a leak."""
 AT_ONCE = 8
 """Pictures handed to the detector together."""
 
@@ -78,11 +78,15 @@ class Rates:
     asked: Sequence[Estimate]
 
 
-def finder(tools: Tools) -> Callable[[Sequence[np.ndarray]], list[bool]] | None:
-    """What says of RGB pictures whether somebody is on them; None if nobody looks."""
+def finder(tools: Tools, least: float = THERE) -> Callable[[Sequence[np.ndarray]], list[bool]] | None:
+    """What says of RGB pictures whether somebody is on them; None if nobody looks.
+
+    Args:
+        least: what the small judge must give. A detector has a threshold of its own.
+    """
     settings = tools.settings
     if _judged(settings):
-        return _small_judge(tools)
+        return _small_judge(tools, least)
     if not settings.test.detector:
         return None
     name = settings.segment.detector
@@ -95,13 +99,13 @@ def finder(tools: Tools) -> Callable[[Sequence[np.ndarray]], list[bool]] | None:
     return found
 
 
-def _small_judge(tools: Tools) -> Callable[[Sequence[np.ndarray]], list[bool]]:
+def _small_judge(tools: Tools, least: float) -> Callable[[Sequence[np.ndarray]], list[bool]]:
     from bglora.nets.still_judge import load_judge
 
     judge = tools.once(JUDGE, lambda: load_judge(asset(JUDGE)))
 
     def found(pictures: Sequence[np.ndarray]) -> list[bool]:
-        return [bool(one > THERE) for one in judge.judge(pictures).character]
+        return [bool(one > least) for one in judge.judge(pictures).character]
 
     return found
 
@@ -131,5 +135,5 @@ def leaking(tools: Tools, root: Path, plates: Mapping[str, str]) -> list[str]:
     """Names of the plates on which somebody is found; none if nobody looks. `plates` are names to paths in `root`."""
     from bglora.training.pictures import read_picture
 
-    find = finder(tools)
+    find = finder(tools, SURELY)
     return [] if find is None else [name for name, path in plates.items() if find([read_picture(root / path)])[0]]

@@ -71,7 +71,7 @@ def judge(tools: Tools, grid: Grid, plates: Plates, data: Data) -> Judged:
     followed, varied = figures.ratio(figures.following(embeddings)), figures.ratio(figures.variety(embeddings))
     flat = pictures.reshape(-1, *pictures.shape[3:])
     correlations = figures.nearest(flat, plates.training).reshape(pictures.shape[0], -1)
-    limit = max(0.9, float(figures.nearest(plates.held_out, plates.training).max()) if len(plates.held_out) else 0.0)
+    limit = figures.copy_limit(plates.held_out, plates.training)
     somebody = appearances.rates(tools, pictures, grid.asking)
     found = [
         ScaleFigures(

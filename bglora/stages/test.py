@@ -60,6 +60,7 @@ class Test(Stage):
                     **chosen,
                     "train.threads": settings.train.threads,
                     "caption.empty_words": settings.caption.empty_words,
+                    "caption.character_names": list(settings.caption.character_names),
                 },
                 payload={
                     "title": data.title,
@@ -226,7 +227,7 @@ def _asked(item: Item, tools: Tools, captions: Sequence[str], side: int) -> Aske
         words = settings["caption.empty_words"]
         elsewhere = elsewhere_prompts(words)
         prompts = [*default_prompts(captions, item.payload["lighting"], words, who), *elsewhere]
-    names = tools.settings.caption.character_names
+    names = settings["caption.character_names"]
     asking = appearances.asking_prompts(prompts, names, trigger)
     cast = [(file, settings["compose.character_scale"])] if character else []
     return Asked(prompts, side, asking, cast, range(len(prompts) - len(elsewhere), len(prompts)))

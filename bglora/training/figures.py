@@ -12,6 +12,8 @@ import numpy as np
 
 F32 = np.ndarray
 DRAWS = 2000
+COPY, TWIN = 0.9, 0.97
+"""Correlation of layouts from which a picture may be a copy of another; and from which two plates show one view."""
 
 
 @dataclass(frozen=True)
@@ -111,3 +113,13 @@ def nearest(pictures: np.ndarray, training: np.ndarray) -> F32:
     own = layouts(pictures)
     known = np.concatenate([layouts(training), layouts(training[:, :, ::-1])])
     return np.asarray((own @ known.T).max(axis=1))
+
+
+def copy_limit(held_out: np.ndarray, training: np.ndarray) -> float:
+    """Correlation of layouts beyond which a picture is a copy: above that of every held-out plate. Held-out plates of a
+    view that was trained on as well (a camera that stood still) are left out: they are as like as copies are.
+    """
+    if not len(held_out):
+        return COPY
+    found = nearest(held_out, training)
+    return float(max([COPY, *found[found < TWIN]]))

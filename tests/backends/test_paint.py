@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from bglora import backends
 from bglora.backends.paint import diffusers
@@ -90,6 +91,26 @@ def test_a_lora_of_stable_diffusion_15_is_refused(painter: Any, tmp_path: Path, 
     with pytest.raises(UserError) as caught:
         paint(painter, [(tmp_path / "sd15.safetensors", 1.0)])
     assert "sd15.safetensors" in caught.value.where and "train.base" in caught.value.cure
+
+
+@pytest.mark.parametrize("lack", ["down of another rank", "down without up", "layer of other sizes"])
+def test_a_lora_whose_parts_do_not_match_is_refused_and_leaves_no_trace(
+    painter: Any, lora: Path, tmp_path: Path, lack: str
+) -> None:
+    plain = paint(painter)
+    tensors = load_file(lora)
+    name = next(key for key in tensors if key.endswith("attn2_to_q.lora_down.weight"))
+    if lack == "down of another rank":
+        tensors[name] = torch.ones(7, tensors[name].shape[1])
+    elif lack == "down without up":
+        del tensors[name.replace("lora_down", "lora_up")]
+    else:
+        tensors[name] = torch.ones(tensors[name].shape[0], tensors[name].shape[1] + 8)
+    tensor_file.write(tmp_path / "mismatched.safetensors", tensors, {})
+    with pytest.raises(UserError) as caught:
+        paint(painter, [(tmp_path / "mismatched.safetensors", 1.0)])
+    assert "mismatched.safetensors" in caught.value.where and caught.value.cure
+    np.testing.assert_array_equal(paint(painter), plain)
 
 
 @pytest.mark.parametrize("content", [b"", b"no tensors at all", (8).to_bytes(8, "little") + b"{}      "])

@@ -1,13 +1,17 @@
 """What a training learns from characters left in its pictures: one scene, five ways to hand it over.
 
-    python -m tests.bench.purity PROJECT [--scene scene-02] [--steps 400] [--work FOLDER]
+    python -m tests.bench.purity PROJECT [--only ways,captions,ranks] [--scene scene-02] [--steps 240] [--work FOLDER]
 
 PROJECT is a project of the sample film that has run up to `caption` on `mini`. The same pictures, captions, steps and
 seeds are trained (a) on the film's frames as they are, (b) on frames whose holes Telea's method filled, (c) on frames
 with the holes left out of the loss, (d) on the plates, (e) on the plates with the loss weighted by provenance. Pictures
 of each LoRA, asked for an empty scene, are looked over by the small judge that comes with `mini`.
 
-What is done stays in WORK and isn't done again: LoRAs and pictures by arm and training seed.
+Two more experiments of the same kind: (e) with and without the words for an empty scene in its captions, and (e) with
+rank 128 beside 32. `--sheet FILE` writes a picture of the five ways side by side, for README.
+
+What is done stays in WORK, beside the base that it was made with, and isn't done again: LoRAs and pictures by arm and
+training seed. On one core: five ways about 11 minutes, captions 3 more, ranks 5.
 """
 
 from __future__ import annotations
@@ -17,11 +21,13 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 
 from bglora.assets import asset
+from bglora.backends import weights
 from bglora.backends.embed import descriptor
 from bglora.backends.paint import diffusers as paint_backend
 from bglora.backends.paint.diffusers import Painter
@@ -37,9 +43,11 @@ from tests.bench.table import table, write_section
 
 COMMAND = "python -m tests.bench.purity PROJECT"
 TITLE = "Five ways to hand a scene over"
+TITLE_CAPTIONS = "Captions with and without the words for an empty scene"
+TITLE_RANKS = "Rank 128 beside 32"
 TRAINING_SEEDS = (1, 2, 3)
 PICTURES = 40
-SCALE, STEPS, GUIDANCE = 0.7, 16, 4.0
+SCALE, STEPS, GUIDANCE = 0.7, 12, 3.0
 HELD_OUT = 24
 RECIPE = Recipe(
     resolution=128,
@@ -52,14 +60,24 @@ RECIPE = Recipe(
     epochs=1000,
     samples=0,
     keep="last",
-    threads=2,
+    threads=1,
     save_precision="fp32",
 )
+EMPTY_WORDS = ("no characters", "empty scene")
+SOMEBODY = "with a character"
+RANKS = (32, 128)
 NOTE = """One scene of the sample film, the same pictures, captions (with the empty-scene words), steps and noise for
 every row; three training seeds, 40 pictures each at scale 0.7, prompts that ask for nobody. Somebody there: by the
 small judge of mini, with Wilson's interval; likeness: cosine to the most alike of 24 plates that nobody trained on.
 Differences are paired by training seed and noise, with the bootstrap's 95 % interval: one that includes 0 is
 unclear."""
+NOTE_CAPTIONS = """The same scene as plates with the loss weighted by provenance, three training seeds, 40 pictures
+each: trained with captions that end with "no characters, empty scene", and without these words. Both are asked for an
+empty scene in these words, and, without them, for "with a character". Differences are paired by training seed and
+noise."""
+NOTE_RANKS = """The same, (e) with two ranks, alpha three quarters of the rank, and a learning rate that falls as the
+rank grows, so that both move the weights about as far. Copies: likeness of the layout to the nearest training
+picture."""
 TRUSTED = (1.0, 1.0, 0.3, 0.0)
 """Loss weights by provenance, as the product sets them."""
 
@@ -141,6 +159,12 @@ def scene_of(root: Path, name: str) -> Scene:
     return Scene(name, about["trigger"], captions, held_out, int(about["repeats"]))
 
 
+def held_out_of(root: Path, name: str) -> list[str]:
+    """The plates that `caption` kept apart to check the training."""
+    rows = [json.loads(line) for line in (root / "datasets/caption.jsonl").read_text("utf-8").splitlines()]
+    return next(list(row["remark"]["held_out"]) for row in rows if row["item"] == name and row.get("remark"))
+
+
 def write_pictures(root: Path, scene: Scene, arm: Arm, folder: Path) -> tuple[TrainPicture, ...]:
     """The scene's pictures as an arm hands them over."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -156,6 +180,10 @@ def write_pictures(root: Path, scene: Scene, arm: Arm, folder: Path) -> tuple[Tr
             cv2.imwrite(str(trust), arm.trust(mask, provenance))
         pictures.append(TrainPicture(name, image, caption, trust))
     return tuple(pictures)
+
+
+def without_empty_words(caption: str) -> str:
+    return ", ".join(tag for tag in (part.strip() for part in caption.split(",")) if tag not in EMPTY_WORDS)
 
 
 def train(pictures: tuple[TrainPicture, ...], scene: Scene, recipe: Recipe, work: Path) -> Path:
@@ -211,9 +239,9 @@ def shown(pictures: Sequence[np.ndarray], plates: np.ndarray, judge: StillJudge)
     return Shown(np.stack(found), np.stack(alike))
 
 
-def lines(arms: Mapping[str, Shown]) -> list[list[str]]:
-    """A table row for each arm; differences to the plates are paired by training seed and noise."""
-    plates, rows = arms["(d) plates"], []
+def lines(arms: Mapping[str, Shown], beside: str) -> list[list[str]]:
+    """A table row for each arm; differences to the one `beside` are paired by training seed and noise."""
+    plates, rows = arms[beside], []
     for words, one in arms.items():
         rate = figures.wilson(int(one.somebody.sum()), one.somebody.size)
         more = figures.bootstrap(one.somebody.astype(float).ravel() - plates.somebody.ravel())
@@ -226,38 +254,134 @@ def _interval(value: Estimate) -> str:
     return f"{value.mean:.3f} ({value.low:.3f} to {value.high:.3f})"
 
 
+@dataclass(frozen=True)
+class Bench:
+    """What the experiments share.
+
+    Attributes:
+        plates: held-out plates, uint8 (n, S, S, 3). steps: optimizer steps of a training.
+    """
+
+    project: Path
+    scene: Scene
+    work: Path
+    steps: int
+    painter: Painter
+    judge: StillJudge
+    plates: np.ndarray
+
+    @property
+    def prompts(self) -> list[str]:
+        return sorted(set(self.scene.captions.values()))
+
+    def loras(self, name: str, arm: Arm, scene: Scene, **recipe: Any) -> list[Path]:
+        """A LoRA for each training seed; what lies there already is taken as it is."""
+        pictures = write_pictures(self.project, scene, arm, self.work / name / "pictures")
+        fixed = replace(RECIPE, max_steps=self.steps, provenance_weights=TRUSTED if arm.trust else None, **recipe)
+        homes = [(seed, self.work / name / f"seed-{seed}") for seed in TRAINING_SEEDS]
+        return [train(pictures, scene, replace(fixed, seed=seed), home) for seed, home in homes]
+
+    def painted(self, loras: Sequence[Path], prompts: Sequence[str], name: str = "pictures") -> list[np.ndarray]:
+        """Pictures of each LoRA."""
+        return [paint(self.painter, lora, prompts, lora.parent.parent / f"{name}.npz") for lora in loras]
+
+    def base(self, prompts: Sequence[str], name: str) -> list[np.ndarray]:
+        """Pictures of the base alone, once for each training seed that they stand beside."""
+        return [paint(self.painter, None, prompts, self.work / f"{name}.npz")] * len(TRAINING_SEEDS)
+
+    def shown(self, pictures: Sequence[np.ndarray]) -> Shown:
+        return shown(pictures, self.plates, self.judge)
+
+
+def ways(bench: Bench, sheet: Path | None) -> None:
+    """The five ways, beside the base alone."""
+    grids = {arm.words: bench.painted(bench.loras(arm.name, arm, bench.scene), bench.prompts) for arm in ARMS}
+    grids["the base alone"] = bench.base(bench.prompts, "base")
+    arms = {words: bench.shown(pictures) for words, pictures in grids.items()}
+    head = ["trained on", "somebody there", "more than (d)", "likeness", "nearer than (d)"]
+    write_section(TITLE, COMMAND, table(head, lines(arms, "(d) plates")), NOTE)
+    if sheet:
+        rows = [[list(pictures[0][:8])] for pictures in grids.values()]
+        labels = [*grids, "held-out plates of the place"]
+        known = [bench.plates[number * len(bench.plates) // 8] for number in range(8)]
+        contact_sheet([*rows, [known]], labels, [f"asked for nobody, scale {SCALE:g}"], thumb=96, across=8).save(
+            sheet, quality=88
+        )
+
+
+def captions(bench: Bench) -> None:
+    """(e) with and without the words for an empty scene in its captions."""
+    arm = next(one for one in ARMS if one.name == "weighted")
+    bare = replace(bench.scene, captions={k: without_empty_words(v) for k, v in bench.scene.captions.items()})
+    asked = [f"{without_empty_words(prompt)}, {SOMEBODY}" for prompt in bench.prompts]
+    loras = {
+        "with the words": bench.loras("weighted", arm, bench.scene),
+        "without them": bench.loras("weighted-bare", arm, bare),
+    }
+    grids = {
+        words: (bench.painted(files, bench.prompts), bench.painted(files, asked, "asked"))
+        for words, files in loras.items()
+    }
+    grids["the base alone"] = (bench.base(bench.prompts, "base"), bench.base(asked, "base-asked"))
+    empty = {words: bench.shown(pair[0]) for words, pair in grids.items()}
+    peopled = {words: bench.shown(pair[1]) for words, pair in grids.items()}
+    rows = [
+        [*one, *other[1:3]]
+        for one, other in zip(lines(empty, "with the words"), lines(peopled, "with the words"), strict=True)
+    ]
+    head = ["captions", "somebody, asked for nobody", "more", "likeness", "nearer", "somebody, asked for", "more"]
+    write_section(TITLE_CAPTIONS, f"{COMMAND} --only captions", table(head, rows), NOTE_CAPTIONS)
+
+
+def ranks(bench: Bench) -> None:
+    """(e) with rank 128 beside 32."""
+    arm = next(one for one in ARMS if one.name == "weighted")
+    grids, sizes = {}, []
+    for rank in RANKS:
+        rate = RECIPE.learning_rate * RECIPE.dim / rank
+        files = bench.loras(f"rank-{rank}", arm, bench.scene, dim=rank, alpha=0.75 * rank, learning_rate=rate)
+        grids[f"rank {rank}"] = bench.painted(files, bench.prompts)
+        sizes.append(f"{files[0].stat().st_size / 1e6:.1f}")
+    trained = [f"plates/{name}.png" for name in bench.scene.captions]
+    known = plates_of(bench.project, trained, len(trained), bench.painter.size, bench.painter)
+    copies = [
+        _interval(figures.bootstrap(np.concatenate([figures.nearest(one, known) for one in pictures])))
+        for pictures in grids.values()
+    ]
+    arms = {words: bench.shown(pictures) for words, pictures in grids.items()}
+    found = lines(arms, f"rank {RANKS[0]}")
+    rows = [[*row, copy, size] for row, copy, size in zip(found, copies, sizes, strict=True)]
+    head = ["trained with", "somebody there", "more", "likeness", "nearer", "nearest training picture", "MB"]
+    write_section(TITLE_RANKS, f"{COMMAND} --only ranks", table(head, rows), NOTE_RANKS)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("project", type=Path)
+    parser.add_argument("--only", default="ways,captions,ranks", help="some of: ways, captions, ranks")
     parser.add_argument("--scene", default="scene-02")
-    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--steps", type=int, default=240)
     parser.add_argument("--work", type=Path, default=Path("purity-work"))
+    parser.add_argument("--sheet", type=Path, help="write a picture of the five ways here")
     options = parser.parse_args()
-    scene, judge = scene_of(options.project, options.scene), load_judge(asset("mini_judge.safetensors"))
-    loras: dict[str, list[Path]] = {}
-    for arm in ARMS:
-        pictures = write_pictures(options.project, scene, arm, options.work / arm.name / "pictures")
-        weights = TRUSTED if arm.trust else None
-        for seed in TRAINING_SEEDS:
-            recipe = replace(RECIPE, max_steps=options.steps, seed=seed, provenance_weights=weights)
-            home = options.work / arm.name / f"seed-{seed}"
-            loras.setdefault(arm.words, []).append(train(pictures, scene, recipe, home))
-    painter = paint_backend.create(TrainSettings())
-    plates = plates_of(
-        options.project, [f"plates/{name}.png" for name in scene.held_out], HELD_OUT, painter.size, painter
+    scene, painter = scene_of(options.project, options.scene), paint_backend.create(TrainSettings())
+    held_out = [f"plates/{name}.png" for name in scene.held_out]
+    bench = Bench(
+        options.project,
+        scene,
+        (options.work / weights.identity("mini").replace("@", "-")).absolute(),
+        options.steps,
+        painter,
+        load_judge(asset("mini_judge.safetensors")),
+        plates_of(options.project, held_out, HELD_OUT, painter.size, painter),
     )
-    prompts = sorted(set(scene.captions.values()))
-    grids = {
-        words: [paint(painter, file, prompts, file.parent.parent / "pictures.npz") for file in files]
-        for words, files in loras.items()
-    }
-    base = paint(painter, None, prompts, options.work / "base.npz")
-    arms = {words: shown(pictures, plates, judge) for words, pictures in grids.items()}
-    arms["the base alone"] = shown([base] * len(TRAINING_SEEDS), plates, judge)
-    head = ["trained on", "somebody there", "more than (d)", "likeness", "nearer than (d)"]
-    write_section(TITLE, COMMAND, table(head, lines(arms)), NOTE)
-    rows = [[list(pictures[0][:8])] for pictures in grids.values()]
-    contact_sheet(rows, list(grids), [f"scale {SCALE}"], thumb=128).save(options.work / "purity.webp", quality=90)
+    chosen = options.only.split(",")
+    if "ways" in chosen:
+        ways(bench, options.sheet)
+    if "captions" in chosen:
+        captions(bench)
+    if "ranks" in chosen:
+        ranks(bench)
 
 
 if __name__ == "__main__":

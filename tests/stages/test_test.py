@@ -290,6 +290,17 @@ def test_a_copy_is_found_mirrored_too_and_another_picture_is_none() -> None:
     assert list(figures.nearest(painted, training) > 0.9) == [True, True, False]
 
 
+def test_held_out_plates_of_a_trained_view_do_not_hide_copies() -> None:
+    rng = np.random.default_rng(3)
+    small = rng.integers(0, 255, (3, 8, 8, 3), dtype=np.uint8)
+    training = np.stack([np.asarray(Image.fromarray(one).resize((64, 64))) for one in small])
+    alike = (0.75 * training[0] + 0.25 * training[1]).astype(np.uint8)  # another view of the same place
+    found = float(figures.nearest(alike[None], training)[0])
+    assert 0.9 < found < 0.97
+    assert figures.copy_limit(np.stack([training[2], alike]), training) == pytest.approx(found)
+    assert figures.copy_limit(training[:1], training) == figures.copy_limit(training[:0], training) == 0.9
+
+
 def test_intervals_hold_their_values() -> None:
     spread = figures.bootstrap(np.arange(20.0))
     assert spread.low < spread.mean == 9.5 < spread.high

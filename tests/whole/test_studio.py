@@ -76,7 +76,10 @@ def test_every_scene_has_a_lora_a_verdict_and_a_composition(project: bglora.Proj
         assert (project.root / "loras" / f"{scene['id']}.safetensors").is_file()
     verdicts = records(project, "grids/test.jsonl")
     assert len(verdicts) == len(scenes) and all(row["record"]["verdict"] for row in verdicts)
-    assert {row["item"] for row in records(project, "compositions/compose.jsonl")} == {s["id"] for s in scenes}
+    composed = records(project, "compositions/compose.jsonl")
+    assert {row["item"] for row in composed} == {s["id"] for s in scenes}
+    assert [row["record"]["loras"][-1]["scale"] for row in composed] == [0.5, 0.9] * len(scenes)
+    assert all(row["record"]["outside"] == {"mean": 0.0, "p99": 0.0} for row in composed)  # the place's own, exactly
 
 
 def test_verdicts_that_are_refused_end_with_1_after_all_is_done(

@@ -37,5 +37,9 @@ def settings(folder: Path) -> list[str]:
         "test.seeds": 1,
         "cluster.min_cluster_size": 3,
         "compose.steps": 2,
+        "compose.pictures": 1,
+        "compose.mode": "regional",
+        "compose.region": '["0.25 0.1 0.75 1"]',
+        "compose.sweep": "[0.5, 0.9]",
     }
     return [f"{key}={value}" for key, value in (paths | lenient | small).items()]

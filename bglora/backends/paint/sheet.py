@@ -13,14 +13,20 @@ GAP, HEAD, SIDE = 6, 30, 190
 
 
 def contact_sheet(
-    cells: Sequence[Sequence[Sequence[np.ndarray]]], rows: Sequence[str], columns: Sequence[str], thumb: int
+    cells: Sequence[Sequence[Sequence[np.ndarray]]],
+    rows: Sequence[str],
+    columns: Sequence[str],
+    thumb: int,
+    across: int = 0,
 ) -> Image.Image:
-    """Lays out `cells[row][column]`, each a few uint8 (H, W, 3) pictures, which stand together in a near-square block.
+    """Lays out `cells[row][column]`, each a few uint8 (H, W, 3) pictures, which stand together in a block.
 
-    `thumb` is the longer side of a picture on the sheet in pixels.
+    Args:
+        thumb: the longer side of a picture on the sheet in pixels.
+        across: pictures of a block side by side; 0: so that it is nearly a square.
     """
     most = max(len(cell) for row in cells for cell in row)
-    across = int(np.ceil(np.sqrt(most)))
+    across = across or int(np.ceil(np.sqrt(most)))
     down = int(np.ceil(most / across))
     height, width = _fitted(cells[0][0][0].shape[:2], thumb)
     cell_w, cell_h = across * (width + 2), down * (height + 2)
