@@ -55,7 +55,7 @@ def demo(
     project.given = tuple(session.options.given or ())
     session.opened.append(project.root)
     session.console.say(f"The sample film, from film to LoRA, in {project.root}")
-    result = project.run(max_time=session.options.seconds(), **session.scope())
+    result = project.run(**session.place(), **session.scope())
     path = project.report()
     code = close_run(session, project, result)
     session.console.emit("report", {"path": str(path)})

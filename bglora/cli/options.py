@@ -56,7 +56,26 @@ class Options:
         int | None,
         _option("--jobs", "-j", help="Processes side by side; as many as there are cores.", min=1, metavar="N"),
     ] = None
-    executor: Annotated[Literal["local"] | None, _option("--executor", help="Where the work is done.")] = None
+    executor: Annotated[
+        Literal["local", "ray"] | None,
+        _option("--executor", help="Where the work is done: on this machine, or on a Ray cluster."),
+    ] = None
+    ray_address: Annotated[
+        str | None,
+        _option(
+            "--ray-address", help="The cluster, or auto; else RAY_ADDRESS, else one starts here.", metavar="HOST:PORT"
+        ),
+    ] = None
+    retries: Annotated[
+        int | None,
+        _option("--retries", help="ray: how often an item is made again whose worker is lost; 2.", min=0, metavar="N"),
+    ] = None
+    worker_timeout: Annotated[
+        str | None,
+        _option(
+            "--worker-timeout", help="ray: a worker is lost after this time without progress; 30m.", metavar="TIME"
+        ),
+    ] = None
     max_time: Annotated[
         str | None,
         _option("--max-time", help="Stop after this time (90, 30m, 2h); run again to go on.", metavar="TIME"),
@@ -81,16 +100,14 @@ class Options:
 
     def seconds(self) -> float | None:
         """`--max-time` in seconds."""
-        if self.max_time is None:
-            return None
-        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", self.max_time.strip())
-        if not found:
-            raise UserError(
-                f"{self.max_time!r} is no time.",
-                where="--max-time",
-                cure="Write seconds, minutes or hours: 90, 30m, 2h.",
-            )
-        return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
+        return None if self.max_time is None else _seconds(self.max_time, "--max-time")
+
+
+def _seconds(text: str, option: str) -> float:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip())
+    if not found:
+        raise UserError(f"{text!r} is no time.", where=option, cure="Write seconds, minutes or hours: 90, 30m, 2h.")
+    return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
 
 
 @dataclass
@@ -114,6 +131,27 @@ class Session:
         )
         self.opened.append(project.root)
         return project
+
+    def place(self) -> dict[str, Any]:
+        """The options that say how long and where a run works, as `Project.run` wants them.
+
+        Raises:
+            UserError: an option of a cluster without `--executor ray`, or a time that is none.
+        """
+        given = self.options
+        cluster = {
+            "ray_address": given.ray_address,
+            "retries": given.retries,
+            "worker_timeout": given.worker_timeout and _seconds(given.worker_timeout, "--worker-timeout"),
+        }
+        chosen = {name: value for name, value in cluster.items() if value is not None}
+        if chosen and given.executor != "ray":
+            raise UserError(
+                "This option is about workers of a cluster.",
+                where=f"--{next(iter(chosen)).replace('_', '-')}",
+                cure="Add --executor ray, or leave it away.",
+            )
+        return {"max_time": given.seconds(), "executor": given.executor or "local", **chosen}
 
     def scope(self) -> dict[str, Any]:
         """The options that narrow a run or plan, as `Project.run` and `Project.plan` want them."""

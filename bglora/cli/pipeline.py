@@ -112,10 +112,10 @@ def work(session: Session, stages: tuple[str, ...], to: str = "", since: str = "
     from bglora.cli.closing import close_run
     from bglora.cli.weights import settle_weights
 
-    max_time = session.options.seconds()
+    place = session.place()
     project = session.project()
     settle_weights(session, project, stages, to, since)
-    result = project.run(*stages, to=to, since=since, max_time=max_time, **session.scope())
+    result = project.run(*stages, to=to, since=since, **place, **session.scope())
     return close_run(session, project, result)
 
 

@@ -25,6 +25,7 @@ from bglora.engine.events import (
     Notice,
     StageFinished,
     StageStarted,
+    WorkerChanged,
 )
 from bglora.errors import BgloraError
 
@@ -124,6 +125,8 @@ class Console:
             self._stage_started(event)
         elif isinstance(event, ItemStarted | ItemProgress | ItemFinished):
             self._item(event)
+        elif isinstance(event, WorkerChanged):
+            self._worker(event)
         elif isinstance(event, ItemFailed):
             self._failed(event)
         elif isinstance(event, StageFinished):
@@ -207,6 +210,14 @@ class Console:
         self._state.item(event)
         if not self.quiet:
             self._shown.moved(self._state)
+
+    def _worker(self, event: WorkerChanged) -> None:
+        if self.verbose and event.state != "idle":
+            self.say(" ".join(filter(None, (f"{event.stage}: {event.worker}:", event.state, event.item))))
+        if self._state is not None and self._state.stage == event.stage:
+            self._state.worker(event)
+            if not self.quiet:
+                self._shown.moved(self._state)
 
     def _failed(self, event: ItemFailed) -> None:
         """Three lines; an error that other items of the stage had before takes one."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Protocol
 
 from bglora.console.words import duration, number, safe, size, units
-from bglora.engine.events import ItemFinished, ItemProgress, ItemStarted, StageFinished, StageStarted
+from bglora.engine.events import ItemFinished, ItemProgress, ItemStarted, StageFinished, StageStarted, WorkerChanged
 
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
 
 PAUSES = ((60.0, 10.0), (600.0, 30.0), (float("inf"), 120.0))
 """In a log, a stage that has run for less than the first number of seconds says something after the second."""
+
+
+WORKERS = 8
+"""Workers of a cluster that are shown by name."""
 
 
 class Shown(Protocol):
@@ -36,6 +41,8 @@ class StageState:
         self.stage, self.items, self.told = event.stage, event.items, event.seconds_left
         self.done = 0
         self.running: dict[str, float] = {}
+        self.texts: dict[str, str] = {}
+        self.workers: dict[str, WorkerChanged] = {}
         self.text = ""
         self._now, self._start = now, now()
 
@@ -46,11 +53,36 @@ class StageState:
             self.text = event.item
         elif isinstance(event, ItemProgress):
             self.running[event.item] = min(max(event.done / event.total, 0.0), 1.0) if event.total > 0 else 0.0
+            self.texts[event.item] = event.text
             self.text = f"{event.item} {event.text}".strip()
         else:
             self.running.pop(event.item, None)
+            self.texts.pop(event.item, None)
             self.done += 1
             self.told = event.seconds_left
+
+    def worker(self, event: WorkerChanged) -> None:
+        """Takes in what a worker of a cluster does now."""
+        if event.state == "lost":
+            self.workers.pop(event.worker, None)
+        else:
+            self.workers[event.worker] = event
+
+    def hands(self) -> list[str]:
+        """A line for each worker that works, `gpu01 3: harbor-s003 40%`; many of them are counted together."""
+        working = [one for _, one in sorted(self.workers.items(), key=_by_number) if one.state == "working"]
+        shown = working if len(working) <= WORKERS else working[: WORKERS - 1]
+        lines = [self._hand(one) for one in shown]
+        if len(working) > len(shown):
+            lines.append(f"and {len(working) - len(shown)} more")
+        starting = sum(one.state == "starting" for one in self.workers.values())
+        return [*lines, f"{starting} starting"] if starting else lines
+
+    def _hand(self, one: WorkerChanged) -> str:
+        share = self.running.get(one.item, 0.0)
+        return " ".join(
+            filter(None, (f"{one.worker}:", one.item, f"{share:.0%}" * (share > 0), self.texts.get(one.item)))
+        )
 
     @property
     def share(self) -> float:
@@ -77,6 +109,11 @@ class StageState:
             return ""
         rate = self.share * self.items / self.elapsed
         return f"{rate:.1f}/s" if rate >= 1 else f"{rate * 60:.1f}/min"
+
+
+def _by_number(entry: tuple[str, WorkerChanged]) -> tuple[str, int]:
+    node, _, number = entry[0].rpartition(" ")
+    return node, int(number) if number.isdecimal() else 0
 
 
 def ended(event: StageFinished) -> str:
@@ -110,7 +147,8 @@ class Lines:
         self._last = self._now()
         left = f", about {duration(state.left)} left" if state.left is not None else ""
         done = f"{state.done} of {units(state.stage, state.items)}"
-        self._say(f"{state.stage}: {state.share:.0%}, {done}{left} ({safe(state.text)})")
+        hands = state.hands()
+        self._say(f"{state.stage}: {state.share:.0%}, {done}{left} ({safe('; '.join(hands) or state.text)})")
 
     def finished(self, event: StageFinished) -> None:
         self._say(f"{event.stage}: {ended(event)} ({duration(event.seconds)})")
@@ -126,6 +164,7 @@ class Bars:
         self._console = console
         self._progress: Progress | None = None
         self._task: TaskID | None = None
+        self._hands: list[TaskID] = []
 
     def started(self, event: StageStarted) -> None:
         self.close()
@@ -165,8 +204,16 @@ class Bars:
             share=f"{state.share:.0%}",
             count=f"{state.done}/{state.items}",
             left=left,
-            text=safe(state.text),
+            text="" if state.workers else safe(state.text),
         )
+        self._show_hands(self._progress, state.hands())
+
+    def _show_hands(self, progress: Progress, lines: list[str]) -> None:
+        """A line below the bar for each worker of a cluster."""
+        while len(self._hands) < len(lines):
+            self._hands.append(progress.add_task("", total=None, share="", count="", left="", text=""))
+        for task, line in zip_longest(self._hands, lines, fillvalue=""):
+            progress.update(task, text=safe(line), visible=bool(line))
 
     def finished(self, event: StageFinished) -> None:
         self.close()
@@ -185,6 +232,7 @@ class Bars:
         if self._progress is not None:
             self._progress.stop()
         self._progress = self._task = None
+        self._hands = []
 
 
 class Transfer:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,28 @@ class ItemFailed(Event):
     what: str
     where: str
     cure: str
+
+
+WorkerState = Literal["starting", "working", "idle", "lost"]
+
+
+@dataclass(frozen=True)
+class WorkerChanged(Event):
+    """What a worker of a cluster does now.
+
+    Attributes:
+        worker: its name: the node's, and a number.
+        state: `starting`, `working` (on `item`), `idle`, or `lost`.
+        item: what it works on; of a lost one: what it had.
+        text: why it was lost.
+    """
+
+    kind: ClassVar[str] = "worker-changed"
+    stage: str
+    worker: str
+    state: WorkerState
+    item: str = ""
+    text: str = ""
 
 
 @dataclass(frozen=True)

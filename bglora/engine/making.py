@@ -93,7 +93,7 @@ class Making:
     def _take(self, verdict: Verdict, result: Result) -> None:
         if result.trace:
             self._log(verdict, result.trace)
-        self._waiting.append((verdict, result, self._folder(verdict)))
+        self._waiting.append((verdict, result, result.scratch or self._folder(verdict)))
         now = time.perf_counter()
         if result.seconds > _TOGETHER / 4 or now - self._recorded_at > _TOGETHER:
             self._flush()

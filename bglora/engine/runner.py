@@ -148,7 +148,7 @@ class Runner:
         self.settings, self.decisions = settings, decisions
         self.listener, self.jobs, self.room = listener, jobs, room
         self.watching = watching
-        self._executor = executor
+        self.executor = executor
 
     def plan(self, request: RunRequest | None = None) -> Plan:
         """What `run` would do, and why. Nothing is made or moved.
@@ -194,7 +194,7 @@ class Runner:
         chosen = self._chosen(request)
         asked = Notice("Stopping after the items at hand; press Ctrl-C again to stop at once.")
         stopping = stopping or Stopping(request.max_time, lambda: self.listener(asked))
-        executor = self._executor or LocalExecutor(self.jobs, self.room)
+        executor = self.executor or LocalExecutor(self.jobs, self.room)
         with ProjectLock(self.root), stopping.listening():
             ledger = open_ledger(self.root, self.stages, self._notice, write=True)
             try:
@@ -208,7 +208,7 @@ class Runner:
                     (self.root / STATE / SUSPECT).touch()
                 raise told from error
             finally:
-                if self._executor is None:
+                if self.executor is None:
                     executor.close()
                 ledger.close()
 

@@ -67,6 +67,7 @@ class Result:
         fatal: an error that ends the whole run (the machine lacks something).
         trace: traceback of a crash, for the logs.
         stopped: the item saved its state and waits for the next run.
+        scratch: where its outputs lie, if not in the task's folder: it was made once more, elsewhere.
     """
 
     item: str
@@ -78,6 +79,7 @@ class Result:
     fatal: BgloraError | None = None
     trace: str = ""
     stopped: bool = False
+    scratch: Path | None = None
 
 
 @dataclass

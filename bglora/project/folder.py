@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from bglora.engine.events import Listener, silent
 from bglora.errors import UserError
-from bglora.project import readiness
+from bglora.project import cluster, readiness
+from bglora.project.cluster import RETRIES, SILENCE
 
 if TYPE_CHECKING:
     from bglora.decisions import Decisions
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from bglora.stages.forecasting import Left
     from bglora.stages.foresight import Demand
     from bglora.training.forecast import Forecast
+
+
+EXECUTORS = ("local", "ray")
 
 
 @dataclass
@@ -87,6 +91,10 @@ class Project:
         only: str | None = None,
         max_time: float | None = None,
         overwrite_edits: bool = False,
+        executor: str = "local",
+        ray_address: str = "",
+        retries: int = RETRIES,
+        worker_timeout: float = SILENCE,
     ) -> RunResult:
         """Makes what is not done.
 
@@ -98,6 +106,10 @@ class Project:
             only: items or pictures whose name matches the pattern (`harbor-s003*`).
             max_time: seconds after which the run stops; what is done is kept.
             overwrite_edits: make outputs again that a person edited.
+            executor: `local`: on this machine; `ray`: on a Ray cluster, whose nodes share the project folder.
+            ray_address: the cluster's, or `auto`; else what RAY_ADDRESS says, else one is started on this machine.
+            retries: how often an item of a worker that was lost is made again by another one.
+            worker_timeout: seconds after which a worker that tells of no progress counts as lost.
 
         Returns:
             Counts per stage, what failed and why, what `test.fail_on` refuses, and the exit code that the command
@@ -108,14 +120,22 @@ class Project:
         """
         from bglora.project import refusals
 
+        if executor not in EXECUTORS:
+            raise UserError(
+                f"There is no executor {executor!r}.", where=executor, cure=f"Take {' or '.join(EXECUTORS)}."
+            )
         request = self._request(stages, to, since, limit, only, max_time, overwrite_edits)
         runner = self._runner(request.stages[-1])
         readiness.check_first(runner, request.stages)
         readiness.tell_terms(runner, request.stages)
         readiness.look_at_training(runner, request.stages)
         readiness.bring_weights(runner, request)
-        self._check_memory(runner, request)
-        result = runner.run(request)
+        if executor == "local":
+            self._check_memory(runner, request)
+            result = runner.run(request)
+        else:
+            with closing(cluster.executor(runner, self.jobs, ray_address, retries, worker_timeout)) as runner.executor:
+                result = runner.run(request)
         with closing(runner.view()) as view:
             return replace(result, refused=tuple(refusals.found(view, request.stages)))
 

@@ -8,18 +8,23 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from bglora.engine.events import Event, ItemStarted, Notice
+from bglora.engine.executors import Executor
+from bglora.engine.executors.ray import RayExecutor
 from bglora.engine.ledger import Ledger
 from bglora.engine.plan import StagePlan
 from bglora.engine.runner import Runner, RunRequest, RunResult
 from bglora.engine.stage import Item, Outcome, Stage, Stopped, Tools, View
+from bglora.errors import BgloraError
 from tests.engine.toys import Choices, Double, Join, Split, pipeline, write
 
 
 class Project:
     """Runs the toy pipeline (or other stages) in one process."""
 
-    def __init__(self, root: Path, stages: Sequence[Stage] | None = None, jobs: int = 1) -> None:
-        self.root, self.stages, self.jobs = root, stages or pipeline(), jobs
+    def __init__(
+        self, root: Path, stages: Sequence[Stage] | None = None, jobs: int = 1, executor: Executor | None = None
+    ) -> None:
+        self.root, self.stages, self.jobs, self.executor = root, stages or pipeline(), jobs, executor
         (root / "sources").mkdir(parents=True, exist_ok=True)
         self.settings: dict[str, object] = {}
         self.dropped: set[str] = set()
@@ -37,7 +42,9 @@ class Project:
 
     def runner(self) -> Runner:
         decisions = Choices(tuple(sorted(self.dropped)), tuple(sorted(self.retries.items())))
-        return Runner(self.root, self.stages, self.settings, decisions, listener=self.events.append, jobs=self.jobs)
+        return Runner(
+            self.root, self.stages, self.settings, decisions, self.executor, self.events.append, jobs=self.jobs
+        )  # fmt: skip
 
     def run(self, request: RunRequest | None = None) -> RunResult:
         self.events.clear()
@@ -90,7 +97,8 @@ class Slow(Stage):
             waiting.write_text(str(done))
             waiting.replace(state)
             log = tools.root / ".bglora" / "steps.log"
-            log.write_text((log.read_text() if log.exists() else "") + f"{item.name} {done}\n")
+            with log.open("a") as file:
+                file.write(f"{item.name} {done}\n")
             tools.progress(done, item.settings["slow.steps"])
             time.sleep(tools.settings.get("pause", 0.0))
         write(tools, f"slow/{item.name}.txt", f"{item.settings['slow.steps']} steps")
@@ -102,10 +110,23 @@ def everything() -> list[Stage]:
 
 
 def main() -> None:
-    """`python -m tests.engine.projects FOLDER JOBS PAUSE`: one run, as a command would make it."""
-    project = Project(Path(sys.argv[1]), everything(), jobs=int(sys.argv[2]))
+    """`python -m tests.engine.projects FOLDER JOBS PAUSE`: one run, as a command would make it.
+
+    JOBS `ray`: on the cluster that RAY_ADDRESS names, or on one of its own.
+    """
+    jobs = 1 if sys.argv[2] == "ray" else int(sys.argv[2])
+    project = Project(Path(sys.argv[1]), everything(), jobs)
     project.settings["pause"] = float(sys.argv[3])
-    result = project.run()
+    if sys.argv[2] == "ray":
+        project.executor = RayExecutor()
+    try:
+        result = project.run()
+    except BgloraError as error:
+        print(error)
+        raise SystemExit(error.exit_code) from None
+    finally:
+        if project.executor is not None:
+            project.executor.close()
     print("started", *[f"{e.stage}:{e.item}" for e in project.events if isinstance(e, ItemStarted)])
     raise SystemExit(result.exit_code)
 
