@@ -161,14 +161,14 @@ class Runner:
         with self._ledger() as ledger:
             return Plan(tuple(self._plans(ledger, request, chosen)))
 
-    def status(self) -> list[StageStatus]:
+    def status(self, *, thorough: bool = True) -> list[StageStatus]:
         """Per stage what is made, to do, failed and dropped, why, the time spent and left. Opens no picture.
 
-        With more than `MANY` pictures a file that was changed in place, in a folder where none came or went, is
-        noticed by `plan` and `run` only.
+        With more than `MANY` pictures, or if it need not be `thorough`, a file that was changed in place, in a folder
+        where none came or went, is noticed by `plan` and `run` only.
         """
         with self._ledger() as ledger:
-            thorough = ledger.pictures() <= MANY
+            thorough = thorough and ledger.pictures() <= MANY
             plans = self._plans(ledger, RunRequest(), self.stages, patient=True, thorough=thorough)
             return [status_of(ledger, plan) for plan in plans]
 

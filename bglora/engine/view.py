@@ -64,6 +64,14 @@ class LedgerView:
             found = self._remarks[stage, item] = json.loads(text) if text else {}
         return found
 
+    def revision(self, stage: str) -> int:
+        """Rises whenever something of the stage is recorded."""
+        return self._ledger.revision(stage)
+
+    def items(self, stage: str) -> list[str]:
+        """The stage's items, sorted."""
+        return self._ledger.item_names(stage)
+
     def digests(self, stage: str) -> dict[str, str]:
         """Path of every output of a stage to the digest with which it was recorded."""
         lines = (line.split("\t", 2) for _, text in self._ledger.outputs(stage) for line in text.split("\n") if line)

@@ -217,9 +217,12 @@ class Project:
 
         return needs(load(), self.settings, self.jobs)
 
-    def status(self) -> list[StageStatus]:
-        """Per stage: done, to do, failed, dropped, why, seconds spent and left. No picture is opened."""
-        return self._runner().status()
+    def status(self, *, thorough: bool = True) -> list[StageStatus]:
+        """Per stage: done, to do, failed, dropped, why, seconds spent and left. No picture is opened.
+
+        Without `thorough` a file that was changed in place since the last run or look goes unnoticed.
+        """
+        return self._runner().status(thorough=thorough)
 
     @contextmanager
     def view(self) -> Iterator[LedgerView]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,10 +15,13 @@ from bglora.decisions import FILE
 from bglora.engine.files import digest_bytes, stamp
 from bglora.engine.status import StageStatus
 from bglora.project import Project
-from bglora.review.state import Pictures, read_state
+from bglora.review.state import Pictures, Plates, read_plates, read_state
 from bglora.review.undo import Journal
 
 WATCHED = (".bglora/ledger.sqlite", ".bglora/ledger.sqlite-wal", FILE, "project.toml")
+
+MANY, JUST = 2_000, 5.0
+"""Of so many plates not every file is looked at again within so many seconds."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,8 @@ class Looks:
         self.journal = Journal(project.root)
         self._lock = threading.Lock()
         self._last: Look | None = None
+        self._plates: Plates | None = None
+        self._looked = 0.0
         self.seconds = 0.0
         """How long the last look took."""
 
@@ -63,25 +70,43 @@ class Looks:
         """The project as it stands.
 
         Args:
-            thorough: look even if nothing tells of a change: a file that was edited by hand tells nobody.
+            thorough: look even if nothing tells of a change, unless somebody has just looked: a file that was edited by
+                hand tells nobody.
         """
         with self._lock:
             stamps = self.stamps()
+            many = self._plates is not None and len(self._plates.plates) > MANY
+            thorough = self._last is None or (thorough and not (many and time.monotonic() - self._looked < JUST))
             if self._last is None or thorough or self._last.stamps != stamps:
-                self._last = self._look(stamps)
+                self._last = self._look(stamps, thorough)
             return self._last
 
     def last(self) -> Look:
         """The last look, whatever changed since; the first one if there was none."""
         return self._last or self.now()
 
-    def _look(self, stamps: str) -> Look:
-        started = time.perf_counter()
+    def _look(self, stamps: str, thorough: bool) -> Look:
+        started = time.monotonic()
         revision, undo = self.revision(), self.journal.last()
-        status = self.project.status()
-        with self.project.view() as view:
-            state, pictures = read_state(view, status)
+        with _undisturbed():
+            status = self.project.status(thorough=thorough)
+            with self.project.view() as view:
+                self._plates = read_plates(view, self._plates)
+                state, pictures = read_state(view, status, self._plates)
         state = {"revision": revision, "undo": undo, **state}
         text = json.dumps(state, ensure_ascii=False, separators=(",", ":"), default=str)
-        self.seconds = time.perf_counter() - started
+        self._looked = time.monotonic()
+        self.seconds = self._looked - started
         return Look(state, text, pictures, status, stamps)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """No search for garbage in cycles while many rows are read: there are none, and it takes as long as the reading."""
+    before = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if before:
+            gc.enable()

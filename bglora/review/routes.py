@@ -51,7 +51,7 @@ class Page:
         self.looks = Looks(project)
         self.acts = Acts(self.looks)
         self.listeners = Listeners()
-        self.running = Running(project, self.listeners, self._changed)
+        self.running = Running(project, self.listeners, self._ran)
         self.ending = asyncio.Event()
         self._stamps = ""
 
@@ -185,6 +185,11 @@ class Page:
 
     def _changed(self) -> None:
         self._tell(self.looks.stamps())
+
+    def _ran(self) -> None:
+        """A run has ended: tabs look again, whatever they saw on the way."""
+        self._stamps = ""
+        self._changed()
 
     def _tell(self, stamps: str) -> None:
         if stamps != self._stamps:

@@ -156,7 +156,7 @@ class Running:
         code = await process.wait()
         await aside
         self._process = None
-        if code and not errors and code != 1:
+        if code not in (0, 1) and not errors and not self._stopping:
             text = b"".join(last).decode("utf-8", "replace").strip()
             what = f"The run ended with {code}."
             self.listeners.tell(

@@ -21,6 +21,8 @@ KINDS = {
     "provenance": ("inpaint", "provenance/"),
 }
 """Kind of a picture to the stage that makes it and the folder where it lies."""
+PICTURED = ("ingest", "segment", "inpaint", "cluster", "caption")
+"""Stages that record something about every frame or plate."""
 SHARES = ("recovered", "guessed", "untrusted")
 GRID = re.compile(r"prompt(\d+)-scale(\d+)-seed(\d+)\.\w+$")
 
@@ -38,46 +40,116 @@ class Pictures:
     grids: set[str] = field(default_factory=set)
 
 
-def read_state(view: LedgerView, status: Sequence[StageStatus]) -> tuple[dict[str, Any], Pictures]:
+@dataclass
+class Plates:
+    """What stages recorded about every plate: stays the same while a person decides.
+
+    Attributes:
+        mark: tells of which records.
+        plates: id to what the page is told, without what a person decided and edited.
+        paths: kind and id to a project-relative path.
+        captions: id to trigger, caption and its file, of plates that have one.
+        noise: plates in no scene.
+    """
+
+    mark: tuple[int, ...]
+    plates: dict[str, dict[str, Any]] = field(default_factory=dict)
+    paths: dict[tuple[str, str], str] = field(default_factory=dict)
+    captions: dict[str, tuple[str, str, str]] = field(default_factory=dict)
+    noise: list[str] = field(default_factory=list)
+
+
+def read_plates(view: LedgerView, before: Plates | None = None) -> Plates:
+    """What stages recorded about every plate; `before` itself if they recorded nothing since."""
+    mark = tuple(view.revision(stage) for stage in PICTURED)
+    if before is not None and before.mark == mark:
+        return before
+    found = Plates(mark)
+    rows = {stage: {row.picture: row for row in view.rows(stage)} for stage in PICTURED}
+    scenes = {
+        name: str(scene["id"])
+        for scene in view.item_record("cluster", "all").get("scenes", ())
+        for name in scene.get("plates", ())
+    }
+    digests = {stage: view.digests(stage) for stage in PICTURED[:3]}
+    names = {name for name, row in rows["ingest"].items() if row.status == "made"}
+    for name in sorted(names | (rows["inpaint"].keys() - rows["ingest"].keys())):
+        each = [rows[stage].get(name) for stage in PICTURED]
+        found.plates[name] = {**_plate(name, *each), "scene": scenes.get(name, ""), "kinds": [], "v": ""}
+        _pictures(name, rows, digests, found)
+        told = each[-1]
+        if told is not None and told.record.get("caption"):
+            trigger = str(told.record.get("trigger") or "")
+            found.captions[name] = (trigger, str(told.record["caption"]), text_file(told))
+    found.noise = [name for name, row in rows["cluster"].items() if row.status == "dropped"]
+    return found
+
+
+def _plate(
+    name: str, frame: Row | None, mask: Row | None, plate: Row | None, place: Row | None, told: Row | None
+) -> dict[str, Any]:
+    shot, _, number = name.rpartition("/")
+    bad = next((row for row in (mask, plate) if row is not None and row.status != "made"), None)
+    why = next((row for row in (bad, place, told) if row is not None and row.status != "made"), None)
+    made = plate.record if plate is not None and plate.status == "made" else None
+    shares = {key: float(made.get(key) or 0) if made else 0.0 for key in SHARES}
+    height, width = (frame.record.get("size") if frame is not None else None) or (0, 0)
+    digits = re.match(r"\d+", number)
+    return {
+        "shot": shot,
+        "frame": int(digits[0]) if digits else None,
+        "status": bad.status if bad is not None else "waiting" if plate is None else "made",
+        "reason": why.reason if why is not None else "",
+        "dataset": told is not None and told.status == "made",
+        "width": width,
+        "height": height,
+        "original": round(1 - sum(shares.values()), 5) if made is not None else 0.0,
+        **shares,
+    }
+
+
+def _pictures(
+    name: str, rows: Mapping[str, Mapping[str, Row]], digests: Mapping[str, Mapping[str, str]], found: Plates
+) -> None:
+    plate = found.plates[name]
+    for kind, (stage, folder) in KINDS.items():
+        row = rows[stage].get(name)
+        if row is None or row.status != "made":
+            continue
+        for path in row.outputs:
+            if path.startswith(folder) and path.endswith(".png"):
+                found.paths[kind, name] = path
+                plate["kinds"].append(kind)
+                plate["v"] += digests[stage].get(path, "")[:6]
+                break
+
+
+def read_state(view: LedgerView, status: Sequence[StageStatus], plates: Plates) -> tuple[dict[str, Any], Pictures]:
     """Everything but what changes without the project: revision, undo, what runs."""
-    return _Reading(view, status).all()
+    return _Reading(view, status, plates).all()
 
 
 class _Reading:
-    """All rows, read once, with what a person decided and edited."""
+    """What stages recorded, with what a person decided and edited."""
 
-    def __init__(self, view: LedgerView, status: Sequence[StageStatus]) -> None:
-        self.view, self.status = view, status
-        self.pictures = Pictures()
+    def __init__(self, view: LedgerView, status: Sequence[StageStatus], plates: Plates) -> None:
+        self.view, self.status, self.known = view, status, plates
+        self.pictures = Pictures(plates.paths)
         self.edited = {path for one in status for path in one.edited}
-        names = ("ingest", "segment", "inpaint", "cluster", "caption", "train", "test", "compose")
-        self.rows = {name: view.rows(name) for name in names}
-        self.by_name = {name: {row.picture: row for row in self.rows[name]} for name in names[:5]}
-        known = [*self.by_name["ingest"], *self.by_name["inpaint"]]
-        self.decided: Mapping[str, str] = view.decisions.about("pictures", known)
-        self.captions: Mapping[str, str] = view.decisions.captions()
-        self.pointed = {one.about() for one in view.decisions.entries if one.kind == "prompt"}
+        self.late = {name: view.rows(name) for name in ("train", "test")}
 
     def all(self) -> tuple[dict[str, Any], Pictures]:
-        frames = [row.picture for row in self.rows["ingest"] if row.status == "made"]
-        wide = [row.picture for row in self.rows["inpaint"] if row.picture not in self.by_name["ingest"]]
-        plates = {name: self._plate(name) for name in sorted({*frames, *wide})}
-        self._versions(plates)
+        plates = self._plates()
         project, sorting = self.view.settings.project, self.view.item_record("cluster", "all")
         state = {
             "name": project.name or self.view.root.name,
             "title": project.title or project.name or self.view.root.name,
             "stages": [_stage(one) for one in self.status],
             "scenes": [self._scene(one, plates) for one in sorting.get("scenes", ())],
-            "noise": [row.picture for row in self.rows["cluster"] if row.status == "dropped"],
+            "noise": self.known.noise,
             "shots": list(self._shots(plates)),
             "plates": plates,
-            "failed": [
-                {"stage": name, "what": row.picture or row.item, "reason": row.reason}
-                for name, rows in self.rows.items()
-                for row in rows
-                if row.status == "failed"
-            ],
+            "failed": list(self._failed()),
             "notice": str(sorting.get("notice") or ""),
             "decisions": [
                 dict(one.values)
@@ -88,71 +160,38 @@ class _Reading:
         }
         return state, self.pictures
 
-    def _plate(self, name: str) -> dict[str, Any]:
-        shot, _, number = name.rpartition("/")
-        frame, mask, plate, place, told = (self.by_name[stage].get(name) for stage in self.by_name)
-        bad = next((row for row in (mask, plate) if row is not None and row.status != "made"), None)
-        why = next((row for row in (bad, place, told) if row is not None and row.status != "made"), None)
-        made = plate.record if plate is not None and plate.status == "made" else None
-        shares = {key: float(made.get(key) or 0) if made else 0.0 for key in SHARES}
-        height, width = (frame.record.get("size") if frame else None) or (0, 0)
-        kept = self.decided.get(name)
-        digits = re.match(r"\d+", number)
-        return {
-            "shot": shot,
-            "frame": int(digits[0]) if digits else None,
-            "status": bad.status if bad else "waiting" if plate is None else "made",
-            "reason": why.reason if why else "",
-            "scene": str(place.record.get("scene") or "") if place is not None and place.status == "made" else "",
-            "dataset": told is not None and told.status == "made",
-            "width": width,
-            "height": height,
-            "original": round(1 - sum(shares.values()), 5) if made is not None else 0.0,
-            **shares,
-            "decision": kept.partition(":")[0] if kept else None,
-            "caption": self._caption(name, told),
-            "edited": self._edited(name, told),
-            "kinds": list(self._kinds(name)),
-            "v": "",
-        }
+    def _plates(self) -> dict[str, dict[str, Any]]:
+        """All plates with what a person decided and edited."""
+        decisions, known = self.view.decisions, self.known
+        decided: Mapping[str, str] = decisions.about("pictures", known.plates)
+        own: Mapping[str, str] = decisions.captions()
+        pointed = {one.about() for one in decisions.entries if one.kind == "prompt"}
+        found = {}
+        for name, plate in known.plates.items():
+            kept = decided.get(name)
+            edited = [kind for kind in plate["kinds"] if known.paths[kind, name] in self.edited] if self.edited else []
+            version = plate["v"] + "".join(_modified(self.view.root / known.paths[kind, name]) for kind in edited)
+            trigger, caption, path = known.captions.get(name, ("", None, ""))
+            if path and path in self.edited:
+                file = self.view.root / path
+                caption = file.read_text(encoding="utf-8", errors="replace").strip() if file.is_file() else caption
+                edited.append("caption")
+            elif caption is not None and name in own:
+                caption = f"{trigger}, {own[name]}".removeprefix(", ")
+                edited.append("caption")
+            if name in pointed:
+                edited.append("points")
+            found[name] = {
+                **plate, "v": version, "decision": kept.partition(":")[0] if kept else None,
+                "caption": caption, "edited": edited,
+            }  # fmt: skip
+        return found
 
-    def _kinds(self, name: str) -> Iterator[str]:
-        for kind, (stage, folder) in KINDS.items():
-            row = self.by_name[stage].get(name)
-            path = next(
-                (path for path in row.outputs if path.startswith(folder) and path.endswith(".png")), ""
-            ) if row is not None and row.status == "made" else ""  # fmt: skip
-            if path:
-                self.pictures.paths[kind, name] = path
-                yield kind
-
-    def _caption(self, name: str, told: Row | None) -> str | None:
-        """What will stand in the dataset: as edited by hand, as decided, else as written by the captioner."""
-        if told is None or not told.record.get("caption"):
-            return None
-        if text_file(told) in self.edited:
-            path = self.view.root / text_file(told)
-            return path.read_text(encoding="utf-8", errors="replace").strip() if path.is_file() else None
-        own = self.captions.get(name)
-        return f"{told.record.get('trigger') or ''}, {own}".removeprefix(", ") if own else str(told.record["caption"])
-
-    def _edited(self, name: str, told: Row | None) -> list[str]:
-        paths = ((kind, self.by_name[stage].get(name), folder) for kind, (stage, folder) in KINDS.items())
-        found = [
-            kind
-            for kind, row, folder in paths
-            if self.edited and row and any(path in self.edited for path in row.outputs if path.startswith(folder))
-        ]
-        if name in self.captions or (told is not None and text_file(told) in self.edited):
-            found.append("caption")
-        return [*found, "points"] if name in self.pointed else found
-
-    def _versions(self, plates: Mapping[str, dict[str, Any]]) -> None:
-        """Gives each plate a version that changes when one of its pictures does."""
-        digests = {stage: self.view.digests(stage) for stage in ("ingest", "segment", "inpaint")}
-        for (kind, name), path in self.pictures.paths.items():
-            digest = digests[KINDS[kind][0]].get(path, "")[:6]
-            plates[name]["v"] += digest if path not in self.edited else _modified(self.view.root / path)
+    def _failed(self) -> Iterator[dict[str, Any]]:
+        for one in self.status:
+            for row in self.view.rows(one.stage) if one.failed else ():
+                if row.status == "failed":
+                    yield {"stage": one.stage, "what": row.picture or row.item, "reason": row.reason}
 
     def _shots(self, plates: Mapping[str, dict[str, Any]]) -> Iterator[dict[str, Any]]:
         frames: dict[str, list[str]] = {}
@@ -160,7 +199,7 @@ class _Reading:
             frames.setdefault(plate["shot"], []).append(name)
         known = {
             told["name"]: (source, told)
-            for source in dict.fromkeys(row.item for row in self.rows["ingest"])
+            for source in self.view.items("ingest")
             for told in self.view.item_record("ingest", source).get("shots", ())
         }
         for shot, names in frames.items():
@@ -179,7 +218,7 @@ class _Reading:
 
     def _scene(self, told: Mapping[str, Any], plates: Mapping[str, Any]) -> dict[str, Any]:
         scene = str(told["id"])
-        loras = {row.item: row for row in self.rows["train"] if row.status == "made"}
+        loras = {row.item: row for row in self.late["train"] if row.status == "made"}
         lora = loras.get(scene) or loras.get(ALL_SCENES)
         return {
             "id": scene,
@@ -190,7 +229,7 @@ class _Reading:
         }
 
     def _lora(self, scene: str, lora: Row) -> dict[str, Any]:
-        grid = next((row for row in self.rows["test"] if row.item == scene), None)
+        grid = next((row for row in self.late["test"] if row.item == scene), None)
         record: Mapping[str, Any] = grid.record if grid is not None else {}
         files = [path for path in (grid.outputs if grid is not None else ()) if path.endswith((".webp", ".png"))]
         self.pictures.grids.update(files)
