@@ -18,8 +18,8 @@ let view = "plates";
 
 function open(name, scene = null) {
   const hash = `#${name}${scene ? `/${encodeURIComponent(scene)}` : ""}`;
-  if (location.hash === hash) route();
-  else location.hash = hash;
+  if (location.hash !== hash) location.hash = hash;
+  route(); // at once: the next key is meant for what is seen then
 }
 
 /** Shows what the address's hash names: `#captions/scene-00`. */

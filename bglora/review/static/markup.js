@@ -47,9 +47,14 @@ export function labeled(words, control, attributes = {}) {
   return el("label", attributes, el("span", {}, words), control);
 }
 
+/** A whole number with thin spaces between thousands. */
+export function grouped(number) {
+  return String(number).replace(/\B(?=(\d{3})+$)/g, "\u202f");
+}
+
 /** `1 plate`, `1 200 plates`. */
 export function count(number, one, many = `${one}s`) {
-  return `${String(number).replace(/\B(?=(\d{3})+$)/g, "\u202f")} ${number === 1 ? one : many}`;
+  return `${grouped(number)} ${number === 1 ? one : many}`;
 }
 
 /** A share, 0 to 1, in words. */

@@ -2,6 +2,7 @@
 
 const OVERSCAN = 700;
 const CALM_MS = 90;
+const SPARE = 40;
 
 /**
  * Lays rows of known heights one below the other in `host`, which scrolls with the window.
@@ -17,6 +18,7 @@ export class VirtualRows {
     this.rows = [];
     this.tops = [0];
     this.live = new Map();
+    this.spare = new Map(); // elements of rows that went, by kind, to be filled anew
     this.pinned = -1;
     this.asked = 0;
     this.calm = 0;
@@ -65,7 +67,7 @@ export class VirtualRows {
     let node = this.live.get(index);
     const fresh = !node;
     if (fresh) {
-      node = this.make(row);
+      node = this.spare.get(row.kind)?.pop() ?? this.make(row);
       node.dataset.kind = row.kind;
       this.live.set(index, node);
       const after = [...this.live.keys()].filter((other) => other > index).sort((a, b) => a - b)[0];
@@ -80,6 +82,9 @@ export class VirtualRows {
     for (const picture of node.querySelectorAll("img[src]")) picture.removeAttribute("src"); // ends its request
     node.remove();
     this.live.delete(index);
+    const { kind } = node.dataset;
+    if (!this.spare.has(kind)) this.spare.set(kind, []);
+    if (this.spare.get(kind).length < SPARE) this.spare.get(kind).push(node);
   }
 
   loadAll() {

@@ -1,7 +1,7 @@
 // The bar at the page's end: what decisions have made out of date, the run, how far it is, and its end.
 
 import { showFailed } from "./failed.js";
-import { button, count, duration, el, labeled, put, say } from "./markup.js";
+import { button, count, duration, el, grouped, labeled, put, say } from "./markup.js";
 import { remember, remembered } from "./memory.js";
 import { project } from "./store.js";
 import { tell, warn, whisper } from "./telling.js";
@@ -48,7 +48,7 @@ export function showRunning() {
 /** Stages with something to do: `inpaint 3`, and those that only what comes before them changes: `train`. */
 function stale(stages) {
   const due = stages.filter((stage) => stage.todo || (stage.waits_for || []).length);
-  return due.map((stage) => (stage.todo ? `${stage.name} ${stage.todo}` : stage.name)).join(" \u00b7 ");
+  return due.map((stage) => (stage.todo ? `${stage.name} ${grouped(stage.todo)}` : stage.name)).join(" \u00b7 ");
 }
 
 /** Whether a run is at work. */

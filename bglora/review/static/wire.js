@@ -1,7 +1,7 @@
 // The page's line to the server: state, acts one after the other, runs, and what the server tells on its own.
 
 import { patch, project, receive } from "./store.js";
-import { tell, warn, whisper } from "./telling.js";
+import { calm, tell, warn, whisper } from "./telling.js";
 
 const HEADERS = { "Content-Type": "application/json", "X-Bglora": "1" };
 const SETTLED_MS = 120;
@@ -9,6 +9,7 @@ const ECHO_MS = 1500;
 
 let revision = "";
 let line = Promise.resolve();
+let last = null;
 let waiting = 0;
 let generation = 0;
 let reloading = 0;
@@ -36,30 +37,42 @@ export async function reload() {
   return true;
 }
 
+const JOINED = ["drop", "keep", "retry"];
+
 /**
- * Does something to the project. Acts go out one after the other; what was asked on an outdated page is not done.
+ * Does something to the project. Acts go out one after the other; what was asked on an outdated page is not done. Whoever
+ * decides faster than the server answers has his drops, and his keeps, go out together.
  * @param {string} name
  * @param {object} fields
  * @param {(state: object) => void} [expected] shows the outcome before the server has answered
  * @returns {Promise<object|null>} the answer, or null where it was refused
  */
 export function act(name, fields = {}, expected = null) {
-  const born = generation;
-  waiting += 1;
   if (expected) patch(expected);
-  const done = line.then(() => (born === generation ? send(name, fields) : null));
-  line = done.then(() => {}, () => {});
-  return done.finally(() => {
+  if (last?.name === name && last.born === generation && JOINED.includes(name) && last.fields.stage === fields.stage) {
+    last.fields.items = [...new Set([...last.fields.items, ...fields.items])];
+    return last.done;
+  }
+  const job = { name, fields: { ...fields }, born: generation };
+  last = job;
+  waiting += 1;
+  job.done = line.then(() => send(job)).finally(() => {
     waiting -= 1;
     if (!waiting) reloadSoon();
   });
+  line = job.done.then(() => {}, () => {});
+  return job.done;
 }
 
-async function send(name, fields) {
-  const answer = await post("/api/act", { revision, act: name, ...fields });
+async function send(job) {
+  if (last === job) last = null;
+  if (job.born !== generation) return null;
+  const answer = await post("/api/act", { revision, act: job.name, ...job.fields });
   if (!answer) return null;
   revision = answer.revision;
   actedAt = performance.now();
+  if (job.name !== "undo") patch((state) => { state.undo = answer.said; });
+  calm();
   tell(answer.said, answer.stale || []);
   return answer;
 }
