@@ -44,6 +44,11 @@ class Acts:
         self.looks = looks
         self._lock = threading.Lock()
 
+    def stamps(self) -> str:
+        """As `Looks.stamps`, but never in the middle of an act."""
+        with self._lock:
+            return self.looks.stamps()
+
     def do(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Does what the page asks for: `{"revision", "act", …}` in, `{"revision", "said", "stale"}` out.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -44,6 +45,8 @@ class Looks:
         self.journal = Journal(project.root)
         self._lock = threading.Lock()
         self._last: Look | None = None
+        self.seconds = 0.0
+        """How long the last look took."""
 
     def stamps(self) -> str:
         """Changes when the project does: decisions, settings, acts, and whatever a run records."""
@@ -73,10 +76,12 @@ class Looks:
         return self._last or self.now()
 
     def _look(self, stamps: str) -> Look:
+        started = time.perf_counter()
         revision, undo = self.revision(), self.journal.last()
         status = self.project.status()
         with self.project.view() as view:
             state, pictures = read_state(view, status)
         state = {"revision": revision, "undo": undo, **state}
         text = json.dumps(state, ensure_ascii=False, separators=(",", ":"), default=str)
+        self.seconds = time.perf_counter() - started
         return Look(state, text, pictures, status, stamps)

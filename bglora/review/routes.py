@@ -29,15 +29,15 @@ from bglora.review.thumbnails import Shown, shown
 STATIC = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 EVERY = 1.0
 """Seconds between two looks whether the folder changed, while a tab listens."""
+EVERY_OF_A_RUN = 3.0
 SILENCE = 15.0
 """Seconds after which a silent stream says that it is still there."""
 FOR_EVER = "private, max-age=31536000, immutable"
 ASK_AGAIN = "private, no-cache"
 
 
-def make_app(project: Project, token: str, port: int) -> Guard:
-    """The page of a project for whoever has the token, on 127.0.0.1:`port`."""
-    page = Page(project)
+def make_app(page: Page, token: str, port: int) -> Guard:
+    """A project's page for whoever has the token, on 127.0.0.1:`port`."""
     app = Starlette(routes=page.routes(), lifespan=page.living, exception_handlers={404: _not_there, 405: _not_there})
     app.state.page = page
     return Guard(app, token, port)
@@ -51,8 +51,9 @@ class Page:
         self.looks = Looks(project)
         self.acts = Acts(self.looks)
         self.listeners = Listeners()
-        self.running = Running(project, self.listeners)
+        self.running = Running(project, self.listeners, self._changed)
         self.ending = asyncio.Event()
+        self._stamps = ""
 
     def routes(self) -> list[Route]:
         """All of them."""
@@ -77,9 +78,8 @@ class Page:
         try:
             yield
         finally:
-            self.ending.set()
             watching.cancel()
-            await self.running.close()
+            await self.end()
 
     async def page(self, request: Request) -> Response:
         review_page: Callable[[str], str] = import_module("bglora.review.page").review_page
@@ -176,16 +176,25 @@ class Page:
             self.listeners.leave(queue)
 
     async def _watch(self) -> None:
-        """Tells tabs when the folder changed, by whoever."""
-        self._stamps = await to_thread.run_sync(self.looks.stamps)
+        """Tells tabs when the folder changed, by whoever; less often where a look takes long, or a run is at work."""
+        self._stamps = await to_thread.run_sync(self.acts.stamps)
         while True:
-            await asyncio.sleep(EVERY)
-            if len(self.listeners) and await to_thread.run_sync(self.looks.stamps) != self._stamps:
-                self._changed()
+            await asyncio.sleep(max(EVERY if self.running.state() is None else EVERY_OF_A_RUN, 4 * self.looks.seconds))
+            if len(self.listeners):
+                self._tell(await to_thread.run_sync(self.acts.stamps))
 
     def _changed(self) -> None:
-        self._stamps = self.looks.stamps()
-        self.listeners.tell({"event": "changed", "revision": self.looks.revision()})
+        self._tell(self.looks.stamps())
+
+    def _tell(self, stamps: str) -> None:
+        if stamps != self._stamps:
+            self._stamps = stamps
+            self.listeners.tell({"event": "changed", "revision": self.looks.revision()})
+
+    async def end(self) -> None:
+        """Ends streams and the run: the server waits for neither then."""
+        self.ending.set()
+        await self.running.close()
 
 
 _FRESH = {"cache-control": "no-store"}

@@ -11,7 +11,10 @@ import json
 import os
 import signal
 import sys
+import time
 from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,8 @@ from bglora.project.folder import chosen
 PATIENCE = 20.0
 """Seconds that a run gets to end when the page's server ends; then it is stopped at once."""
 LONGEST_LINE = 1 << 20
+OFTEN = 0.2
+"""Seconds between two lines about how far an item is; those between are left out."""
 
 
 class Listeners:
@@ -53,20 +58,32 @@ class Listeners:
 
 
 class Running:
-    """The run of the page, if there is one."""
+    """The run of the page, if there is one.
 
-    def __init__(self, project: Project, listeners: Listeners) -> None:
-        self.project, self.listeners = project, listeners
+    Args:
+        ended: called when one has ended.
+    """
+
+    def __init__(self, project: Project, listeners: Listeners, ended: Callable[[], object]) -> None:
+        self.project, self.listeners, self._ended = project, listeners, ended
         self._process: asyncio.subprocess.Process | None = None
         self._follow: asyncio.Task[None] | None = None
-        self._stage, self._done, self._total = "", 0, 0
-        self._stopping = False
+        self._begin()
+
+    def _begin(self) -> None:
+        self._stage, self._done, self._total, self._stopping = "", 0, 0, False
+        self._item: dict[str, Any] | None = None
+        self._told = 0.0
 
     def state(self) -> dict[str, Any] | None:
-        """`{"stage", "done", "total", "stopping"}` in items of the stage; None if nothing runs."""
+        """`{"stage", "done", "total", "stopping", "item"}`: items of the stage, and how far the last one is that told.
+
+        None if nothing runs.
+        """
         if self._process is None:
             return None
-        return {"stage": self._stage, "done": self._done, "total": self._total, "stopping": self._stopping}
+        told = {"stage": self._stage, "done": self._done, "total": self._total, "stopping": self._stopping}
+        return {**told, "item": self._item}
 
     async def start(self, to: str | None, only: str | None) -> None:
         """Starts a run of the whole pipeline, or to the stage `to`.
@@ -79,7 +96,7 @@ class Running:
                 "A run is at work already.", where=self._stage or "run", cure="Stop it, or wait for its end."
             )
         chosen((), to or "", "")
-        self._stage, self._done, self._total, self._stopping = "", 0, 0, False
+        self._begin()
         here = str(Path(bglora.__file__).parents[1])
         path = os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH"))))
         self._process = await asyncio.create_subprocess_exec(
@@ -113,9 +130,9 @@ class Running:
         """Ends the run, if there is one, and waits for it."""
         if self._process is None or self._follow is None:
             return
-        for signaled in (_interrupt, _interrupt, asyncio.subprocess.Process.kill):
+        for end in (_interrupt, _interrupt, _kill):
             if self._process is not None:
-                signaled(self._process)
+                end(self._process)
             done, _ = await asyncio.wait({self._follow}, timeout=PATIENCE / 2)
             if done:
                 return
@@ -134,8 +151,8 @@ class Running:
             event = _event(line)
             if event is not None:
                 errors += event["event"] == "error"
-                self._heard(event)
-                self.listeners.tell(event)
+                if self._heard(event):
+                    self.listeners.tell(event)
         code = await process.wait()
         await aside
         self._process = None
@@ -146,12 +163,23 @@ class Running:
                 {"event": "error", "what": what, "where": text[-500:], "cure": "bglora run --all says more."}
             )
         self.listeners.tell({"event": "run-ended", "exit_code": code})
+        self._ended()
 
-    def _heard(self, event: dict[str, Any]) -> None:
-        if event["event"] == "stage-started":
-            self._stage, self._done, self._total = event["stage"], 0, event["items"]
-        elif event["event"] == "item-finished":
+    def _heard(self, event: dict[str, Any]) -> bool:
+        """Notes how far the run is; False for what tabs need not hear."""
+        kind = event["event"]
+        if kind == "stage-started":
+            self._stage, self._done, self._total, self._item = event["stage"], 0, event["items"], None
+        elif kind == "item-finished":
             self._done += 1
+            self._item = None
+        elif kind == "item-progress":
+            self._item = {key: event[key] for key in ("item", "done", "total", "text")}
+            now = time.monotonic()
+            if now - self._told < OFTEN:
+                return False
+            self._told = now
+        return True
 
 
 def _event(line: bytes) -> dict[str, Any] | None:
@@ -165,10 +193,13 @@ def _event(line: bytes) -> dict[str, Any] | None:
 
 def _interrupt(process: asyncio.subprocess.Process) -> None:
     """As Ctrl-C does; where that can't be sent to another process, at once: what is done is kept either way."""
-    try:
+    with suppress(ProcessLookupError):
         if os.name == "posix":
             process.send_signal(signal.SIGINT)
         else:
             process.terminate()
-    except ProcessLookupError:
-        return
+
+
+def _kill(process: asyncio.subprocess.Process) -> None:
+    with suppress(ProcessLookupError):
+        process.kill()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import secrets
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 from filelock import FileLock, Timeout
@@ -31,7 +32,7 @@ def serve(project: Project, port: int, opened: Callable[[str], None]) -> None:
     try:
         import uvicorn
 
-        from bglora.review.routes import make_app
+        from bglora.review.routes import Page, make_app
     except ModuleNotFoundError as error:
         raise MachineError(
             f"The page needs the Python package {error.name}.",
@@ -51,8 +52,9 @@ def serve(project: Project, port: int, opened: Callable[[str], None]) -> None:
     with alone, _listening(port) as listening:
         number = int(listening.getsockname()[1])
         token = secrets.token_urlsafe(32)
+        page = Page(project)
         config = uvicorn.Config(
-            make_app(project, token, number),
+            make_app(page, token, number),
             log_config=None,
             access_log=False,
             server_header=False,
@@ -61,17 +63,23 @@ def serve(project: Project, port: int, opened: Callable[[str], None]) -> None:
             lifespan="on",
             ws="none",
         )
-        _server(uvicorn, config, lambda: opened(f"http://{ADDRESS}:{number}/?token={token}")).run([listening])
+        address = f"http://{ADDRESS}:{number}/?token={token}"
+        with suppress(KeyboardInterrupt):  # how it is meant to end
+            _server(uvicorn, config, lambda: opened(address), page.end).run([listening])
 
 
-def _server(uvicorn: Any, config: Any, opened: Callable[[], None]) -> Any:
+def _server(uvicorn: Any, config: Any, opened: Callable[[], None], ending: Callable[[], Awaitable[None]]) -> Any:
     class Told(uvicorn.Server):  # type: ignore[misc]
-        """Says when it answers."""
+        """Says when it answers and when it ends."""
 
         async def startup(self, sockets: Any = None) -> None:
             await super().startup(sockets)
             if self.started:
                 opened()
+
+        async def shutdown(self, sockets: Any = None) -> None:
+            await ending()
+            await super().shutdown(sockets)
 
     return Told(config)
 
