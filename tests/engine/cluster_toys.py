@@ -6,7 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,10 @@ import psutil
 from bglora.engine.stage import Item, Outcome, Tools
 from tests.engine.projects import Slow
 from tests.engine.toys import Double
+from tests.ray_processes import MARK, left
 
 ROOT = Path(__file__).parents[2]
 NODE = {"num_cpus": 1, "object_store_memory": 80 << 20}
-MARK = "RAY_PROCESSES_OF_TEST"
-"""An environment variable by which a test's processes are found, whoever their parent is."""
 
 
 class Meeting(Double):
@@ -64,15 +63,20 @@ class Hanging(Double):
 
 
 class Doomed(Double):
-    """Tells the node on which it works, and doesn't end on the one that the file `doomed` names."""
+    """Tells the node on which it works, and doesn't end on the one that the file `doomed` names; others wait for it."""
 
     def make(self, item: Item, tools: Tools) -> Iterable[Outcome]:
         import ray
 
         node = ray.get_runtime_context().get_node_id()
         tools.progress(0, 1, node)
+        begun = tools.root.parent / "begun"
         if node == (tools.root.parent / "doomed").read_text():
+            begun.touch()
             time.sleep(600)
+        until = time.monotonic() + 120
+        while not begun.exists() and time.monotonic() < until:
+            time.sleep(0.1)
         return super().make(item, tools)
 
 
@@ -108,26 +112,15 @@ def cluster() -> Iterator[Any]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
-    assert not left(str(os.getpid()), "", patience=20.0), "processes of Ray are left"
+    found = left(str(os.getpid()), "ray", patience=20.0)
+    assert not found, f"processes of Ray are left: {found}"
 
 
-def left(mark: str, title: str, patience: float) -> list[str]:
-    """Processes with the mark in their environment and `title` in their command line that do not end in time."""
-    until = time.monotonic() + patience
-    while found := [one for one in psutil.process_iter() if _is_ours(one, mark, title)]:
-        if time.monotonic() > until:
-            return [f"{one.pid} {one.name()}" for one in found]
-        time.sleep(0.2)
-    return []
-
-
-def _is_ours(process: psutil.Process, mark: str, title: str) -> bool:
-    try:
-        return (
-            process.pid != os.getpid()
-            and process.status() != psutil.STATUS_ZOMBIE
-            and process.environ().get(MARK) == mark
-            and title in " ".join(process.cmdline())
-        )
-    except psutil.Error:
-        return False
+def remove(nodes: Any, node: Any) -> None:
+    """Takes a node away with all that runs on it, as when a machine loses its power."""
+    raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
+    there = raylet.children(recursive=True)
+    nodes.remove_node(node, allow_graceful=False)
+    for one in there:
+        with suppress(psutil.NoSuchProcess):
+            one.kill()

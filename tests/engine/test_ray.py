@@ -19,9 +19,10 @@ from bglora.engine.executors.ray import Limits, RayExecutor
 from bglora.engine.runner import RunRequest
 from bglora.engine.stage import Stage
 from bglora.errors import TimeIsUp, UserError
-from tests.engine.cluster_toys import MARK, NODE, ROOT, DeadlyOnce, Doomed, Hanging, Meeting, SideBySide, cluster, left
+from tests.engine.cluster_toys import NODE, ROOT, DeadlyOnce, Doomed, Hanging, Meeting, SideBySide, cluster, remove
 from tests.engine.projects import Project, Slow, everything
 from tests.engine.toys import Double, Join, Split, contents
+from tests.ray_processes import MARK, left
 
 pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="signals of Unix"),
@@ -94,29 +95,6 @@ def test_a_worker_that_hangs_is_lost_after_its_time_and_its_item_fails_after_its
     assert set(failed) == {f"b/{k:02d}" for k in range(6)}
     assert "2 workers that had it were lost; of the last one, it gave no sign of progress for 1.5 s." in failed["b/00"]
     assert sorted(path.name for path in (tmp_path / "doubled").iterdir() if path.is_dir()) == ["a", "c", "d"]
-
-
-def test_the_items_of_a_node_that_goes_away_are_made_elsewhere(
-    tmp_path: Path, nodes: Any, executor: RayExecutor
-) -> None:
-    third = nodes.add_node(**NODE)
-    (tmp_path / "doomed").write_text(third.node_id)
-    project = on_cluster(tmp_path / "p", [Split(), Doomed()], executor)
-    runner = project.runner()
-
-    def remove(event: Event) -> None:
-        project.events.append(event)
-        if isinstance(event, ItemProgress) and event.text == third.node_id:
-            nodes.remove_node(third, allow_graceful=False)
-
-    runner.listener = remove
-    result = runner.run()
-    told = "\n".join(map(str, project.events))
-    assert {one.picture for one in result.failures} == {"a/05", "b/05", "c/05", "d/05"}, told
-    (lost,) = (one for one in workers(project) if one.state == "lost" and one.item)
-    assert lost.text in ("its node went away", "its process died"), "the process may be noticed first"
-    assert len([path for path in (project.root / "doubled").iterdir() if path.is_dir()]) == 4
-    nodes.wait_for_nodes()
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs a folder that other processes do not see")
@@ -225,3 +203,25 @@ def test_a_drawn_film_is_the_same_byte_for_byte(tmp_path: Path, nodes: Any) -> N
         made[executor] = contents(project.root)
     assert made["local"] == made["ray"]
     assert sum(path.startswith("plates/") for path in made["ray"]) >= 4
+
+
+def test_the_items_of_a_node_that_goes_away_are_made_elsewhere(
+    tmp_path: Path, nodes: Any, executor: RayExecutor
+) -> None:
+    third = nodes.add_node(**NODE)
+    (tmp_path / "doomed").write_text(third.node_id)
+    project = on_cluster(tmp_path / "p", [Split(), Doomed()], executor)
+    runner = project.runner()
+
+    def heard(event: Event) -> None:
+        project.events.append(event)
+        if isinstance(event, ItemProgress) and event.text == third.node_id:
+            remove(nodes, third)
+
+    runner.listener = heard
+    result = runner.run()
+    told = "\n".join(map(str, project.events))
+    assert {one.picture for one in result.failures} == {"a/05", "b/05", "c/05", "d/05"}, told
+    (lost,) = (one for one in workers(project) if one.state == "lost" and one.item)
+    assert lost.text in ("its node went away", "its process died"), "the process may be noticed first"
+    assert len([path for path in (project.root / "doubled").iterdir() if path.is_dir()]) == 4

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 import bglora
-from bglora.console.progress import Lines, StageState
+from bglora.console.progress import WORKERS, Bars, Lines, StageState
 from bglora.console.words import counted, duration, listed, number, safe, size
-from bglora.engine.events import ItemFinished, ItemProgress, ItemStarted, StageFinished, StageStarted
+from bglora.engine.events import ItemFinished, ItemProgress, ItemStarted, StageFinished, StageStarted, WorkerChanged
 from tests.shell.conftest import ROOT, Answer, process
 
 Command = Callable[..., Answer]
@@ -204,3 +204,51 @@ def test_a_terminal_that_knows_no_unicode_gets_ascii(command: Command, frames: P
     assert answer.returncode == 0, answer.stderr
     answer = process("-C", "film", "get", "project", "--json", cwd=tmp_path, PYTHONIOENCODING="latin-1", PYTHONUTF8="0")
     assert json.loads(answer.stdout)["value"]["name"] == "film"
+
+
+def cluster_at_work(count: int) -> StageState:
+    state = StageState(StageStarted("train", 20, 20, 0))
+    for number in range(1, count + 1):
+        item = f"scene-{number:02d}"
+        state.worker(WorkerChanged("train", f"gpu01 {number}", "starting"))
+        state.item(ItemStarted("train", item))
+        state.worker(WorkerChanged("train", f"gpu01 {number}", "working", item))
+    state.item(ItemProgress("train", "scene-02", 40, 100, "step 40"))
+    return state
+
+
+def test_progress_shows_each_worker_of_a_cluster() -> None:
+    state = cluster_at_work(2)
+    state.worker(WorkerChanged("train", "gpu02 1", "starting"))
+    assert state.hands() == ["gpu01 1: scene-01", "gpu01 2: scene-02 40% step 40", "1 starting"]
+    state.worker(WorkerChanged("train", "gpu01 1", "lost", "scene-01", "its process died"))
+    state.worker(WorkerChanged("train", "gpu02 1", "idle"))
+    assert state.hands() == ["gpu01 2: scene-02 40% step 40"]
+    many = cluster_at_work(12).hands()
+    assert len(many) == WORKERS and many[-1] == "and 5 more"
+    assert [line.partition(":")[0] for line in many[:3]] == ["gpu01 1", "gpu01 2", "gpu01 3"], "9 comes before 10"
+    said: list[str] = []
+    clock = [0.0]
+    lines = Lines(said.append, now=lambda: clock[0])
+    clock[0] = 1e3
+    lines.moved(cluster_at_work(2))
+    assert said == ["train: 2%, 0 of 20 scenes (gpu01 1: scene-01; gpu01 2: scene-02 40% step 40)"]
+
+
+def test_bars_have_a_line_for_each_worker() -> None:
+    import io
+
+    from rich.console import Console as RichConsole
+
+    out = io.StringIO()
+    bars = Bars(RichConsole(file=out, force_terminal=True, width=100, color_system=None))
+    bars.started(StageStarted("train", 20, 20, 0))
+    bars.moved(cluster_at_work(2))
+    bars._progress.refresh()  # type: ignore[union-attr]
+    bars.close()
+    assert "gpu01 1: scene-01" in out.getvalue() and "gpu01 2: scene-02 40% step 40" in out.getvalue()
+
+
+def test_what_a_worker_does_follows_the_schema(schema: Any) -> None:
+    for state in ("starting", "working", "idle", "lost"):
+        schema.validate({"bglora": 1, **WorkerChanged("train", "gpu01 1", state).to_json()})

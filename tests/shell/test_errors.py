@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -63,6 +64,8 @@ def test_a_mistake_outside_of_a_project(command: Command, words: list[str], what
         (["run", "--to", "paint"], "There is no stage 'paint'.", "paint", "ingest, segment"),
         (["run", "--from", "train", "--to", "ingest"], "train comes after ingest.", "--from train --to ingest", "Swap"),
         (["ingest", "--max-time", "soon"], "'soon' is no time.", "--max-time", "30m"),
+        (["ingest", "--retries", "3"], "about workers of a cluster", "--retries", "--executor ray"),
+        (["ingest", "--executor", "ray", "--worker-timeout", "x"], "'x' is no time.", "--worker-timeout", "30m"),
         (["clean", "everything"], "There is nothing called 'everything' to delete.", "to be had", "bglora clean"),
         (["clean", "--yes"], "Say what to delete.", "clean", "bglora clean"),
         (["init", "../film"], "There is a project here already.", "project.toml", "run --all"),
@@ -266,3 +269,22 @@ def test_a_librarys_error_is_told_in_one_line_even_if_it_says_nothing() -> None:
 
     assert first_line(RuntimeError("\nwhat\nand where")) == "what"
     assert first_line(RuntimeError()) == first_line(RuntimeError(" \n")) == "RuntimeError"
+
+
+def test_without_ray_a_cluster_is_refused_with_the_command_that_brings_it(
+    command: Command, frames: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command("init", "film", "--film", frames)
+    monkeypatch.setitem(sys.modules, "ray", None)  # as where it is not installed
+    answer = command("-C", "film", "ingest", "--executor", "ray")
+    assert answer.code == 3
+    assert answer.told == ("Ray is not installed.", "--executor ray", "pip install 'bglora[ray]'")
+
+
+def test_a_cluster_that_is_not_there_is_told_before_any_work(command: Command, frames: Path) -> None:
+    command("init", "film", "--film", frames)
+    answer = command("-C", "film", "ingest", "--executor", "ray", "--ray-address", "127.0.0.1:1", "--quiet")
+    assert answer.code == 2
+    what, where, cure = answer.told
+    assert "There is no Ray cluster to join" in what and "127.0.0.1:1" in where and "ray start --head" in cure
+    assert not list((Path("film") / "frames").glob("*/*.png"))

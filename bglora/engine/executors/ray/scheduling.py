@@ -246,7 +246,7 @@ class Shift:
         if len(attempt.lost) > self.limits.retries:
             yield Result(name, error=_lost(attempt))
             return
-        self.tell(Notice(f"A worker on {worker.node.name} was lost, {reason}. {name} is made once more.", self._stage))
+        self.tell(Notice(f"A worker on {worker.node.name} was lost: {reason}; {name} is made once more.", self._stage))
         if not self.job.stage.keeps_scratch:  # what the lost one left, or still writes, is another folder's matter
             folder = attempt.task.scratch.name.partition("~")[0]
             again = attempt.task.scratch.with_name(f"{folder}~{len(attempt.lost)}")

@@ -96,7 +96,7 @@ def _looker() -> Callable[[str, str, list[str]], dict[str, Any]]:
                 mine = f"{token}-{os.getpid()}"
                 with open(mine, "x", encoding="utf-8"):
                     os.unlink(mine)
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError):
                 return f"{os.path.dirname(os.path.dirname(token))} is not the same there"
             except OSError as error:
                 return f"{error.filename or token}: {error.strerror}"
