@@ -93,7 +93,7 @@ def test_verdicts_that_are_refused_end_with_1_after_all_is_done(
     lines = [json.loads(line) for line in out.splitlines()]
     result = next(line for line in lines if line["event"] == "result")
     assert (code, result["exit_code"], result["failures"]) == (1, 1, [])
-    assert all(stage["made"] == 0 for stage in result["stages"])  # a refusal paints nothing again
+    assert all(stage["items"] == 0 for stage in result["stages"])  # a refusal paints nothing again
     assert {"item": scene["item"], "words": word}.items() <= result["refused"][0].items()
     error = next(line for line in lines if line["event"] == "error")
     assert error["kind"] == "Refused" and word in error["what"] and scene["item"] in error["where"] and error["cure"]
