@@ -29,14 +29,15 @@ class Dissolve:
     last: int
 
 
-def find_dissolves(thumbs: np.ndarray, first: int, last: int) -> list[Dissolve]:
-    """Dissolves between frames `first` and `last` (inclusive, no cut between them), in order.
+def find_dissolves(thumbs: np.ndarray) -> list[Dissolve]:
+    """Dissolves in a stretch of frames without a cut, numbered from 0, in order.
 
     Args:
-        thumbs: uint8 (N, h, w) luma of all frames of the source.
+        thumbs: uint8 (N, h, w) luma of the frames.
     """
     found: list[Dissolve] = []
-    for start in range(first, last + 1, _STRETCH - 2 * _LONGEST):
+    last = len(thumbs) - 1
+    for start in range(0, last + 1, _STRETCH - 2 * _LONGEST):
         end = min(last, start + _STRETCH - 1)
         part = thumbs[start : end + 1].astype(np.float32).reshape(end + 1 - start, -1)
         for one in _within(part):

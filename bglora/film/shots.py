@@ -90,12 +90,11 @@ class Marks:
         """Mixtures of two pictures, looked for where nothing else was found."""
         from bglora.film.dissolves import find_dissolves
 
-        thumbs = self._survey.thumbs()
         marked = {number for number, why in enumerate(self._why) if why}
         for first, last in self._spans(marked):
-            for dissolve in find_dissolves(thumbs, first, last):
-                self._mark(dissolve.first, dissolve.last, "dissolve")
-                self._begins.setdefault(dissolve.middle, "dissolve")
+            for dissolve in find_dissolves(self._survey.thumbs(first, last)):
+                self._mark(first + dissolve.first, first + dissolve.last, "dissolve")
+                self._begins.setdefault(first + dissolve.middle, "dissolve")
 
     def mark_titles(self) -> None:
         """Frames with letters; black frames stay black."""

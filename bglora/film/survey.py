@@ -1,11 +1,12 @@
 """The first look at a source: one pass over all its frames at a small size.
 
-It keeps about 1.4 kB a frame (190 MB for 90 minutes at 24 frames per second); pictures are not held.
+It keeps about 1.7 kB a frame (220 MB for 90 minutes at 24 frames per second); pictures are not held.
 """
 
 from __future__ import annotations
 
 import math
+from array import array
 from collections import deque
 from dataclasses import dataclass
 from itertools import pairwise
@@ -22,6 +23,8 @@ THUMB = (27, 48)
 WORKING_AREA = 512 * 288
 """Pixels of the working picture, on which sharpness, letters and bars are measured; smaller frames are not enlarged."""
 
+CHUNK = 4096
+"""Thumbnails that lie in one piece of memory."""
 LOOK_AHEAD = 5
 """Frames after a change in which the old view may come back."""
 MUCH = 0.25
@@ -34,7 +37,7 @@ def working_size(height: int, width: int) -> tuple[int, int]:
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Light:
     """Luma of one frame, bars left out, 0 to 255: mean, standard deviation, and the range of all but 0.2 % of it."""
 
@@ -59,16 +62,17 @@ class Survey:
 
     def __init__(self) -> None:
         self._thumbs: list[np.ndarray] = []
-        self.times: list[float] = []
+        self._count = 0
+        self.times: array[float] = array("d")
         """Seconds of each frame from the first one's."""
-        self.sharpness: list[float] = []
+        self.sharpness: array[float] = array("d")
         """Variance of the Laplacian of the working picture, bars left out; 0 for a frame that could not be read."""
         self.light: list[Light] = []
-        self.change: list[float] = []
+        self.change: array[float] = array("d")
         """What is new in each frame since the one before (`change.py`); 0 for the first."""
         self.camera: list[tuple[float, float, float]] = []
         """How the camera moved since the frame before: (across, down, closer), see `change.Comparison`."""
-        self.passing: list[float] = []
+        self.passing: array[float] = array("d")
         """For a frame with much change: the least change of one of the next frames against the one before it, and of
         it against earlier ones. Small at both ends of a flash: the old view is back soon."""
         self.failed: set[int] = set()
@@ -81,7 +85,7 @@ class Survey:
         self._recent: deque[tuple[int, np.ndarray]] = deque(maxlen=LOOK_AHEAD + 1)
 
     def __len__(self) -> int:
-        return len(self._thumbs)
+        return self._count
 
     def add(self, working: np.ndarray, time: float) -> None:
         """Takes in one frame.
@@ -109,7 +113,7 @@ class Survey:
         self._look_back(small)
         self._recent.append((len(self), small))
         self._titles.add(working)
-        self._thumbs.append(cv2.resize(working, THUMB[::-1], interpolation=cv2.INTER_AREA))
+        self._keep(cv2.resize(working, THUMB[::-1], interpolation=cv2.INTER_AREA))
         self.times.append(time)
         self.light.append(_light(inside))
         self.sharpness.append(sharpness(inside))
@@ -120,7 +124,7 @@ class Survey:
 
         self.failed.add(len(self))
         self._titles.add_missing()
-        self._thumbs.append(self._thumbs[-1] if self._thumbs else np.zeros(THUMB, np.uint8))
+        self._keep(self.thumb(len(self) - 1) if len(self) else np.zeros(THUMB, np.uint8))
         self.times.append(time)
         self.sharpness.append(0.0)
         self.change.append(0.0)
@@ -128,15 +132,28 @@ class Survey:
         self.passing.append(1.0)
         self.light.append(self.light[-1] if self.light else Light(0, 0, 0, 0))
 
-    def thumbs(self) -> np.ndarray:
-        """uint8 (N, 27, 48): all frames, tiny."""
+    def thumbs(self, first: int, last: int) -> np.ndarray:
+        """uint8 (N, 27, 48): frames `first` to `last` inclusive, tiny."""
         import numpy as np
 
-        return np.stack(self._thumbs) if self._thumbs else np.zeros((0, *THUMB), np.uint8)
+        if last < first:
+            return np.zeros((0, *THUMB), np.uint8)
+        chunks = range(first // CHUNK, last // CHUNK + 1)
+        parts = [self._thumbs[k][max(first - k * CHUNK, 0) : last + 1 - k * CHUNK] for k in chunks]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def thumb(self, number: int) -> np.ndarray:
         """uint8 (27, 48): one frame, tiny."""
-        return self._thumbs[number]
+        part: np.ndarray = self._thumbs[number // CHUNK][number % CHUNK]
+        return part
+
+    def _keep(self, thumb: np.ndarray) -> None:
+        import numpy as np
+
+        if self._count % CHUNK == 0:
+            self._thumbs.append(np.empty((CHUNK, *THUMB), np.uint8))
+        self._thumbs[-1][self._count % CHUNK] = thumb
+        self._count += 1
 
     def titles(self) -> list[tuple[int, int]]:
         """Runs (first, last) of frames that carry letters."""

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ class Measured:
         os.replace(self.path.with_suffix(".part"), self.path)
 
 
-def measure(folder: Path, part: int, jobs: int) -> Measured:
+def measure(folder: Path, part: int, jobs: int, stages: Sequence[str] = STAGES) -> Measured:
     """Runs what is not done of a film of 1/part of the length, a stage at a time."""
     root = folder / f"film-{part}"
     film = folder / f"film-{part}.mp4"
@@ -70,7 +71,7 @@ def measure(folder: Path, part: int, jobs: int) -> Measured:
     if not (root / "project.toml").exists():
         bglora.init(root, films=[film], preset="cpu")
     measured = Measured(folder / f"film-{part}.json")
-    for stage in STAGES:
+    for stage in stages:
         spent = measured.stages.setdefault(stage, Spent())
         if not spent.ended:
             before = _bytes(root)
@@ -128,11 +129,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "bglora-feature")
     parser.add_argument("--parts", default="40,10", help="which parts of the length, by their denominators")
+    parser.add_argument("--stages", default=",".join(STAGES))
     parser.add_argument("--jobs", type=int, default=1)
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
     for part in given.parts.split(","):
-        measured = measure(given.folder, int(part), given.jobs)
+        measured = measure(given.folder, int(part), given.jobs, given.stages.split(","))
         print(json.dumps({name: asdict(spent) for name, spent in measured.stages.items()}, indent=1))
 
 

@@ -15,7 +15,7 @@ from bglora.film.choice import Rule
 from bglora.film.dissolves import find_dissolves
 from bglora.film.ingestion import Ingestion
 from bglora.film.shots import Shot, find_shots
-from bglora.film.survey import Survey
+from bglora.film.survey import THUMB, Survey
 from tests.shared import shared
 
 EVERY = Rule(fps=0, min_per_shot=1, max_per_shot=0, blur_threshold=0)
@@ -138,7 +138,7 @@ def test_dissolves_of_a_long_shot_are_found_wherever_they_lie() -> None:
         one, other = views[place % 3], views[(place + 1) % 3]
         thumbs[first : first + 30] = (1 - share) * one + share * other
         thumbs[first + 30 :] = other
-    found = find_dissolves(np.round(thumbs).astype(np.uint8), 0, 3999)
+    found = find_dissolves(np.round(thumbs).astype(np.uint8))
     assert [one.first for one in found] == pytest.approx([1080, 1480, 2570], abs=2)
     assert [one.last for one in found] == pytest.approx([1109, 1509, 2599], abs=2)
 
@@ -193,3 +193,14 @@ def test_windows_and_grass_are_no_letters() -> None:
         top = int(rng.integers(180, 240))
         cv2.line(grass, (int(left), 270), (int(left + rng.integers(-8, 8)), top), float(rng.integers(150, 220)), 2)
     assert not left_out(shots_of([town] * 30 + [grass] * 30), "title")
+
+
+def test_a_survey_of_many_pieces_gives_back_its_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bglora.film.survey.CHUNK", 4)
+    survey = Survey()
+    for number in range(11):
+        survey.add(np.full(THUMB, 10 * number, np.uint8), number / 24)
+    assert survey.thumbs(0, 10)[:, 0, 0].tolist() == [10 * number for number in range(11)]
+    assert survey.thumbs(3, 8)[:, 0, 0].tolist() == [30, 40, 50, 60, 70, 80]
+    assert survey.thumbs(5, 6).shape == (2, *THUMB) and len(survey.thumbs(5, 4)) == 0
+    assert survey.thumb(8)[0, 0] == 80 and len(survey) == 11
