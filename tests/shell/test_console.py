@@ -208,9 +208,9 @@ def test_a_terminal_that_knows_no_unicode_gets_ascii(command: Command, frames: P
 
 def cluster_at_work(count: int) -> StageState:
     state = StageState(StageStarted("train", 20, 20, 0))
-    for number in range(1, count + 1):
-        item = f"scene-{number:02d}"
-        state.worker(WorkerChanged("train", f"gpu01 {number}", "starting"))
+    for rank in range(1, count + 1):
+        item = f"scene-{rank:02d}"
+        state.worker(WorkerChanged("train", f"gpu01 {rank}", "starting"))
         state.item(ItemStarted("train", item))
         state.worker(WorkerChanged("train", f"gpu01 {number}", "working", item))
     state.item(ItemProgress("train", "scene-02", 40, 100, "step 40"))
