@@ -212,7 +212,7 @@ def cluster_at_work(count: int) -> StageState:
         item = f"scene-{rank:02d}"
         state.worker(WorkerChanged("train", f"gpu01 {rank}", "starting"))
         state.item(ItemStarted("train", item))
-        state.worker(WorkerChanged("train", f"gpu01 {number}", "working", item))
+        state.worker(WorkerChanged("train", f"gpu01 {rank}", "working", item))
     state.item(ItemProgress("train", "scene-02", 40, 100, "step 40"))
     return state
 
