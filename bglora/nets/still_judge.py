@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 PLACES = ("harbor town", "beach", "room", "sea floor")
-SIDE = 128
+SIDE = 192
 CELL = 8
 HIGHEST = 4
 
@@ -61,12 +61,12 @@ class StillJudge(nn.Module):
 
     @torch.inference_mode()
     def judge(self, pictures: Sequence[NDArray[np.uint8]]) -> Verdicts:
-        """Verdicts on RGB pictures (h, w, 3), uint8, of any sizes."""
+        """Verdicts on RGB pictures (h, w, 3), uint8, of any sizes; each is seen as it is and mirrored."""
         places, character = [], []
         for picture in pictures:
-            found, cells = self(as_input([picture]))
-            places.append(found.softmax(1)[0].numpy())
-            character.append(float(self.character(cells).sigmoid()))
+            found, cells = self(as_input([picture, picture[:, ::-1]]))
+            places.append(found.mean(0).softmax(0).numpy())
+            character.append(float(self.character(cells).mean().sigmoid()))
         return Verdicts(np.array(places, np.float32).reshape(-1, len(PLACES)), np.array(character, np.float32))
 
 

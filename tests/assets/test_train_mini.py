@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from bglora.assets import asset
-from bglora.assets.train_mini import captions, clock, decoder, pca_encoder, restart, sharpen, stills, text, unet
+from bglora.assets.train_mini import captions, clock, decoder, judge, pca_encoder, restart, sharpen, stills, text, unet
 from bglora.assets.train_mini.__main__ import main
 from bglora.errors import UserError
 
@@ -241,3 +241,39 @@ def test_the_decoder_of_the_script_takes_the_encoder(tmp_path: Path) -> None:
     assert vae.config.scaling_factor == 1.0
     with torch.no_grad():
         assert vae.decode(torch.zeros(1, 4, 4, 4)).sample.shape == (1, 3, 32, 32)
+
+
+def judged_stills(folder: Path) -> list[judge.Example]:
+    (draw_stills(folder) / "captions.jsonl").rename(folder / "captions-1.jsonl")
+    for path in folder.glob("*.png"):
+        Image.open(path).save(path.with_suffix(".jpg"), quality=95)
+    lines = (folder / "captions-1.jsonl").read_text("utf-8").replace(".png", ".jpg")
+    (folder / "captions-1.jsonl").write_text(lines, "utf-8")
+    return judge.read_examples([folder])
+
+
+def test_the_judge_sees_a_still_with_and_without_its_character_in_one_light(tmp_path: Path) -> None:
+    examples = judged_stills(tmp_path / "stills")
+    seen = next(example for example in examples if example.character)
+    empty = next(example for example in examples if example.name == seen.name[:-1] + "a")
+    for seed in range(8):
+        first, second = judge.draw(judge.without(seen, empty), np.random.default_rng(seed))
+        assert not second.cells.any() and second.label == 0.0
+        same = np.kron(first.cells == 0, np.ones((8, 8), bool))
+        assert np.abs(first.pixels - second.pixels)[same].mean() < 0.1
+        if first.label:
+            assert np.abs(first.pixels - second.pixels)[np.kron(first.cells > 0.9, np.ones((8, 8), bool))].mean() > 0.2
+
+
+def test_half_of_another_still_brings_its_cells_along(tmp_path: Path) -> None:
+    examples = judged_stills(tmp_path / "stills")
+    seen = next(example for example in examples if example.character)
+    empty = next(example for example in examples if not example.character)
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        ground, character = judge.draw((empty,), rng)[0], judge.draw((seen,), rng)[0]
+        mixed = judge.mix(ground, character, rng)
+        taken = np.kron(mixed.cells, np.ones((8, 8))) > 0
+        assert (mixed.pixels[taken] == character.pixels[taken]).all()
+        assert bool(mixed.label) == (mixed.cells.mean() >= judge.VISIBLE)
+        assert (mixed.pixels != character.pixels).any()

@@ -20,7 +20,7 @@ from PIL import Image
 
 from bglora.assets import asset
 from bglora.assets.train_mini import decoder, export, stills, unet
-from bglora.assets.train_mini.judge import measure, read_examples
+from bglora.assets.train_mini.judge import VISIBLE, clear, measure, read_examples
 from bglora.nets.still_judge import PLACES, StillJudge, load_judge
 from bglora.training.figures import Estimate, wilson
 from tests.bench.table import table, write_section
@@ -143,13 +143,15 @@ def main() -> None:
     torch.set_num_threads(1)
     judge = load_judge(options.judge or asset("mini_judge.safetensors"))
     rows = []
-    unseen = read_examples([options.stills, *options.unseen])
+    every = read_examples([options.stills, *options.unseen])
+    unseen = clear(every)
     place, character = measure(judge, unseen)
     there = np.array([example.character for example in unseen])
     rows.append(["judge on stills it never saw: place", percent(place)])
     rows.append(["judge on stills it never saw: character or empty", percent(character)])
     rows.append(["... those with a character", percent(character[there])])
     rows.append(["... those without", percent(character[~there])])
+    rows.append(["... the hidden ones counted too", percent(measure(judge, every)[1])])
     asked = prompts(options.pictures)
     pictures = paint(options.mini, asked, guidance=options.guidance)
     place, character = judged(judge, pictures, asked)
@@ -171,7 +173,8 @@ def main() -> None:
         print(found)
         return
     note = (
-        f"{len(unseen)} stills of places and cameras that neither the judge nor `mini` was trained on. `mini` paints "
+        f"{len(unseen)} stills of places and cameras that neither the judge nor `mini` was trained on, and "
+        f"{len(every) - len(unseen)} hidden ones: of their character less than {VISIBLE:.0%} is seen. `mini` paints "
         f"{SIDE} x {SIDE}, {STEPS} steps, guidance {options.guidance:g}, one seed a prompt. Wilson's intervals."
     )
     write_section(TITLE, COMMAND, found, note)

@@ -9,36 +9,56 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from bglora.assets import asset
 from bglora.assets.train_mini import stills
 from bglora.nets.still_judge import CELL, PLACES, SIDE, StillJudge, load_judge
 
-STEPS, BATCH, PEAK_RATE, SEED = 1500, 32, 2e-3, 5
-NEAREST = 2.2
-PASTED = 0.5
-"""Share of the examples with a character that are an empty still with a character pasted in from another one."""
-VISIBLE = 0.006
-"""Share of the picture from which a character counts as there; with less, but not nothing, it is left out."""
+STEPS, PEAK_RATE, SEED = 2400, 1.5e-3, 5
+PAINTED = 128  # the side of the pictures that are judged, as `mini` paints them
+PAIRS, PASTED, SINGLES = 4, 2, 4
+"""Of a batch: cameras with and without their character, empty stills with and without one pasted in, parts alone."""
+MIXED = 0.25
+"""Share of a batch that gets a half of another still (Yun et al. 2019, CutMix): other surroundings, same characters."""
+NEAREST = 2.0
+VISIBLE = 0.01
+"""Share of the picture from which a character counts as there, about 13 x 13 of PAINTED x PAINTED pixels; a still
+that shows less of one, but not nothing, is left out of training and measurement."""
 
 
 @dataclass(frozen=True)
 class Example:
-    """A still (256, 256, 3), uint8, the number of its place, and where its character is (256, 256), None: unknown."""
+    """A still (256, 256, 3), uint8, the number of its place, and where its character is (256, 256), None: unknown.
+
+    `name` is the file's, without its ending; `soft` stills went through the decoder of `mini`.
+    """
 
     picture: NDArray[np.uint8]
     place: int
     character: bool
     mask: NDArray[np.float32] | None
+    name: str = ""
+    soft: bool = False
+
+
+class Drawn(NamedTuple):
+    """What a batch has of a still: pixels in -1..1, cells (-1: unknown), whether somebody is there, its weight."""
+
+    pixels: NDArray[np.float32]
+    cells: NDArray[np.float32]
+    label: float
+    weight: float
+    place: int
 
 
 def read_examples(folders: list[Path]) -> list[Example]:
@@ -58,7 +78,9 @@ def read_examples(folders: list[Path]) -> list[Example]:
                 mask = np.zeros((256, 256), np.float32)
             elif stem[-1] in "de" and empty in pictures:
                 mask = difference(pictures[line["file"]], pictures[empty])
-            examples.append(Example(pictures[line["file"]], PLACES.index(line["place"]), line["has_character"], mask))
+            examples.append(
+                Example(pictures[line["file"]], PLACES.index(line["place"]), line["has_character"], mask, stem)
+            )
     return examples
 
 
@@ -102,58 +124,111 @@ def paste(empty: Example, cut: tuple[NDArray[np.uint8], NDArray[np.float32]], rn
     picture, where = empty.picture.astype(np.float32), np.zeros((256, 256), np.float32)
     picture[part] += alpha * (pixels.astype(np.float32) * light - picture[part])
     where[part] = mask
-    return Example(picture.clip(0, 255).astype(np.uint8), empty.place, True, where)
+    return replace(empty, picture=picture.clip(0, 255).astype(np.uint8), character=True, mask=where)
 
 
-def draw(example: Example, rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.float32], float, float]:
-    """A random part of a still at SIDE x SIDE: pixels in -1..1, cells (-1: unknown), the label and its weight."""
+def without(example: Example, empty: Example) -> tuple[Example, Example]:
+    """A still with a character and the same camera without it."""
+    return example, replace(empty, mask=np.zeros((256, 256), np.float32))
+
+
+def draw(examples: tuple[Example, ...], rng: np.random.Generator) -> list[Drawn]:
+    """The same random part of stills of one camera, the first of which says where to look, in the same light."""
+    first = examples[0]
     zoom = 1.0 if rng.random() < 0.35 else float(rng.uniform(1.0, NEAREST))
-    if example.mask is None:
+    if first.mask is None:
         zoom = min(zoom, 1.25)
     side = int(256 / zoom)
     left, top = (int(rng.integers(0, 257 - side)) for _ in range(2))
-    if example.mask is not None and example.mask.any() and rng.random() < 0.7:
-        rows, columns = np.nonzero(example.mask)
+    if first.mask is not None and first.mask.any() and rng.random() < 0.8:
+        rows, columns = np.nonzero(first.mask)
         at = rng.integers(len(rows))
         left, top = (int(np.clip(c - rng.uniform(0.2, 0.8) * side, 0, 256 - side)) for c in (columns[at], rows[at]))
     part = (slice(top, top + side), slice(left, left + side))
-    pixels = cv2.resize(
-        example.picture[part], (SIDE, SIDE), interpolation=cv2.INTER_AREA if side > SIDE else cv2.INTER_CUBIC
-    )
-    cells = np.full((SIDE // CELL,) * 2, -1.0, np.float32)
-    label, weight = float(example.character), 1.0
-    if example.mask is not None:
-        seen = example.mask[part]
-        cells = cv2.resize(seen, cells.shape, interpolation=cv2.INTER_AREA)
-        label = float(seen.mean() >= VISIBLE)
-        weight = float(label == 1.0 or not seen.any())
-    if rng.random() < 0.5:
-        pixels, cells = pixels[:, ::-1], cells[:, ::-1]
-    return disturb(pixels.astype(np.float32) / 127.5 - 1.0, rng), np.ascontiguousarray(cells), label, weight
-
-
-def disturb(pixels: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-    """Other light and colors, and blur: what a small model paints is softer than a still."""
-    light = 0.5 + 0.5 * pixels
-    light = np.clip(light, 0, 1) ** float(np.exp(rng.normal(0, 0.2))) * np.exp(rng.normal(0, 0.08, 3))
-    if rng.random() < 0.6:
-        blur = float(rng.uniform(0.4, 2.0))
-        light = cv2.GaussianBlur(light, (0, 0), blur)
-    return np.asarray(np.clip(light, 0, 1) * 2 - 1 + rng.normal(0, 0.03, pixels.shape), np.float32)
+    mirrored, blur = rng.random() < 0.5, float(rng.uniform(0.5, 3.0)) if rng.random() < 0.5 else 0.0
+    gamma, tint = float(np.exp(rng.normal(0, 0.25))), np.exp(rng.normal(0, 0.12, 3)).astype(np.float32)
+    found = []
+    for example in examples:
+        method = cv2.INTER_AREA if side > SIDE else cv2.INTER_CUBIC
+        pixels = cv2.resize(example.picture[part], (SIDE, SIDE), interpolation=method)
+        light = (np.arange(256, dtype=np.float32) / 255)[:, None] ** gamma * tint  # a table of all brightnesses
+        colors = np.stack([light[:, c].clip(0, 1)[pixels[..., c]] for c in range(3)], axis=2) * 2 - 1
+        if blur and not example.soft:
+            colors = cv2.GaussianBlur(colors, (0, 0), blur)
+        colors = colors + 0.03 * rng.standard_normal(colors.shape, dtype=np.float32)
+        cells = np.full((SIDE // CELL,) * 2, -1.0, np.float32)
+        label, weight = float(example.character), 1.0
+        if example.mask is not None:
+            seen = example.mask[part]
+            cells = cv2.resize(seen, cells.shape, interpolation=cv2.INTER_AREA)
+            label = float(seen.mean() >= VISIBLE)
+            weight = float(label == 1.0 or not seen.any())
+        if mirrored:
+            colors, cells = colors[:, ::-1], cells[:, ::-1]
+        found.append(Drawn(np.ascontiguousarray(colors), np.ascontiguousarray(cells), label, weight, example.place))
+    return found
 
 
 def recoded(examples: list[Example], vae: Any) -> list[Example]:
-    """The examples as the decoder of `mini` paints them at SIDE x SIDE, enlarged again."""
+    """Every third camera's examples as the decoder of `mini` paints them, enlarged again."""
+    cameras = set(sorted({example.name[:-1] for example in examples})[::3])
     found = []
-    for example in examples:
-        small = cv2.resize(example.picture, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+    for example in (example for example in examples if example.name[:-1] in cameras):
+        small = cv2.resize(example.picture, (PAINTED, PAINTED), interpolation=cv2.INTER_AREA)
         pixels = torch.from_numpy(small).permute(2, 0, 1)[None].float() / 127.5 - 1.0
         with torch.inference_mode():
             painted = vae.decode(vae.encode(pixels).latent_dist.mean).sample[0].permute(1, 2, 0).numpy()
         picture = (np.clip(painted * 0.5 + 0.5, 0, 1) * 255).round().astype(np.uint8)
         large = cv2.resize(picture, (256, 256), interpolation=cv2.INTER_CUBIC)
-        found.append(Example(np.asarray(large, np.uint8), example.place, example.character, example.mask))
+        found.append(replace(example, picture=np.asarray(large, np.uint8), soft=True))
     return found
+
+
+def mix(first: Drawn, second: Drawn, rng: np.random.Generator) -> Drawn:
+    """The larger part of `first` beside a part of `second`; both must know their cells."""
+    cells, axis = first.cells.shape[0], int(rng.integers(2))
+    cut = int(rng.integers(cells // 2, cells - 2))
+    seam = [slice(None), slice(None)]
+    seam[axis] = slice(cut * CELL, None)
+    pixels, mask = first.pixels.copy(), first.cells.copy()
+    pixels[tuple(seam)] = second.pixels[tuple(seam)]
+    seam[axis] = slice(cut, None)
+    mask[tuple(seam)] = second.cells[tuple(seam)]
+    label = float(mask.mean() >= VISIBLE)
+    return Drawn(pixels, mask, label, float(label == 1.0 or not mask.any()), first.place)
+
+
+class Batches:
+    """Draws batches in which a still with a character stands beside the same still without it.
+
+    So what tells them apart is the character and nothing else that happens to go with it.
+    """
+
+    def __init__(self, examples: list[Example]) -> None:
+        empty = {(e.name, e.soft): e for e in examples if e.name.endswith("a")}
+        twins = [(e, empty.get((e.name[:-1] + "a", e.soft))) for e in examples if e.character and e.mask is not None]
+        self.pairs = [[(e, a) for e, a in twins if a is not None and e.place == place] for place in range(len(PLACES))]
+        self.empty = [[e for e in examples if not e.character and e.place == place] for place in range(len(PLACES))]
+        self.parts = [[e for e in examples if e.name[-1] in letters] for letters in ("fg", "bc")]
+        self.cuts = cutouts(examples)
+
+    def draw(self, rng: np.random.Generator) -> list[Drawn]:
+        found: list[Drawn] = []
+        for number in range(PAIRS):
+            pairs = self.pairs[number % len(PLACES)]
+            found += draw(without(*pairs[int(rng.integers(len(pairs)))]), rng)
+        for _ in range(PASTED):
+            empty = self.empty[int(rng.integers(len(PLACES)))]
+            ground = empty[int(rng.integers(len(empty)))]
+            cuts = self.cuts[PLACES[ground.place] == "sea floor"]
+            found += draw((paste(ground, cuts[int(rng.integers(len(cuts)))], rng), ground), rng)
+        for number in range(SINGLES):
+            parts = self.parts[number % 2]
+            found += draw((parts[int(rng.integers(len(parts)))],), rng)
+        known = [number for number, drawn in enumerate(found) if drawn.cells.min() >= 0]
+        for number in rng.choice(known, size=int(MIXED * len(found)), replace=False):
+            found[number] = mix(found[number], found[int(rng.choice(known))], rng)
+        return found
 
 
 def train(examples: list[Example], steps: int = STEPS, start: Path | None = None) -> StillJudge:
@@ -164,36 +239,38 @@ def train(examples: list[Example], steps: int = STEPS, start: Path | None = None
     net.to(**layout)
     optimizer = torch.optim.AdamW(net.parameters(), lr=PEAK_RATE, weight_decay=0.02)
     rates = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_RATE, total_steps=steps, pct_start=0.1)
-    binary = torch.nn.functional.binary_cross_entropy_with_logits
-    kinds = [[k for k, e in enumerate(examples) if (e.place, e.character) == (p, c)] for p in range(4) for c in (0, 1)]
-    cuts = cutouts(examples)
-    first = STEPS if start else 0  # other draws than those of the training before
-    for step in range(first, first + steps):
-        rng = np.random.default_rng([SEED, step])
-        rows = [int(rng.choice(kinds[number % len(kinds)])) for number in range(BATCH)]
-        chosen = [examples[row] for row in rows]
-        for number, row in enumerate(rows):
-            if examples[row].character and rng.random() < PASTED:
-                empty = examples[int(rng.choice(kinds[2 * examples[row].place]))]
-                here = cuts[PLACES[empty.place] == "sea floor"]
-                chosen[number] = paste(empty, here[int(rng.integers(len(here)))], rng)
-        drawn = [draw(example, rng) for example in chosen]
-        pixels, masks, labels, weights = (torch.tensor(np.array(values)) for values in zip(*drawn, strict=True))
-        with torch.autocast("cpu", torch.bfloat16):
-            places, cells = net(pixels.permute(0, 3, 1, 2))
-        places, cells = places.float(), cells.float()
-        known = (masks >= 0).float()
-        loss = torch.nn.functional.cross_entropy(places, torch.tensor([examples[r].place for r in rows]))
-        loss = loss + (binary(net.character(cells), labels.float(), reduction="none") * weights).mean()
-        weighted = known * (1 + 4 * masks.clamp(min=0))
-        loss = loss + 2 * (binary(cells, masks.clamp(0, 1), reduction="none") * weighted).sum() / weighted.sum()
+    batches, losses = Batches(examples), []
+    for step in range(steps):
+        loss = _loss(net, batches.draw(np.random.default_rng([SEED, step, int(start is not None)])))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
         rates.step()
-        if step % 50 == 49:
-            print(f"step {step + 1 - first}: loss {float(loss.detach()):.3f}", flush=True)
+        losses.append(float(loss.detach()))
+        if step % 100 == 99:
+            print(f"step {step + 1}: loss {np.mean(losses[-100:]):.3f}", flush=True)
     return net.eval()
+
+
+def _loss(net: StillJudge, drawn: list[Drawn]) -> Tensor:
+    binary = torch.nn.functional.binary_cross_entropy_with_logits
+    pixels, masks, labels, weights, kinds = (torch.tensor(np.array(values)) for values in zip(*drawn, strict=True))
+    with torch.autocast("cpu", torch.bfloat16):
+        places, cells = net(pixels.permute(0, 3, 1, 2))
+    places, cells = places.float(), cells.float()
+    known = (masks >= 0).float()
+    weighted = known * (1 + 4 * masks.clamp(min=0))
+    by_cell = (binary(cells, masks.clamp(0, 1), reduction="none") * weighted).sum() / weighted.sum()
+    there = (binary(net.character(cells), labels.float(), reduction="none") * weights).mean()
+    return 0.5 * torch.nn.functional.cross_entropy(places, kinds) + there + 2 * by_cell
+
+
+def clear(examples: list[Example]) -> list[Example]:
+    """Without the stills of whose character less than VISIBLE is seen: hidden behind something, or far away.
+
+    Where it stands is known of whole stills, from the same camera without it; other stills with a character stay.
+    """
+    return [e for e in examples if not e.character or e.mask is None or e.mask.mean() >= VISIBLE]
 
 
 def measure(net: StillJudge, examples: list[Example]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -227,7 +304,7 @@ def main() -> None:
     examples = read_examples(options.stills)
     vae = AutoencoderKL.from_pretrained(options.mini / "vae").float()
     save(train(examples + recoded(examples, vae), options.steps, options.start), options.out)
-    test = read_examples(options.test)
+    test = clear(read_examples(options.test))
     place, character = measure(load_judge(options.out), test)
     print(
         f"{len(examples)} stills; {len(test)} others: place right {place.mean():.1%}, character {character.mean():.1%}"
