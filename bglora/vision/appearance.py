@@ -13,13 +13,26 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from bglora.vision.arrays import F32, U8, Bool, around, gray, grow, largest_channel
+from bglora.vision.arrays import F32, U8, Bool, around, gray, grow, largest_channel, shrink
 
-BINS, RATIO_BINS = 16, 14
+BINS = 16
+OCTAVE = 4
+"""Steps per octave in which brightness is learned, channel by channel."""
+DARKEST, STEPS = 3.0, 21
+"""Least log2 brightness of a color (of 8 added grey levels), and steps from there."""
+DEEPEST, RATIO_STEPS = -3.0, 18
+"""Least log2 ratio of frame and background, and steps from there."""
+UNSEEN_COLOR, UNSEEN_RATIO = 3e-4, 3e-5
+"""Likelihood of what a shot hasn't shown yet: somebody may wear any color, but a shot's light has few ratios."""
 FEWEST = 300
 """Pixels of objects and of effects from which their colors are learned."""
-RIM = 8
-"""Pixels at a width of 512 around objects in which effects are not learned from: blur mixes them with the object."""
+RIM = 4
+"""Pixels at a width of 512 around objects' hulls in which effects are not learned from: blur mixes both, and parts of
+somebody that were taken for shade lie there."""
+INNER = 2
+"""Pixels at an object's border that blur mixes with the background."""
+CLEAR = 8.0
+"""Grey levels from which a difference tells what a shade does to the background."""
 RATIO = (0.3, 1.25)
 EXPLAINED = 0.22
 FAINT = 12.0
@@ -89,24 +102,31 @@ def object_evidence(seen: Change, noise: F32) -> F32:
 
 @dataclass(frozen=True)
 class Colors:
-    """What a shot's objects look like beside its effects: log likelihood ratios object : effect, float32.
+    """What a shot's objects and their effects look like.
 
     Attributes:
-        of_color: by the color of a pixel, (16, 16, 16).
-        of_ratio: by what became of the background's color, one log ratio a channel, (14, 14, 14); a shot's shadows have
-            few such ratios, its characters many.
+        of_color: log likelihood ratio object : effect by the color of a pixel, float32 (16, 16, 16).
+        of_object: log likelihood of an object's color, by log brightness of the three channels, float32 (21, 21, 21).
+        of_shade: log likelihood of what shade makes of the background's color, by the log ratio of each channel,
+            float32 (18, 18, 18); a shot's shadows have few such ratios, before any background.
     """
 
     of_color: F32
-    of_ratio: F32
+    of_object: F32
+    of_shade: F32
 
     def color_evidence(self, frame: U8) -> F32:
         """Log ratio object : effect of each pixel's color, clipped to -3 to 3; float32 (H, W)."""
         return self.of_color.ravel()[color_bins(frame)]
 
-    def ratio_evidence(self, frame: U8, mean: F32) -> F32:
-        """Log ratio object : effect of what became of each pixel's background, clipped to -3 to 3; float32 (H, W)."""
-        return self.of_ratio.ravel()[_ratio_bins(frame, mean)]
+    def look_evidence(self, frame: U8, mean: F32) -> F32:
+        """Log likelihood ratio of "somebody of this color" to "the background under the shot's shade"; float32 (H, W).
+
+        Both are likelihoods of the log color, so that they compare whatever the background is.
+        """
+        own = _octaves(frame)
+        seen = self.of_object.ravel()[_steps(own, DARKEST, STEPS)]
+        return np.asarray(seen - self.of_shade.ravel()[_steps(own - _octaves(mean), DEEPEST, RATIO_STEPS)], np.float32)
 
 
 class ColorLearner:
@@ -114,7 +134,8 @@ class ColorLearner:
 
     def __init__(self) -> None:
         self._colors = np.zeros((2, BINS**3), np.float64)
-        self._ratios = np.zeros((2, RATIO_BINS**3), np.float64)
+        self._object = np.zeros(STEPS**3, np.float64)
+        self._shade = np.zeros(RATIO_STEPS**3, np.float64)
 
     def add(self, frame: U8, mean: F32, objects: Bool, effects: Bool) -> None:
         """One frame with its background and masks, bool (H, W). Rims of objects, partly covered, count for neither."""
@@ -123,21 +144,40 @@ class ColorLearner:
         rim = max(2, round(RIM * frame.shape[1] / 512))
         box = around(objects | effects, rim + 1)
         frame, mean, objects, effects = frame[box], mean[box], objects[box], effects[box]
-        away = grow(objects, rim)
-        clear = largest_channel(cv2.absdiff(cv2.blur(frame, (3, 3)).astype(np.float32), cv2.blur(mean, (3, 3)))) > 8
-        colors, ratios = color_bins(frame), _ratio_bins(frame, mean)
-        for side, inside, ratio_inside in ((0, objects, objects), (1, effects, effects & ~away & clear)):
+        colors, own, behind = color_bins(frame), _octaves(frame), _octaves(mean)
+        for side, inside in ((0, objects), (1, effects)):
             self._colors[side] += np.bincount(colors[inside], minlength=BINS**3)
-            self._ratios[side] += np.bincount(ratios[ratio_inside], minlength=RATIO_BINS**3)
+        inner = shrink(objects, INNER)
+        self._object += np.bincount(_steps(own[inner], DARKEST, STEPS), minlength=STEPS**3)
+        clear = largest_channel(cv2.absdiff(cv2.blur(frame, (3, 3)).astype(np.float32), cv2.blur(mean, (3, 3)))) > CLEAR
+        apart = effects & clear & ~grow(hulls(objects, effects), rim)
+        ratios = _steps(own[apart] - behind[apart], DEEPEST, RATIO_STEPS)
+        self._shade += np.bincount(ratios, minlength=RATIO_STEPS**3)
 
     def colors(self) -> Colors | None:
         """What was learned; None when objects or effects are too few to tell."""
         if self._colors.sum(1).min() < FEWEST:
             return None
-        ratios = np.zeros((RATIO_BINS,) * 3, np.float32)
-        if self._ratios.sum(1).min() >= FEWEST:
-            ratios = _log_ratio(self._ratios, RATIO_BINS)
-        return Colors(_log_ratio(self._colors, BINS), ratios)
+        looks = np.zeros((STEPS,) * 3, np.float32), np.zeros((RATIO_STEPS,) * 3, np.float32)
+        if min(self._object.sum(), self._shade.sum()) >= FEWEST:
+            looks = (
+                _log_likelihood(self._object, STEPS, UNSEEN_COLOR),
+                _log_likelihood(self._shade, RATIO_STEPS, UNSEEN_RATIO),
+            )
+        return Colors(_log_ratio(self._colors, BINS), *looks)
+
+
+def hulls(objects: Bool, effects: Bool) -> Bool:
+    """Convex hulls of the objects that hang together, also by their effects; bool (H, W)."""
+    out = np.zeros(objects.shape, np.uint8)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(grow(objects | effects, 2).astype(np.uint8))
+    for k in range(1, count):
+        x, y, w, h = (int(v) for v in stats[k, :4])
+        box = (slice(y, y + h), slice(x, x + w))
+        ys, xs = np.nonzero(objects[box] & (labels[box] == k))
+        if len(xs):
+            cv2.fillConvexPoly(out, cv2.convexHull(np.stack([xs + x, ys + y], 1).astype(np.int32)), 1)
+    return out > 0
 
 
 def color_bins(frame: U8) -> NDArray[np.int32]:
@@ -146,11 +186,20 @@ def color_bins(frame: U8) -> NDArray[np.int32]:
     return (q[..., 0] * BINS + q[..., 1]) * BINS + q[..., 2]
 
 
-def _ratio_bins(frame: U8, mean: F32) -> NDArray[np.int32]:
-    """Quantized log2 ratio of frame and background per channel, 3 x 3 mean, -2.25 to 1.25."""
-    ratio = (cv2.blur(frame, (3, 3)).astype(np.float32) + 8) / (cv2.blur(mean, (3, 3)) + 8)
-    q = np.clip((np.log2(ratio) + 2.25) * (RATIO_BINS / 3.5), 0, RATIO_BINS - 1).astype(np.int32)
-    return (q[..., 0] * RATIO_BINS + q[..., 1]) * RATIO_BINS + q[..., 2]
+def _octaves(picture: np.ndarray) -> F32:
+    """Log2 brightness of a picture's 3 x 3 mean per channel, float32 (H, W, 3)."""
+    return np.log2(cv2.blur(picture.astype(np.float32), (3, 3)) + 8)
+
+
+def _steps(octaves: F32, least: float, count: int) -> NDArray[np.int32]:
+    """The bin of each (..., 3) among `count` cubed."""
+    q = np.clip((octaves - least) * OCTAVE, 0, count - 1).astype(np.int32)
+    return (q[..., 0] * count + q[..., 1]) * count + q[..., 2]
+
+
+def _log_likelihood(histogram: np.ndarray, bins: int, unseen: float) -> F32:
+    smooth = _smooth(histogram, bins)
+    return np.asarray(np.log(smooth / smooth.sum() + unseen), np.float32)
 
 
 def _log_ratio(histograms: np.ndarray, bins: int) -> F32:

@@ -12,6 +12,12 @@ import numpy as np
 from bglora.vision.arrays import F32, U8, Bool, around, grow, shrink
 
 BAND = 2
+LIGHT = 1.6
+"""Exponent from grey levels to light in mixtures: less than a display's 2.2, for compression mixes grey levels."""
+SHADE = (0.2, 1.15)
+"""Least and most that shade beside an object makes of the background."""
+PLAIN = 20.0
+"""Grey levels by which object and background must differ for a pixel between them to be told."""
 GUIDE_NOISE = 4.0
 """Grey levels by which a guide may differ without being an edge."""
 
@@ -27,12 +33,14 @@ def nearest_inside(picture: np.ndarray, inside: Bool) -> np.ndarray:
     return picture[ys[pick], xs[pick]]
 
 
-def alpha_matte(frame: U8, mean: F32, objects: Bool, radius: int = BAND) -> F32:
+def alpha_matte(frame: U8, mean: F32, objects: Bool, radius: int = BAND, shaded: bool = True) -> F32:
     """Alpha of the objects, float32 (H, W) in 0 to 1.
 
     Args:
         frame: uint8 (H, W, 3); mean: background float32 (H, W, 3), both at one exposure.
         objects: bool (H, W). radius: half width in pixels of the band in which alpha is not 0 or 1.
+        shaded: whether the shade just outside the objects lies on the background at their border, too, and light is
+            mixed instead of grey levels.
     """
     if not objects.any():
         return objects.astype(np.float32)
@@ -43,11 +51,27 @@ def alpha_matte(frame: U8, mean: F32, objects: Bool, radius: int = BAND) -> F32:
     picture = frame.astype(np.float32)
     band = grow(objects, radius) & ~inner
     behind = mean[band]
-    away = nearest_inside(picture, _solid(objects, inner, radius))[band] - behind
-    length = np.einsum("pc,pc->p", away, away)
-    part = np.einsum("pc,pc->p", picture[band] - behind, away) / np.maximum(length, 1.0)
-    alpha[band] = np.where(length > 12.0**2 * 3, np.clip(part, 0, 1), objects[band])
+    if shaded:
+        behind = behind * _shade_outside(picture, mean, objects, radius)[band][:, None]
+    front = nearest_inside(picture, _solid(objects, inner, radius))[band]
+    away = front - behind
+    length = np.maximum(np.einsum("pc,pc->p", away, away), 1.0)
+    part = np.clip(np.einsum("pc,pc->p", picture[band] - behind, away) / length, 0, 1)
+    if shaded:
+        middle = ((front**LIGHT + behind**LIGHT) / 2) ** (1 / LIGHT)
+        half = np.clip(np.einsum("pc,pc->p", middle - behind, away) / length, 0.1, 0.9)
+        part = part ** (np.log(0.5) / np.log(half))
+    alpha[band] = np.where(length > PLAIN**2, part, objects[band])
     return alpha
+
+
+def _shade_outside(picture: F32, mean: F32, objects: Bool, radius: int) -> F32:
+    """Ratio of frame and background just outside the objects, carried to each pixel from the nearest; (H, W)."""
+    outside = ~grow(objects, radius + 1)
+    if not outside.any():
+        return np.ones(objects.shape, np.float32)
+    seen, known = (cv2.blur(p, (3, 3)).sum(2) + 8 for p in (picture, mean))
+    return np.asarray(nearest_inside(np.clip(seen / known, *SHADE), outside), np.float32)
 
 
 def _solid(objects: Bool, inner: Bool, radius: int) -> Bool:

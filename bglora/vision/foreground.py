@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from bglora.vision.appearance import FAINT, Change, Colors, change, object_evidence
+from bglora.vision.appearance import FAINT, Change, Colors, change, hulls, object_evidence
 from bglora.vision.arrays import (
     F32,
     U8,
@@ -29,14 +29,20 @@ from bglora.vision.ghosts import ghost_parts, outlines
 
 FAINT_EFFECT = 4.2
 """Grey levels of a 5 x 5 mean from which a difference beside an object is its effect."""
-COLOR_WEIGHT, RATIO_WEIGHT = 0.2, 0.6
+COLOR_WEIGHT, LOOK_WEIGHT = 0.3, 0.5
 """How much the colors learned from the shot count beside the rule for single pixels."""
+LIGHTER, LIGHTER_WEIGHT = 1.03, 1.5
+"""Shade doesn't brighten: what does by more than this ratio may be a reflection, but is somebody more often."""
+ENCLOSED, OPEN = 0.4, -1.0
+"""Evidence of lying within the hull of an object, and beyond it: parts of somebody lie between other parts."""
 NARROW, FEET = 0.06, 0.25
 """Shares of an object's height: what is narrower than twice the first is no shadow, except in the lowest part."""
 CLEAR = 25.0
 """Grey levels from which a difference belongs to a silhouette."""
-HALF = 0.45
+HALF = 0.42
 """Alpha from which a pixel is the object's: a little less than half, for thin parts nowhere show their own color."""
+HOLE = 10
+"""Smallest objects that a hole between objects and effects has room for, at most, to be removed as well."""
 BESIDE = 1.3
 """Beside an object a difference counts this much more."""
 NEAR = 10
@@ -138,13 +144,17 @@ def foreground(
         nothing = np.zeros_like(hot)
         return Foreground(nothing, nothing, nothing.astype(np.uint8), nothing)
     box = around(hot, round(3 * NEAR * unit) + 4)
-    part = _Part(frame[box], background.inside(box), allowed[box], score[box], hot[box], unit, min_area)
+    hull = None if before is None else hulls(before.objects, before.effects)[box]
+    part = _Part(frame[box], background.inside(box), allowed[box], score[box], hot[box], unit, min_area, hull)
     return part.masks(stays[box], colors).within(box, hot.shape)
 
 
 @dataclass(frozen=True)
 class _Part:
-    """The part of a frame in which something differs from the background; `unit` is 1 px at a picture width of 512."""
+    """The part of a frame in which something differs from the background.
+
+    `unit` is 1 px at a picture width of 512; `hull` where objects were found before, and what lies between them.
+    """
 
     frame: U8
     background: Background
@@ -153,6 +163,7 @@ class _Part:
     hot: Bool
     unit: float
     min_area: int
+    hull: Bool | None
 
     def masks(self, stays: Bool, colors: Colors | None) -> Foreground:
         """Parts what is hot into objects and effects; `stays` is object in any case."""
@@ -160,7 +171,7 @@ class _Part:
         objects = self._objects(seen, colors) | stays
         effects = self._effects(seen, objects)
         objects, alpha = self._sharp(objects | _enclosed(objects, effects))
-        effects &= ~objects
+        effects = (effects | self._gaps(objects, effects)) & ~objects
         own, model = outlines(self.frame, self.background.mean, objects)
         ghosts = ghost_parts(own, model, objects, effects)
         outline = int(own.sum()), int(model.sum())
@@ -170,7 +181,10 @@ class _Part:
         evidence = object_evidence(seen, self.allowed)
         if colors is not None:
             evidence = evidence + COLOR_WEIGHT * colors.color_evidence(self.frame)
-            evidence += RATIO_WEIGHT * colors.ratio_evidence(self.frame, self.background.mean)
+            evidence += LOOK_WEIGHT * colors.look_evidence(self.frame, self.background.mean)
+            evidence += LIGHTER_WEIGHT * (seen.ratio > LIGHTER)
+            if self.hull is not None:
+                evidence += np.where(self.hull, np.float32(ENCLOSED), np.float32(OPEN))
         inside = self.hot & (self._along_edges(evidence) > 0)
         inside = np.asarray(cv2.morphologyEx(inside.astype(np.uint8), cv2.MORPH_OPEN, np.ones((2, 2), np.uint8)) > 0)
         inside = close_gaps(inside, 2) & grow(self.hot, 1)
@@ -196,7 +210,7 @@ class _Part:
         count, labels, stats, _ = cv2.connectedComponentsWithStats(objects.astype(np.uint8), connectivity=8)
         if count <= 1 or not rest.any():
             return found
-        sure = shrink(self.hot, 2) | (alpha_matte(self.frame, self.background.mean, objects) > HALF)
+        sure = shrink(self.hot, 2) | (alpha_matte(self.frame, self.background.mean, objects, shaded=False) > HALF)
         for k in range(1, count):
             x, y, w, h = (int(v) for v in stats[k, :4])
             narrow, reach = max(2, round(NARROW * h)), max(3, round(2 * NARROW * h))
@@ -219,11 +233,18 @@ class _Part:
         joined = np.asarray(cv2.morphologyEx(joined.astype(np.uint8), cv2.MORPH_CLOSE, disk(2)) > 0)
         return without_specks(joined & ~objects, max(4, self.min_area // 4))
 
+    def _gaps(self, objects: Bool, effects: Bool) -> Bool:
+        """Holes in the masks beside objects: there somebody has the background's own color."""
+        masks = objects | effects
+        holes = without_holes(masks, HOLE * self.min_area) & ~masks
+        return touching(holes, holes & grow(objects, 1))
+
     def _sharp(self, objects: Bool) -> tuple[Bool, U8]:
         """Object masks cut where the pixel is half object, and the alpha of their edges."""
         if not objects.any():
             return objects, np.zeros(objects.shape, np.uint8)
-        alpha = alpha_matte(self.frame, self.background.mean, objects & self.hot)
+        shaded = self.hull is not None  # before, a part may be where the background shows somebody, not the frame
+        alpha = alpha_matte(self.frame, self.background.mean, objects & self.hot, shaded=shaded)
         cut = (alpha > HALF) & grow(objects, 1)
         cut = without_specks(without_holes(cut, 20 * self.min_area), self.min_area)
         alpha[shrink(cut, BAND)] = 1.0
