@@ -208,11 +208,10 @@ def test_a_terminal_that_knows_no_unicode_gets_ascii(command: Command, frames: P
 
 def cluster_at_work(count: int) -> StageState:
     state = StageState(StageStarted("train", 20, 20, 0))
-    for number in range(1, count + 1):
-        item = f"scene-{number:02d}"
-        state.worker(WorkerChanged("train", f"gpu01 {number}", "starting"))
-        state.item(ItemStarted("train", item))
-        state.worker(WorkerChanged("train", f"gpu01 {number}", "working", item))
+    for k in range(1, count + 1):
+        state.worker(WorkerChanged("train", f"gpu01 {k}", "starting"))
+        state.item(ItemStarted("train", f"scene-{k:02d}"))
+        state.worker(WorkerChanged("train", f"gpu01 {k}", "working", f"scene-{k:02d}"))
     state.item(ItemProgress("train", "scene-02", 40, 100, "step 40"))
     return state
 
