@@ -19,6 +19,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -151,17 +152,17 @@ def busy() -> list[list[str]]:
     worked = sum(event.seconds for _, event in ended)
     there = sum(end - moment for moment in first.values())
     started = max(first.values())
-    all_there = sum(event.seconds for moment, event in ended if moment - event.seconds >= started)
+    all_there = sum(min(event.seconds, max(moment - started, 0.0)) for moment, event in ended)
     left = (end - started) * WORKERS
     name = f"{WORKERS} workers, {ITEMS:,} items of {SECONDS:g} s"
     return [
         [
-            f"{name}: busy from their first item to the last of all",
+            f"{name}: busy, each from its first item on",
             f"{worked / there:.1%}",
             f"{there:.0f} worker-seconds",
         ],
-        [f"{name}: begun when all worked, of what was left", f"{all_there / left:.1%}", f"{left:.0f} worker-seconds"],
-        [f"{name}: all workers have started after", f"{started - began:.0f} s", f"{end - began:.0f} s in all"],
+        [f"{name}: busy, once all had started", f"{all_there / left:.1%}", f"{left:.0f} worker-seconds"],
+        [f"{name}: all had started after", f"{started - began:.0f} s", f"{end - began:.0f} s in all"],
         [
             f"{name}: the driver's CPU",
             f"{1e3 * spent / ITEMS:.1f} ms an item",
@@ -208,6 +209,7 @@ def main() -> None:
     given = asked.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     with cluster():
+        import_module("ray._private.worker")._worker_logs_enabled = False
         if given.harbor:
             print(harbor())
             return
