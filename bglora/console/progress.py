@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from itertools import zip_longest
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Protocol
 
 from bglora.console.words import duration, number, safe, size, units
@@ -12,6 +11,7 @@ from bglora.engine.events import ItemFinished, ItemProgress, ItemStarted, StageF
 
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole
+    from rich.console import RenderableType
     from rich.progress import Progress, TaskID
 
 PAUSES = ((60.0, 10.0), (600.0, 30.0), (float("inf"), 120.0))
@@ -164,7 +164,7 @@ class Bars:
         self._console = console
         self._progress: Progress | None = None
         self._task: TaskID | None = None
-        self._hands: list[TaskID] = []
+        self._hands: list[str] = []
 
     def started(self, event: StageStarted) -> None:
         self.close()
@@ -172,12 +172,23 @@ class Bars:
             return
         from rich.progress import BarColumn, Progress, TextColumn
         from rich.table import Column
+        from rich.text import Text
+
+        below = self
+
+        class WithHands(Progress):
+            """The bar, and below it a line for each worker of a cluster."""
+
+            def get_renderables(self) -> Iterator[RenderableType]:
+                yield from super().get_renderables()
+                for line in below._hands:
+                    yield Text(f"  {safe(line)}", style="dim", no_wrap=True, overflow="ellipsis")
 
         def text(field: str, width: int | None, justify: str = "left", style: str = "") -> TextColumn:
             column = Column(width=width, no_wrap=True, overflow="ellipsis", ratio=None if width else 1)
             return TextColumn(field, markup=False, justify=justify, style=style, table_column=column)  # type: ignore[arg-type]
 
-        self._progress = Progress(
+        self._progress = WithHands(
             text("{task.description}", 8, style="bold"),
             BarColumn(bar_width=14),
             text("{task.fields[share]}", 4, "right"),
@@ -206,14 +217,7 @@ class Bars:
             left=left,
             text="" if state.workers else safe(state.text),
         )
-        self._show_hands(self._progress, state.hands())
-
-    def _show_hands(self, progress: Progress, lines: list[str]) -> None:
-        """A line below the bar for each worker of a cluster."""
-        while len(self._hands) < len(lines):
-            self._hands.append(progress.add_task("", total=None, share="", count="", left="", text=""))
-        for task, line in zip_longest(self._hands, lines, fillvalue=""):
-            progress.update(task, text=safe(line), visible=bool(line))
+        self._hands = state.hands()
 
     def finished(self, event: StageFinished) -> None:
         self.close()

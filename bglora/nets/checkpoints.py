@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import secrets
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -93,7 +94,7 @@ def _older(path: Path) -> object:
 def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
     """Writes .safetensors whole or not at all; several processes may do it at once."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
     try:
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, unfinished, dict(metadata or {}))
         os.replace(unfinished, path)

@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
 import stat
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -26,6 +28,9 @@ LEFT = 0.8
 """Share of the limit that a deletion leaves, so that not every picture brings one."""
 
 SUFFIX = ".safetensors"
+_HERE = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+"""This machine among those that share the folder: a process's number says nothing about processes of others."""
+_DAY = 86400.0
 Make = Callable[[], Mapping[str, Tensor]]
 
 
@@ -56,7 +61,7 @@ class Store:
             return kept
         self.made += 1
         tensors = make()
-        unfinished = path.with_name(f"{path.name}.{os.getpid()}")  # several processes may make the same
+        unfinished = path.with_name(f"{path.name}.{os.getpid()}-{_HERE}")  # several processes may make the same
         tensor_file.write(unfinished, tensors, {})
         os.replace(unfinished, path)
         return tensors
@@ -82,11 +87,20 @@ class Store:
 
 
 def _clear(folder: Path) -> None:
-    """Deletes what processes that were killed left unfinished."""
+    """Deletes what processes that were killed left unfinished; on another machine, what they left a day ago."""
     for path in folder.rglob(f"*{SUFFIX}.*"):
-        process = path.name.partition(f"{SUFFIX}.")[2].split(".")[0]
-        if not process.isdigit() or not psutil.pid_exists(int(process)):
+        process, _, machine = path.name.partition(f"{SUFFIX}.")[2].split(".")[0].partition("-")
+        ours = machine in ("", _HERE)
+        if not (process.isdigit() and psutil.pid_exists(int(process)) if ours else _age(path) < _DAY):
             path.unlink(missing_ok=True)
+
+
+def _age(path: Path) -> float:
+    """Seconds since a file was written; 0 if it is gone."""
+    try:
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def _files(folder: Path) -> Iterator[tuple[os.stat_result, Path]]:

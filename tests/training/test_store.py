@@ -95,6 +95,17 @@ def test_what_killed_processes_left_unfinished_goes_and_that_of_living_ones_stay
     assert sorted(path.name for path in (tmp_path / "ab").iterdir()) == ["w.safetensors", names[2]]
 
 
+def test_what_another_machine_has_not_finished_stays_for_a_day(tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    young, old = (tmp_path / f"{name}.safetensors.{ended.pid}-0123abcd.part" for name in ("young", "old"))
+    for path in (young, old):
+        path.write_bytes(b"")
+    os.utime(old, (0, 0))
+    Store(tmp_path)
+    assert list(tmp_path.iterdir()) == [young]
+
+
 def test_a_training_ends_in_the_same_bytes_with_and_without_what_was_kept(tmp_path: Path) -> None:
     job = tiny_job(tmp_path / "pictures", samples=0, epochs=1)
     (file, *_) = train(job, Watcher(tmp_path / "first")).outputs

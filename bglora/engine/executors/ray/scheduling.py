@@ -118,8 +118,9 @@ class Shift:
             self.force.begin(worker, self.shared)
 
     def _pull(self, source: Iterator[Task]) -> bool:
-        """Takes as many tasks as the workers can have in hand; False when there are no more."""
-        room = self._capacity * self._depth - len(self.backlog) - sum(len(one.handed) for one in self.force.workers)
+        """Takes as many tasks as the workers have in hand soon; False when there are no more."""
+        soon = self._capacity * (self._depth if self._depth == 1 else self._depth + 1)
+        room = soon - len(self.backlog) - sum(len(one.handed) for one in self.force.workers)
         for _ in range(room):
             task = next(source, None)
             if task is None:
@@ -139,8 +140,10 @@ class Shift:
             self.force.start(self.fleet.nodes[name], self._rooms[name].claim, self.shared)
 
     def _hand_out(self) -> None:
+        """Gives tasks to workers without any, and a second one as long as there is still one for each at the end."""
         for attempt in list(self.backlog):
-            free = [one for one in self.force.workers if one.ready and len(one.handed) < self._depth]
+            depth = self._depth if len(self.backlog) > self._capacity else 1
+            free = [one for one in self.force.workers if one.ready and len(one.handed) < depth]
             if not free:
                 return
             worker = min(free, key=lambda one: (one.node.id in attempt.nodes, len(one.handed)))
