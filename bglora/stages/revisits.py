@@ -85,8 +85,8 @@ def candidates(view: View, rows: Iterable[Row]) -> dict[str, dict[str, list[int]
     found: dict[str, dict[str, list[int]]] = {}
     for at in range(0, len(names), SHOTS_AT_ONCE):
         some = begins[at : at + SHOTS_AT_ONCE]
-        rows = sketches[some[0] : ends[at + len(some) - 1]]
-        alike = np.maximum.reduceat(np.maximum.reduceat(likeness(rows, sketches), some - some[0], 0), begins, 1)
+        own = sketches[some[0] : ends[at + len(some) - 1]]
+        alike = np.maximum.reduceat(np.maximum.reduceat(likeness(own, sketches), some - some[0], 0), begins, 1)
         for k, row_of in enumerate(alike, start=at):
             row_of[k] = -1
             likest = [j for j in np.argsort(-row_of, kind="stable")[:CANDIDATES] if row_of[j] >= LEAST_ALIKE]
