@@ -20,7 +20,8 @@ class Cleanable:
     """Something that can be deleted.
 
     Attributes:
-        name: what `clean` calls it: a stage, `report`, `orphans`, `scratch`, `cache`, `logs`.
+        name: what `clean` calls it: a stage, `report`, `orphans`, `scratch`, `cache`, `logs`,
+            `thumbnails`, `undo`.
         about: what it is.
         files: how many.
         bytes: how much deleting it frees.
@@ -55,6 +56,8 @@ def survey(root: Path, stages: Sequence[Stage], *, overwrite_edits: bool = False
         _folder(root / STATE / "scratch", "scratch", scratch, None),
         _folder(root / STATE / "cache", "cache", "Encoded pictures and captions of trainings; made again.", None),
         _folder(root / STATE / "logs", "logs", "Logs.", 0.0),
+        _folder(root / STATE / "thumbnails", "thumbnails", "Small pictures of `bglora review`; made again.", 10.0),
+        _folder(root / STATE / "undo", "undo", "What acts in `bglora review` replaced: none can be undone then.", 0.0),
         _folder(root / "report", "report", "`bglora report` writes it again.", 10.0),
     ]
     return [one for one in (*free, *_stages(root, stages, overwrite_edits)) if one.files]

@@ -15,7 +15,7 @@ from bglora.settings.lora import ALL_SCENES
 
 if TYPE_CHECKING:
     from bglora.engine.stage import Row, View
-    from bglora.project.folder import Project
+    from bglora.project.deciding import Deciding
 
 LONGEST = 2000
 """Characters of a caption; text encoders read some 75 to 225 tokens."""
@@ -55,7 +55,7 @@ def mask_file(view: View, frame: str) -> str:
     return path
 
 
-def caption(project: Project, texts: Mapping[str, str]) -> None:
+def caption(project: Deciding, texts: Mapping[str, str]) -> None:
     """Writes captions into decisions.toml; a caption that was edited by hand is replaced, too, for it would be kept."""
     wanted, files = [], {}
     with project.view() as view:
@@ -73,7 +73,7 @@ def caption(project: Project, texts: Mapping[str, str]) -> None:
         _write(project.root, path, f"{text}\n".encode())
 
 
-def caption_files(project: Project, plates: Iterable[str]) -> list[str]:
+def caption_files(project: Deciding, plates: Iterable[str]) -> list[str]:
     """Paths of the captions of plates, as far as they have one."""
     wanted = set(plates)
     with project.view() as view:
@@ -81,7 +81,7 @@ def caption_files(project: Project, plates: Iterable[str]) -> list[str]:
     return [path for path in found if path]
 
 
-def replaced(project: Project, scene: str, find: str, new: str) -> dict[str, str]:
+def replaced(project: Deciding, scene: str, find: str, new: str) -> dict[str, str]:
     """Captions of a scene in which a tag, or a run of tags, is replaced; an empty `new` takes it out.
 
     Raises:
@@ -144,7 +144,7 @@ def _without(trigger: str, text: str) -> str:
     return rest.strip() if trigger and first.strip().casefold() == trigger.casefold() else text
 
 
-def choose(project: Project, scene: str, checkpoint: str, scale: float) -> None:
+def choose(project: Deciding, scene: str, checkpoint: str, scale: float) -> None:
     """Writes what a scene is composed with."""
     if not 0 <= scale <= 2:
         raise UserError(
@@ -177,7 +177,7 @@ def lora_files(row: Row) -> list[str]:
     return sorted(files, key=lambda path: ("/checkpoints/" in path, path))
 
 
-def point_out(project: Project, frame: str, box: Sequence[float], points: Sequence[Sequence[float]]) -> None:
+def point_out(project: Deciding, frame: str, box: Sequence[float], points: Sequence[Sequence[float]]) -> None:
     """Writes a prompt; without a box and points, takes back those of the frame."""
     backend = project.settings.segment.backend
     if (box or points) and backend not in ("sam2", "sam3"):
@@ -206,7 +206,7 @@ def _inside(frame: str, corners: Iterable[Any], width: int, height: int) -> None
             )
 
 
-def edit_mask(project: Project, frame: str, png: bytes) -> None:
+def edit_mask(project: Deciding, frame: str, png: bytes) -> None:
     """Writes a painted mask. The next run takes it for a person's and keeps it."""
     with project.view() as view:
         path = mask_file(view, frame)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,11 +12,11 @@ from bglora.engine.events import Listener, silent
 from bglora.errors import UserError
 from bglora.project import cluster, readiness
 from bglora.project.cluster import RETRIES, SILENCE
+from bglora.project.deciding import Deciding
 
 if TYPE_CHECKING:
     from bglora.decisions import Decisions
     from bglora.engine.runner import Plan, Runner, RunRequest, RunResult, StageStatus
-    from bglora.engine.view import LedgerView
     from bglora.project.cleaning import Cleanable
     from bglora.project.decided import Decided
     from bglora.project.memory import Need
@@ -32,7 +32,7 @@ EXECUTORS = ("local", "ray")
 
 
 @dataclass
-class Project:
+class Project(Deciding):
     """A project folder. Made by `bglora.open` and `bglora.init`.
 
     Attributes:
@@ -224,12 +224,6 @@ class Project:
         """
         return self._runner().status(thorough=thorough)
 
-    @contextmanager
-    def view(self) -> Iterator[LedgerView]:
-        """What every stage recorded, to look at: `with project.view() as view: view.rows("inpaint")`."""
-        with closing(self._runner().view()) as view:
-            yield view
-
     def report(self) -> Path:
         """Writes report/index.html and returns its path."""
         from bglora.project.decided import TELL, decided
@@ -247,99 +241,6 @@ class Project:
         last = stages[-1] if stages else ""
         with closing(self._runner(last).view()) as view:
             return decided(view, stages or TELL)
-
-    # What a person decides
-
-    def retry(self, pattern: str = "*", *, stage: str = "") -> None:
-        """Failed items or pictures that match are tried again by the next run."""
-        from bglora.project.names import check_stage
-        from bglora.stages import NAMES
-
-        check_stage(NAMES, stage)
-        self.decisions.add("retry", retry=pattern, stage=stage)
-
-    def drop(self, *patterns: str, reason: str = "") -> None:
-        """Takes pictures out of their scene. Raises `UserError` if a pattern matches none."""
-        from bglora.project.names import check_pictures
-
-        with closing(self._runner("ingest").view()) as view:
-            check_pictures(view, patterns)
-        self.decisions.add_all(("drop", {"drop": pattern, "reason": reason}) for pattern in patterns)
-
-    def keep(self, *patterns: str) -> None:
-        """Keeps pictures whatever their scores, or takes a drop back. Raises `UserError` if a pattern matches none."""
-        from bglora.project.names import check_pictures
-
-        with closing(self._runner("ingest").view()) as view:
-            check_pictures(view, patterns)
-        self.decisions.add_all(("keep", {"keep": pattern}) for pattern in patterns)
-
-    def rename(self, scene: str, title: str) -> None:
-        """Gives a scene a title; its id stays."""
-        self._check_scenes(scene)
-        self.decisions.add("rename", rename=scene, title=title)
-
-    def merge(self, into: str, *scenes: str) -> None:
-        """Makes one scene of several."""
-        self._check_scenes(into, *scenes)
-        self.decisions.add("merge", merge=list(scenes), into=into)
-
-    def split(self, scene: str, *plates: str) -> None:
-        """Makes a scene of its own from some plates of a scene."""
-        from bglora.project.names import check_pictures
-
-        self._check_scenes(scene)
-        with closing(self._runner("ingest").view()) as view:
-            check_pictures(view, plates)
-        self.decisions.add("split", split=scene, plates=list(plates))
-
-    def move(self, into: str, *plates: str) -> None:
-        """Puts plates into a scene that is there, from another one or from none."""
-        from bglora.project.names import check_pictures
-
-        self._check_scenes(into)
-        with closing(self._runner("ingest").view()) as view:
-            check_pictures(view, plates)
-        self.decisions.add("move", move=list(plates), into=into)
-
-    def caption(self, plate: str, text: str) -> None:
-        """Gives a plate a caption that outlives every re-run; an empty one gives it back to the captioner.
-
-        The trigger need not be in it: the plate's scene gives it.
-        """
-        from bglora.project.editing import caption
-
-        caption(self, {plate: text})
-
-    def choose(self, scene: str, checkpoint: str = "", scale: float = 0.0) -> None:
-        """Has `compose` paint a scene with this LoRA file of `train` and at this scale.
-
-        An empty file and 0 stand for what `test` recommends. Raises `UserError` if the scene has no such file.
-        """
-        from bglora.project.editing import choose
-
-        choose(self, scene, checkpoint, scale)
-
-    def point_out(self, frame: str, *, box: Sequence[float] = (), points: Sequence[Sequence[float]] = ()) -> None:
-        """Points somebody out in a frame for `segment`: by a box around him, or points on and beside him.
-
-        Raises `UserError` where the masks backend can't be told.
-        """
-        from bglora.project.editing import point_out
-
-        point_out(self, frame, box, points)
-
-    def edit_mask(self, frame: str, png: bytes) -> None:
-        """Puts a mask that a person painted in place of the one that `segment` made: 0, 128 effect, 255 object."""
-        from bglora.project.editing import edit_mask
-
-        edit_mask(self, frame, png)
-
-    def _check_scenes(self, *scenes: str) -> None:
-        from bglora.project.names import check_scenes
-
-        with closing(self._runner("cluster").view()) as view:
-            check_scenes(view, scenes)
 
     # Room
 

@@ -53,6 +53,7 @@ def serve(project: Project, port: int, opened: Callable[[str], None]) -> None:
         number = int(listening.getsockname()[1])
         token = secrets.token_urlsafe(32)
         page = Page(project)
+        page.looks.journal.tidy()
         config = uvicorn.Config(
             make_app(page, token, number),
             log_config=None,

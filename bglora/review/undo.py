@@ -99,6 +99,13 @@ class Journal:
         shutil.rmtree(entries[-1])
         return str(about["said"])
 
+    def tidy(self) -> None:
+        """Deletes what a killed server left of an act that it was in the middle of."""
+        if self.folder.is_dir():
+            for path in self.folder.iterdir():
+                if not (path / "entry.json").is_file():
+                    shutil.rmtree(path)
+
     def _entries(self) -> list[Path]:
         if not self.folder.is_dir():
             return []

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from bglora.engine.stage import View
+from bglora.errors import UserError
 from bglora.stages.test import checkpoints, trained_as
 
 UNTESTED = 0.7
@@ -20,16 +21,18 @@ class Chosen:
     Attributes:
         file: the LoRA, relative to the project.
         why: whose choice it is, in words: `as test recommends`; empty for the finished LoRA at the usual scale.
+        firm: a person chose this scale for this very scene; the settings' scale for all gives way.
     """
 
     file: str
     scale: float = UNTESTED
     why: str = ""
+    firm: bool = False
 
 
 def lora_for(view: View, name: str, lora: str) -> Chosen:
-    """What to paint a background with: the first of `SOURCES` that says something, the scale that the settings name
-    before all.
+    """What to paint a background with: the first of `SOURCES` that says something; the scale that the settings name
+    before all but what a person chose for this scene.
 
     Args:
         name: of the background, as `test` and `compose` call it. lora: the finished LoRA.
@@ -37,10 +40,31 @@ def lora_for(view: View, name: str, lora: str) -> Chosen:
     found = (source(view, name, lora) for source in SOURCES)
     chosen = next((one for one in found if one), Chosen(lora))
     scale = view.settings.compose.background_scale
-    if scale == "auto":
+    if scale == "auto" or chosen.firm:
         return chosen
     why = "scale by compose.background_scale"
     return replace(chosen, scale=scale, why=f"checkpoint {chosen.why}, {why}" if chosen.file != lora else why)
+
+
+def decided(view: View, name: str, lora: str) -> Chosen | None:
+    """What a person chose for this scene; what he left open is as `test` recommends. None: he chose nothing.
+
+    Raises:
+        UserError: the file that he chose is none of the scene's LoRAs any more.
+    """
+    choice = view.decisions.choice(name) if view.decisions is not None else None
+    if choice is None:
+        return None
+    file, scale = choice
+    there = (lora, *checkpoints(view, lora.rpartition("/")[2].removesuffix(".safetensors")).values())
+    if file and file not in there:
+        raise UserError(
+            f"The LoRA file that you chose for {name} is no more: {file}.",
+            where=f"decisions.toml, choose = {name!r}; there are: {', '.join(there)}",
+            cure="Choose another one in `bglora review`, or delete that decision.",
+        )
+    usual = recommended(view, name, lora) or Chosen(lora)
+    return Chosen(file or usual.file, scale or usual.scale, "as you chose", firm=bool(scale))
 
 
 def recommended(view: View, name: str, lora: str) -> Chosen | None:
@@ -56,5 +80,5 @@ def recommended(view: View, name: str, lora: str) -> Chosen | None:
     return None
 
 
-SOURCES: Sequence[Callable[[View, str, str], Chosen | None]] = (recommended,)
+SOURCES: Sequence[Callable[[View, str, str], Chosen | None]] = (decided, recommended)
 """Who may say which one it is; the first that does counts."""

@@ -40,6 +40,28 @@ def test_a_dataset_lies_in_kohyas_layout_with_whole_captions(tmp_path: Path) -> 
     assert told["trigger"] == "flm_2" and told["keep_tokens"] == 2 and told["repeats"] == 3
 
 
+def test_a_caption_that_a_person_decided_goes_with_its_plate_and_gets_its_scenes_trigger(tmp_path: Path) -> None:
+    lay(tmp_path, film(2))
+    run(tmp_path)
+    own = [row["picture"] for row in records(tmp_path, "datasets/caption.jsonl").values() if row["item"] == "scene-01"]
+    for plate in own:
+        Decisions.load(tmp_path).add("caption", caption=plate, text="the quay, rain")
+    assert run(tmp_path).items == 1, "their scene alone"
+
+    def texts() -> dict[str, str]:
+        files = [path for path in (tmp_path / "datasets").rglob("*.txt") if path.stem.replace("_", "/") in own]
+        return {path.relative_to(tmp_path / "datasets").parts[0]: path.read_text("utf-8") for path in files}
+
+    assert texts() == {"scene-01": "flm_2, the quay, rain\n"}
+    Decisions.load(tmp_path).add("merge", merge=["scene-01"], into="scene-00")
+    run(tmp_path)
+    assert texts() == {"scene-00": "flm_1, the quay, rain\n"}
+    for plate in own:
+        Decisions.load(tmp_path).add("caption", caption=plate, text="")
+    run(tmp_path)
+    assert texts()["scene-00"].startswith("flm_1, background, ")
+
+
 def test_held_out_plates_are_in_no_dataset_but_have_a_caption(tmp_path: Path) -> None:
     lay(tmp_path, film(2))
     run(tmp_path)

@@ -210,6 +210,29 @@ def test_rename_merge_and_split_count_and_their_undoing_gives_back_the_ids(tmp_p
     assert [one["id"] for one in scenes(tmp_path)["retired"]] == ["scene-03"]
 
 
+def test_plates_are_moved_into_a_scene_that_is_there_out_of_another_and_out_of_none(tmp_path: Path) -> None:
+    lay(tmp_path, film(3), {"film-s000/000001": {"guessed": 0.5}})
+    run(tmp_path, "inpaint", "cluster")
+    plain = by_id(tmp_path)
+    first, other = next(name for name, group in plain.items() if "film-s000/000000" in group), "scene-02"
+    assert not any("film-s000/000001" in group for group in plain.values())
+    Decisions.load(tmp_path).add("move", move=["film-s000/00000[01]", plain["scene-01"][0]], into=other)
+    for _ in range(2):  # the second time on top of its own result
+        run(tmp_path, "inpaint", "cluster", cluster={"min_samples": 2 + _})
+        groups = by_id(tmp_path)
+        assert {"film-s000/000000", "film-s000/000001", plain["scene-01"][0]} < set(groups[other])
+        assert "film-s000/000000" not in groups[first] and list(groups) == list(plain)
+    (tmp_path / "decisions.toml").unlink()
+    run(tmp_path, "inpaint", "cluster")
+    assert by_id(tmp_path) == plain
+    Decisions.load(tmp_path).add("move", move=["nobody/*"], into="scene-00").add(
+        "move", move=["film-*"], into="scene-7"
+    )
+    run(tmp_path, "inpaint", "cluster")
+    assert by_id(tmp_path) == plain
+    assert "no plate outside it matches" in scenes(tmp_path)["notice"] and "no scene-7" in scenes(tmp_path)["notice"]
+
+
 def test_a_decision_about_a_scene_that_is_not_there_is_said(tmp_path: Path) -> None:
     lay(tmp_path, film(2))
     Decisions.load(tmp_path).add("merge", merge=["scene-09"], into="scene-00")

@@ -16,6 +16,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from bglora.backends.paint.recipes import Lora, Recipe
+from bglora.decisions import Decisions
 from bglora.engine.stage import Row
 from bglora.errors import UserError
 from bglora.project.decided import decided
@@ -313,6 +314,22 @@ def test_a_recommendation_that_is_none_any_more_is_not_followed(view: ProjectVie
     lora = "loras/scene-00.safetensors"
     assert lora_for(after_test(view, **record), "scene-00", lora) == Chosen(lora, 0.7, "")
     assert lora_for(view, "scene-00", lora) == Chosen(lora, 0.7, "")
+
+
+def test_what_a_person_chose_for_a_scene_counts_before_everything_else(view: ProjectView, tmp_path: Path) -> None:
+    lora, tested = "loras/scene-00.safetensors", after_test(view)
+    louder = changed(tested, background_scale=1.2)
+    louder.decisions = tested.decisions = Decisions(tmp_path).add(
+        "choose", choose="scene-00", checkpoint=lora, scale=0.9
+    )
+    assert lora_for(tested, "scene-00", lora) == Chosen(lora, 0.9, "as you chose", firm=True)
+    assert lora_for(louder, "scene-00", lora).scale == 0.9
+    tested.decisions = Decisions(tmp_path).add("choose", choose="scene-00", checkpoint=lora, scale=0)
+    assert lora_for(tested, "scene-00", lora) == Chosen(lora, 0.5, "as you chose"), "the scale as test recommends"
+    tested.decisions = Decisions(tmp_path).add("choose", choose="scene-00", checkpoint="loras/old.safetensors", scale=1)
+    with pytest.raises(UserError, match="is no more: loras/old.safetensors") as told:
+        lora_for(tested, "scene-00", lora)
+    assert "bglora review" in told.value.cure
 
 
 def test_another_recommendation_makes_a_composition_stale_and_the_same_one_does_not(view: ProjectView) -> None:
