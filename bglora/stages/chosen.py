@@ -20,27 +20,13 @@ class Chosen:
     Attributes:
         file: the LoRA, relative to the project.
         why: whose choice it is, in words: `as test recommends`; empty for the finished LoRA at the usual scale.
+        settled: a person chose this scale for this background, so that `compose.background_scale` counts for nothing.
     """
 
     file: str
     scale: float = UNTESTED
     why: str = ""
-
-
-def lora_for(view: View, name: str, lora: str) -> Chosen:
-    """What to paint a background with: the first of `SOURCES` that says something, the scale that the settings name
-    before all.
-
-    Args:
-        name: of the background, as `test` and `compose` call it. lora: the finished LoRA.
-    """
-    found = (source(view, name, lora) for source in SOURCES)
-    chosen = next((one for one in found if one), Chosen(lora))
-    scale = view.settings.compose.background_scale
-    if scale == "auto":
-        return chosen
-    why = "scale by compose.background_scale"
-    return replace(chosen, scale=scale, why=f"checkpoint {chosen.why}, {why}" if chosen.file != lora else why)
+    settled: bool = False
 
 
 def recommended(view: View, name: str, lora: str) -> Chosen | None:
@@ -56,5 +42,22 @@ def recommended(view: View, name: str, lora: str) -> Chosen | None:
     return None
 
 
-SOURCES: Sequence[Callable[[View, str, str], Chosen | None]] = (recommended,)
+Source = Callable[[View, str, str], Chosen | None]
+SOURCES: Sequence[Source] = (recommended,)
 """Who may say which one it is; the first that does counts."""
+
+
+def lora_for(view: View, name: str, lora: str, sources: Sequence[Source] = SOURCES) -> Chosen:
+    """What to paint a background with: what the first of the sources says that says something, at the scale that the
+    settings name, if they do.
+
+    Args:
+        name: of the background, as `test` and `compose` call it. lora: the finished LoRA.
+    """
+    found = (source(view, name, lora) for source in sources)
+    chosen = next((one for one in found if one), Chosen(lora))
+    scale = view.settings.compose.background_scale
+    if scale == "auto" or chosen.settled:
+        return chosen
+    why = "scale by compose.background_scale"
+    return replace(chosen, scale=scale, why=f"checkpoint {chosen.why}, {why}" if chosen.file != lora else why)

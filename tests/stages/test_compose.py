@@ -301,6 +301,13 @@ def test_a_persons_scale_counts_more_than_the_recommended_one(view: ProjectView)
     assert chosen.why == "checkpoint as test recommends, scale by compose.background_scale"
 
 
+def test_what_is_settled_for_one_background_counts_more_than_the_scale_of_all(view: ProjectView) -> None:
+    lora = "loras/scene-00.safetensors"
+    settled = Chosen(lora, 0.9, "as you chose", settled=True)
+    asked = changed(after_test(view), background_scale=1.2)
+    assert lora_for(asked, "scene-00", lora, [lambda *_: None, lambda *_: settled]) == settled
+
+
 @pytest.mark.parametrize(
     "record",
     [
