@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from bglora.engine.stage import View
@@ -21,29 +20,13 @@ class Chosen:
     Attributes:
         file: the LoRA, relative to the project.
         why: whose choice it is, in words: `as test recommends`; empty for the finished LoRA at the usual scale.
-        firm: a person chose this scale for this very scene; the settings' scale for all gives way.
+        settled: a person chose this scale for this background, so that `compose.background_scale` counts for nothing.
     """
 
     file: str
     scale: float = UNTESTED
     why: str = ""
-    firm: bool = False
-
-
-def lora_for(view: View, name: str, lora: str) -> Chosen:
-    """What to paint a background with: the first of `SOURCES` that says something; the scale that the settings name
-    before all but what a person chose for this scene.
-
-    Args:
-        name: of the background, as `test` and `compose` call it. lora: the finished LoRA.
-    """
-    found = (source(view, name, lora) for source in SOURCES)
-    chosen = next((one for one in found if one), Chosen(lora))
-    scale = view.settings.compose.background_scale
-    if scale == "auto" or chosen.firm:
-        return chosen
-    why = "scale by compose.background_scale"
-    return replace(chosen, scale=scale, why=f"checkpoint {chosen.why}, {why}" if chosen.file != lora else why)
+    settled: bool = False
 
 
 def decided(view: View, name: str, lora: str) -> Chosen | None:
@@ -64,7 +47,7 @@ def decided(view: View, name: str, lora: str) -> Chosen | None:
             cure="Choose another one in `bglora review`, or delete that decision.",
         )
     usual = recommended(view, name, lora) or Chosen(lora)
-    return Chosen(file or usual.file, scale or usual.scale, "as you chose", firm=bool(scale))
+    return Chosen(file or usual.file, scale or usual.scale, "as you chose", settled=bool(scale))
 
 
 def recommended(view: View, name: str, lora: str) -> Chosen | None:
@@ -80,5 +63,17 @@ def recommended(view: View, name: str, lora: str) -> Chosen | None:
     return None
 
 
-SOURCES: Sequence[Callable[[View, str, str], Chosen | None]] = (decided, recommended)
-"""Who may say which one it is; the first that does counts."""
+def lora_for(view: View, name: str, lora: str) -> Chosen:
+    """What to paint a background with: what a person chose, else what `test` recommends, else the finished LoRA.
+
+    The scale that the settings name for all backgrounds counts before what `test` recommends.
+
+    Args:
+        name: of the background, as `test` and `compose` call it. lora: the finished LoRA.
+    """
+    chosen = decided(view, name, lora) or recommended(view, name, lora) or Chosen(lora)
+    scale = view.settings.compose.background_scale
+    if scale == "auto" or chosen.settled:
+        return chosen
+    why = "scale by compose.background_scale"
+    return replace(chosen, scale=scale, why=f"checkpoint {chosen.why}, {why}" if chosen.file != lora else why)

@@ -16,13 +16,24 @@ from bglora.stages.grids import FINAL, Grid
 from bglora.training.figures import Estimate
 from bglora.training.verdict import ScaleFigures
 
+VIEW = 48
+"""Pixels of a side: copies are told by their layout."""
+
 
 @dataclass(frozen=True)
 class Plates:
-    """A scene's plates at the grid's size and as soft as the base's own decoder makes them, uint8 (n, H, W, 3)."""
+    """A scene's plates, uint8 (n, H, W, 3).
 
-    training: np.ndarray
+    Attributes:
+        held_out: at the grid's size and as soft as the base's own decoder makes them.
+        training: likewise; empty where there are held-out ones to measure likeness on.
+        views: of the training plates, small: see `views_of`. apart: likewise of the held-out ones.
+    """
+
     held_out: np.ndarray
+    training: np.ndarray
+    views: np.ndarray
+    apart: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -70,8 +81,8 @@ def judge(tools: Tools, grid: Grid, plates: Plates, data: Data) -> Judged:
     likeness = figures.likeness(embeddings, places)[:, here]
     followed, varied = figures.ratio(figures.following(embeddings)), figures.ratio(figures.variety(embeddings))
     flat = pictures.reshape(-1, *pictures.shape[3:])
-    correlations = figures.nearest(flat, plates.training).reshape(pictures.shape[0], -1)
-    limit = figures.copy_limit(plates.held_out, plates.training)
+    correlations = figures.nearest(flat, plates.views).reshape(pictures.shape[0], -1)
+    limit = figures.copy_limit(plates.apart, plates.views)
     somebody = appearances.rates(tools, pictures, grid.asking)
     found = [
         ScaleFigures(
@@ -139,14 +150,41 @@ def scores(chosen: Judged, judged: Sequence[Judged], plates: Plates, looker: str
     return told
 
 
+def views_of(root: Path, paths: Sequence[str], most: int) -> np.ndarray:
+    """What a square picture may repeat of plates that are trained on in their own shape: the squares at both ends and
+    in the middle of each, and the whole of it, squeezed. uint8 (n, VIEW, VIEW, 3); of `most` plates, evenly chosen.
+    """
+    import cv2
+
+    from bglora.training.pictures import read_picture
+
+    found = []
+    for path in _spread(paths, most):
+        picture = read_picture(root / path)
+        height, width = picture.shape[:2]
+        side = min(height, width)
+        starts = sorted({(y, x) for y in _starts(height - side) for x in _starts(width - side)})
+        cuts = [picture[y : y + side, x : x + side] for y, x in starts]
+        cuts += [picture] if len(cuts) > 1 else []
+        found += [cv2.resize(cut, (VIEW, VIEW), interpolation=cv2.INTER_AREA) for cut in cuts]
+    return np.stack(found) if found else np.zeros((0, VIEW, VIEW, 3), np.uint8)
+
+
+def _starts(room: int) -> tuple[int, int, int]:
+    return 0, room // 2, room
+
+
+def _spread(paths: Sequence[str], most: int) -> list[str]:
+    return [paths[i * len(paths) // min(most, len(paths))] for i in range(min(most, len(paths)))]
+
+
 def plates_of(root: Path, paths: Sequence[str], most: int, side: int, painter: Any) -> np.ndarray:
     """Plates as square pictures seen through the base's VAE; evenly chosen where there are more than `most`."""
     from bglora.training.buckets import cut_picture
     from bglora.training.pictures import cut_pixels, read_picture
 
-    chosen = [paths[i * len(paths) // min(most, len(paths))] for i in range(min(most, len(paths)))]
     squares = []
-    for path in chosen:
+    for path in _spread(paths, most):
         picture = read_picture(root / path)
         squares.append(cut_pixels(picture, cut_picture(picture.shape[:2], [(side, side)])))
     return painter.as_painted(np.stack(squares)) if squares else np.zeros((0, side, side, 3), np.uint8)

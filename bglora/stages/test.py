@@ -18,7 +18,7 @@ from bglora.settings.lora import ALL_SCENES
 from bglora.stages import appearances, composition
 from bglora.stages.characters import PREFIX
 from bglora.stages.grids import FINAL, Asked, paint_grids, write_grid
-from bglora.stages.judging import Data, Judged, Plates, best, judge, plates_of, scores
+from bglora.stages.judging import Data, Judged, Plates, best, judge, plates_of, scores, views_of
 from bglora.stages.train import SceneData, located_base, scene_data
 
 LIGHT = ("golden evening",)
@@ -31,7 +31,7 @@ FOR_LIKENESS, FOR_COPIES = 32, 64
 
 class Test(Stage):
     name: ClassVar[str] = "test"
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
     reads: ClassVar[tuple[str, ...]] = ("inpaint", "cluster", "caption", "train")
     home: ClassVar[str] = "grids"
     parallel: ClassVar[bool] = False
@@ -206,10 +206,11 @@ def _test(item: Item, tools: Tools, painter: Any) -> Outcome:
     side = asked.side
     grids = paint_grids(item, tools, painter, dict(payload["loras"]), asked)
     tools.progress(1, 1, "judging")
-    plates = Plates(
-        plates_of(root, list(payload["plates"].values()), FOR_COPIES, side, painter),
-        plates_of(root, payload["held_out"], FOR_LIKENESS, side, painter),
-    )
+    trained = list(payload["plates"].values())
+    held_out = plates_of(root, payload["held_out"], FOR_LIKENESS, side, painter)
+    known = plates_of(root, [] if len(held_out) else trained, FOR_LIKENESS, side, painter)
+    apart = views_of(root, payload["held_out"], FOR_LIKENESS)
+    plates = Plates(held_out, known, views_of(root, trained, FOR_COPIES), apart)
     leaks = cache(partial(appearances.leaking, tools, root, payload["plates"]))
     data = Data(len(payload["plates"]), payload["copies"], payload["limits"], leaks)
     judged = [judge(tools, grid, plates, data) for grid in grids]

@@ -28,7 +28,7 @@ from bglora.settings import Settings
 from bglora.settings.lora import TrainSettings
 from bglora.stages import appearances, composition
 from bglora.stages.grids import FINAL, Asked, Grid, paint_grids
-from bglora.stages.judging import Data, Judged, Plates, judge, plates_of
+from bglora.stages.judging import Data, Judged, Plates, judge, plates_of, views_of
 from bglora.stages.test import FOR_COPIES, FOR_LIKENESS, default_prompts, elsewhere_prompts
 from bglora.training.figures import Estimate
 from bglora.training.job import Recipe, TrainPicture
@@ -79,10 +79,10 @@ CASES = (
     Case("frames", "on frames, characters left in", ("hallucinates characters",), arm="frames"),
     Case(
         "three",
-        "on three pictures, twice as long",
+        "on three pictures, rank 32, twice as long",
         ("copies its training pictures", "not enough data"),
         pictures=3,
-        recipe={"max_steps": 2 * USUAL},
+        recipe={"max_steps": 2 * USUAL, "dim": 32, "alpha": 24.0},
     ),
     Case("none", "as the demo's, nothing held out", ("not enough data",), held_out=False),
 )
@@ -151,9 +151,12 @@ def judged(bench: Bench, case: Case) -> Judged:
     held_out = held_out_of(root, bench.scene.name) if case.held_out else []
     side, painter = bench.painter.size, bench.painter
     trained = {picture.name: str(picture.image) for picture in pictures}
+    files, kept = list(trained.values()), [f"plates/{name}.png" for name in held_out]
     plates = Plates(
-        plates_of(root, list(trained.values()), FOR_COPIES, side, painter),
-        plates_of(root, [f"plates/{name}.png" for name in held_out], FOR_LIKENESS, side, painter),
+        plates_of(root, kept, FOR_LIKENESS, side, painter),
+        plates_of(root, [] if kept else files, FOR_LIKENESS, side, painter),
+        views_of(root, files, FOR_COPIES),
+        views_of(root, kept, FOR_LIKENESS),
     )
     data = Data(len(pictures), 0, [], partial(appearances.leaking, tools, root, trained))
     return judge(tools, grid, plates, data)

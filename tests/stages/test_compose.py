@@ -322,7 +322,7 @@ def test_what_a_person_chose_for_a_scene_counts_before_everything_else(view: Pro
     louder.decisions = tested.decisions = Decisions(tmp_path).add(
         "choose", choose="scene-00", checkpoint=lora, scale=0.9
     )
-    assert lora_for(tested, "scene-00", lora) == Chosen(lora, 0.9, "as you chose", firm=True)
+    assert lora_for(tested, "scene-00", lora) == Chosen(lora, 0.9, "as you chose", settled=True)
     assert lora_for(louder, "scene-00", lora).scale == 0.9
     tested.decisions = Decisions(tmp_path).add("choose", choose="scene-00", checkpoint=lora, scale=0)
     assert lora_for(tested, "scene-00", lora) == Chosen(lora, 0.5, "as you chose"), "the scale as test recommends"

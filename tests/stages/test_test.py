@@ -18,7 +18,7 @@ from bglora.settings import Settings
 from bglora.stages.appearances import asking_prompts, identity
 from bglora.stages.appearances import rates as rates_of
 from bglora.stages.grids import FINAL, Grid, allowing
-from bglora.stages.judging import Judged, best, embedded
+from bglora.stages.judging import Judged, best, embedded, views_of
 from bglora.stages.test import Test, default_prompts, elsewhere_prompts
 from bglora.training import figures
 from bglora.training.figures import Estimate
@@ -288,6 +288,18 @@ def test_a_copy_is_found_mirrored_too_and_another_picture_is_none() -> None:
     other = np.asarray(Image.fromarray(rng.integers(0, 255, (8, 8, 3), dtype=np.uint8)).resize((64, 64)))
     painted = np.stack([training[1], training[2][:, ::-1], other])
     assert list(figures.nearest(painted, training) > 0.9) == [True, True, False]
+
+
+def test_a_copy_of_any_part_of_a_wide_plate_is_found(tmp_path: Path) -> None:
+    small = np.random.default_rng(4).integers(0, 255, (6, 10, 3), dtype=np.uint8)
+    wide = Image.fromarray(small).resize((160, 90))
+    wide.save(tmp_path / "plate.png")
+    views = views_of(tmp_path, ["plate.png"], 8)
+    assert views.shape == (4, 48, 48, 3)
+    ends = [wide.crop((x, 0, x + 90, 90)).resize((128, 128)) for x in (0, 70)]
+    painted = np.stack([np.asarray(one) for one in (*ends, wide.resize((128, 128)))])
+    assert (figures.nearest(painted, views) > 0.95).all()
+    assert figures.nearest(painted[:1, ::-1], views)[0] < 0.9
 
 
 def test_held_out_plates_of_a_trained_view_do_not_hide_copies() -> None:
