@@ -60,7 +60,9 @@ class Connection:
             self._knock()
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would report to its makers
             if self.address and _has_token():
-                os.environ.setdefault(AUTHENTICATION, "token")  # as `ray start` decides; `ray.init` would try for minutes
+                os.environ.setdefault(
+                    AUTHENTICATION, "token"
+                )  # as `ray start` decides; `ray.init` would try for minutes
             ray = import_module("ray")
             if not ray.is_initialized():
                 self._initialize(ray)
