@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from bglora.engine.executors import CONTEXT_GB
 from bglora.errors import MachineError
 
 if TYPE_CHECKING:
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
     from bglora.settings import Settings
 
 INGEST_GB = 0.5
-CONTEXT_GB = 0.5
-"""What a process takes on a card beside its models."""
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,11 @@ set -euo pipefail
 source "$VENV/bin/activate"
 export RAY_USAGE_STATS_ENABLED=0            # Ray sends nothing to its makers
 
+# Who reaches a Ray cluster can run anything on it as you: only who knows this job's token is let in.
+export RAY_AUTH_MODE=token
+RAY_AUTH_TOKEN=$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')
+export RAY_AUTH_TOKEN
+
 # The first node of the allocation is the head. The port comes from the job's number: two jobs may share a node.
 head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 head_ip=$(srun --nodes=1 --ntasks=1 --nodelist="$head" hostname --ip-address | awk '{print $1}')
@@ -44,7 +49,11 @@ srun --nodes=1 --ntasks=1 --nodelist="$head" --overlap --cpus-per-task="$cores" 
     ray start --head --node-ip-address="$head_ip" --port="$port" --num-cpus="$cores" --num-gpus="$cards" \
     --memory="$memory" --object-store-memory="$store" --include-dashboard=false --disable-usage-stats --block &
 
-until ray status --address "$RAY_ADDRESS" >/dev/null 2>&1; do sleep 2; done
+tries=60
+until ray status --address "$RAY_ADDRESS" >/dev/null 2>&1; do
+    ((tries -= 1)) || { echo "The head did not start; what it said stands above." >&2; exit 3; }
+    sleep 2
+done
 
 others=$((SLURM_JOB_NUM_NODES - 1))
 if ((others > 0)); then

@@ -183,15 +183,16 @@ def memory() -> int:
     return int(statistics.mean(sizes)) if sizes else 0
 
 
-def harbor(finished: Path | None) -> list[list[str]]:
+def harbor(finished: Path | None, place: Path | None) -> list[list[str]]:
     """The sample film, from film to LoRA, on the cluster and on this machine.
 
     Args:
         finished: a project that `bglora demo` has made on this machine; None makes one.
+        place: where the cluster's project is made, or gone on with, and stays; None: in a folder that goes.
     """
     with folder() as root:
         began = time.perf_counter()
-        project = bglora.demo(root / "ray" / "bglora-demo")
+        project = bglora.demo((place or root / "ray") / "bglora-demo")
         assert project.run(executor="ray").exit_code == 0
         seconds = time.perf_counter() - began
         if finished is None:
@@ -200,13 +201,8 @@ def harbor(finished: Path | None) -> list[list[str]]:
         ours = without_report(project.root)
     differ = sorted(path for path in local.keys() | ours.keys() if local.get(path) != ours.get(path))
     assert not differ, differ[:20]
-    return [
-        [
-            "sample film, all stages: files, of which differ",
-            f"{len(local)}",
-            f"{len(differ)} ({seconds:.0f} s on the cluster)",
-        ]
-    ]
+    told = "gone on with" if place else f"{seconds:.0f} s on the cluster"
+    return [["sample film, all stages: files, of which differ", f"{len(local)}", f"{len(differ)} ({told})"]]
 
 
 def without_report(root: Path) -> dict[str, bytes]:
@@ -218,14 +214,15 @@ def main() -> None:
     asked.add_argument("--quick", action="store_true")
     asked.add_argument("--harbor", action="store_true", help="the sample film alone; nothing is written")
     asked.add_argument("--local", type=Path, help="a finished `bglora demo` of this machine, to compare with")
+    asked.add_argument("--folder", type=Path, help="where the cluster's project is made, or gone on with")
     given = asked.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     with cluster():
         import_module("ray._private.worker")._worker_logs_enabled = False
         if given.harbor:
-            print(harbor(given.local))
+            print(harbor(given.local, given.folder))
             return
-        rows = [*costs(), *busy(), *([] if given.quick else harbor(given.local))]
+        rows = [*costs(), *busy(), *([] if given.quick else harbor(given.local, given.folder))]
     command = "python -m tests.bench.ray_cluster" + (" --quick" if given.quick else "")
     note = (
         "Two nodes on one machine, so the cluster has no core more than the machine: the sample film says that the "

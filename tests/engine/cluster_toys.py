@@ -94,7 +94,12 @@ def cluster() -> Iterator[Any]:
     import ray
     from ray.cluster_utils import Cluster
 
-    made = {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(ROOT), MARK: str(os.getpid())}
+    made = {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_worker_niceness": "0",  # Ray's workers give way to whatever else runs on the machine
+        "PYTHONPATH": str(ROOT),
+        MARK: str(os.getpid()),
+    }
     before = {name: os.environ.get(name) for name in made}
     os.environ.update(made)
     nodes = None

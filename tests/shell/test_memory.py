@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from bglora.project.memory import CONTEXT_GB, fitting, needs
+from bglora.engine.executors import CONTEXT_GB
+from bglora.project.cluster import worker_needs
+from bglora.project.memory import fitting, needs
 from bglora.settings import Settings
 from bglora.stages import load
 
@@ -36,3 +40,22 @@ def test_the_studio_takes_the_card_for_segment_and_inpaint_with_all_their_nets_a
     assert plain["segment"].gpu_gb == plain["inpaint"].gpu_gb == 0
     assert nets["inpaint"].gpu_gb > nets["segment"].gpu_gb > 4
     assert nets["segment"].processes == 4 and nets["train"].processes == 1
+
+
+def test_a_worker_of_a_cluster_takes_what_one_process_does_and_a_training_its_cards(tmp_path: Path) -> None:
+    settings = Settings()
+    film, base = tmp_path / "films" / "a.mp4", tmp_path / "models" / "base.safetensors"
+    for path in (film, base, tmp_path / "p" / "sources" / "b.mp4"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    several = settings.model_copy(
+        update={
+            "sources": settings.sources.model_copy(update={"films": (str(film), "sources/b.mp4", "gone.mp4")}),
+            "train": settings.train.model_copy(update={"processes": 2, "base": str(base)}),
+        }
+    )
+    found = worker_needs(tmp_path / "p", load(), several)
+    assert found["segment"].memory_gb == needs(load(), settings, 1)["segment"].memory_gb
+    assert {name: one.gpus for name, one in found.items() if one.gpus != 1} == {"train": 2}
+    assert found["ingest"].beside == (film,), "the project's own folder is looked at anyway"
+    assert base in found["train"].beside and found["segment"].beside == ()

@@ -7,6 +7,9 @@ from typing import Protocol
 
 from bglora.engine.tools import Progress, Result, StageJob, Task
 
+CONTEXT_GB = 0.5
+"""What a process takes on a graphics card beside its models."""
+
 
 class Executor(Protocol):
     """Makes items. The driver alone writes the ledger."""

@@ -8,10 +8,8 @@ from math import floor
 from pathlib import Path
 from typing import Any
 
+from bglora.engine.executors import CONTEXT_GB
 from bglora.errors import MachineError
-
-CONTEXT_GB = 0.5
-"""What a process takes on a card beside its models."""
 
 
 @dataclass(frozen=True)
