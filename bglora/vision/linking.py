@@ -93,7 +93,10 @@ class _Witnesses:
         return total
 
     def looked_over(self) -> tuple[np.ndarray, list[tuple[int, int]]]:
-        """Parts of the film, int (R,), and the pairs that geometry shall decide, the likest MAX_PAIRS."""
+        """Parts of the film, int (R,), and the pairs that geometry shall decide.
+
+        Those are the likest MAX_PAIRS, without pairs that are as alike already as geometry could make them.
+        """
         everything = np.arange(len(self.runs))
         parts, pairs, worth = everything, np.zeros((2, 0), int), np.zeros(0)
         for rows in blocks(everything):
@@ -105,7 +108,7 @@ class _Witnesses:
             worth, pairs = np.r_[worth, total[at]], np.hstack([pairs, _numbered(at, rows, columns)])
             order = np.argsort(-worth, kind="stable")[:MAX_PAIRS]
             worth, pairs = worth[order], pairs[:, order]
-        return parts, sorted((int(i), int(j)) for i, j in pairs.T)
+        return parts, sorted((int(i), int(j)) for i, j in pairs[:, worth < CONFIRMED].T)
 
     def distances(self, members: np.ndarray) -> np.ndarray:
         """Distances of all pairs of some runs as scipy wants them: the upper triangle, row after row."""
