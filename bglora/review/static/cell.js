@@ -78,7 +78,7 @@ function shortly(id, one, stands) {
   if (becomes(id) !== null) return `\u2192 ${becomes(id)}`;
   if ((one.edited || []).length) return "edited";
   const unsure = (one.guessed || 0) + (one.untrusted || 0);
-  return one.status === "made" && unsure >= 0.0005 ? `${percent(unsure)} guessed` : "";
+  return one.status === "made" && unsure >= 0.005 ? `${Math.round(unsure * 100)} % guessed` : "";
 }
 
 function inWords(id, one, stands) {

@@ -7,6 +7,9 @@ import { project } from "./store.js";
 import { tell, warn, whisper } from "./telling.js";
 import { reloadSoon, run, stop } from "./wire.js";
 
+/** Exit codes of a run that was stopped, and of one whose time was up. */
+const STOPPED = [130, 75];
+
 let parts;
 let live = null;
 let failures = 0;
@@ -124,7 +127,7 @@ const HEARD = {
 
 /** An event of a run, as `--json` tells it. */
 export function heardRun(event) {
-  if (event.event === "error") warn(event.what, [event.where, event.cure].filter(Boolean).join(" \u2014 "));
+  if (event.event === "error" && !STOPPED.includes(event.exit_code)) warn(event.what, [event.where, event.cure].filter(Boolean).join(" \u2014 "));
   if (event.event === "run-ended") ended(event.exit_code);
   if (event.event === "hello") live = event.running ? { ...event.running } : null;
   if (event.event === "hello") showRunning();
@@ -135,7 +138,7 @@ export function heardRun(event) {
 }
 
 function ended(code) {
-  if (code === 130 || code === 75) tell("The run was stopped. What was finished stays; the next run goes on.");
+  if (STOPPED.includes(code)) tell("The run was stopped. What was finished stays; the next run goes on.");
   else if (failures) tell(`The run is done; ${count(failures, "item")} failed.`);
   else if (!code) tell("The run is done.");
   live = null;

@@ -26,11 +26,9 @@ export function tell(said, stale = []) {
   timer = setTimeout(() => { place("told").hidden = true; }, SHOWN_MS);
 }
 
-/** `cluster 256 pictures, then caption, train` from a line a stage with its reasons. */
+/** `segment, inpaint, cluster` from a line a stage with its reasons; the bar says how much of each. */
 function shortly(stale) {
-  const heads = stale.map((line) => line.split(": ")[0]);
-  const [now, then] = [heads.filter((head) => / \d/.test(head)), heads.filter((head) => !/ \d/.test(head))];
-  return [now.join(", "), then.length ? `then ${then.join(", ")}` : ""].filter(Boolean).join(", ");
+  return stale.map((line) => line.split(/[ :]/)[0]).join(", ");
 }
 
 /** Something was not done; stays until it is closed or something else is done. */

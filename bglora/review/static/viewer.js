@@ -104,7 +104,8 @@ function refresh() {
 function inWords(one, stands) {
   const scene = project.sceneOf.get(id);
   const words = [scene ? titleOf(scene) : "in no scene", becomes(id) === null ? "" : `goes to ${becomes(id)}`];
-  words.push(stands === "made" ? "" : one.reason ? `${stands}: ${one.reason}` : stands);
+  words.push(one.decision ? `${stands} by you` : stands === "made" ? "" : stands);
+  if (one.reason) words.push(one.status === "made" ? `not in the dataset: ${one.reason}` : one.reason);
   const shares = [["recovered", "recovered"], ["guessed", "guessed"], ["untrusted", "not trusted"]];
   for (const [key, name] of shares) if (one[key] > 0) words.push(`${percent(one[key])} ${name}`);
   if ((one.edited || []).length) words.push(`edited by hand: ${one.edited.join(", ")}`);
