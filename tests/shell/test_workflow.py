@@ -136,6 +136,13 @@ def test_no_step_lets_an_expression_into_its_shell_and_the_time_to_stop_lies_bef
     assert job["env"]["MAX_TIME"].endswith("'5h' }}") and job["timeout-minutes"] >= 5 * 60 + 60
 
 
+def test_after_a_push_which_has_no_inputs_a_run_goes_on_as_well() -> None:
+    """Of a push `inputs.rounds` is null, and GitHub takes null for 0 where it compares: `inputs.rounds != '0'` fails."""
+    (job,) = yaml.safe_load(WORKFLOW.read_text("utf-8"))["jobs"].values()
+    assert job["env"]["ROUNDS"] == "${{ inputs.rounds || '20' }}"
+    assert not [step["name"] for step in steps() if "inputs." in str(step.get("if", ""))]
+
+
 def test_failures_of_a_kind_are_one_annotation_and_no_more_than_are_shown() -> None:
     def failed(item: str, what: str) -> str:
         event = {"event": "item-failed", "stage": "segment", "item": item, "what": what, "where": "x", "cure": "50 %"}
