@@ -52,7 +52,7 @@ def train(
         raise UserError(
             "--character is written into project.toml; it has no --dry.",
             where="train --character",
-            cure="Leave --dry away.",
+            cure="Leave --dry out.",
         )
     session.project().add_character(character, cutouts or ())
     session.options.only = session.options.only or f"character-{character}"

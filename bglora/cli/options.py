@@ -100,10 +100,13 @@ class Options:
 
     def seconds(self) -> float | None:
         """`--max-time` in seconds."""
-        return None if self.max_time is None else _seconds(self.max_time, "--max-time")
+        return _given_seconds(self.max_time, "--max-time")
 
 
-def _seconds(text: str, option: str) -> float:
+def _given_seconds(text: str | None, option: str) -> float | None:
+    """An option's time in seconds; None if it isn't given."""
+    if text is None:
+        return None
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip())
     if not found:
         raise UserError(f"{text!r} is no time.", where=option, cure="Write seconds, minutes or hours: 90, 30m, 2h.")
@@ -142,14 +145,14 @@ class Session:
         cluster = {
             "ray_address": given.ray_address,
             "retries": given.retries,
-            "worker_timeout": given.worker_timeout and _seconds(given.worker_timeout, "--worker-timeout"),
+            "worker_timeout": _given_seconds(given.worker_timeout, "--worker-timeout"),
         }
         chosen = {name: value for name, value in cluster.items() if value is not None}
         if chosen and given.executor != "ray":
             raise UserError(
                 "This option is about workers of a cluster.",
                 where=f"--{next(iter(chosen)).replace('_', '-')}",
-                cure="Add --executor ray, or leave it away.",
+                cure="Add --executor ray, or leave this option out.",
             )
         return {"max_time": given.seconds(), "executor": given.executor or "local", **chosen}
 
@@ -213,7 +216,7 @@ def everywhere(command: Callable[..., int | None], *, dry: bool = True) -> Calla
             raise UserError(
                 "This command does what it says at once; it has no --dry.",
                 where=str(context.command_path),
-                cure="Leave --dry away; `bglora plan` says what a run would do.",
+                cure="Leave --dry out; `bglora plan` says what a run would do.",
             )
         try:
             code = command(session, **values)

@@ -71,7 +71,7 @@ def inpaint(
 
     if session.options.dry:
         raise UserError(
-            "A comparison changes nothing; it has no --dry.", where="inpaint --compare", cure="Leave --dry away."
+            "A comparison changes nothing; it has no --dry.", where="inpaint --compare", cure="Leave --dry out."
         )
     found = session.project().compare(*compare.split(","), limit=session.options.limit, only=session.options.only)
     session.console.emit("compared", found.to_json())

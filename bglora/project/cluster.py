@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bglora.errors import UserError
+
 if TYPE_CHECKING:
     from bglora.engine.executors.ray import RayExecutor, WorkerNeeds
     from bglora.engine.runner import Runner
@@ -21,10 +23,16 @@ def executor(runner: Runner, jobs: int, address: str, retries: int, silence: flo
     """Who makes a project's items on a cluster.
 
     Raises:
-        MachineError: Ray is not installed.
+        UserError: no worker could keep these limits. MachineError: Ray is not installed.
     """
     from bglora.engine.executors.ray import Limits, RayExecutor, WorkerNeeds
 
+    if silence <= 0 or retries < 0:
+        raise UserError(
+            f"A worker can't be lost after {silence:g} s, or its item be made {retries} times more.",
+            where="--worker-timeout, --retries",
+            cure="A time is more than 0, 30m if nothing is said; retries are 0 or more.",
+        )
     known = worker_needs(runner.root, runner.stages, runner.settings)
     limits = Limits(jobs, retries, silence)
     return RayExecutor(address, lambda stage: known.get(stage, WorkerNeeds()), limits, runner.listener)

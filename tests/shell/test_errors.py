@@ -66,6 +66,8 @@ def test_a_mistake_outside_of_a_project(command: Command, words: list[str], what
         (["ingest", "--max-time", "soon"], "'soon' is no time.", "--max-time", "30m"),
         (["ingest", "--retries", "3"], "about workers of a cluster", "--retries", "--executor ray"),
         (["ingest", "--executor", "ray", "--worker-timeout", "x"], "'x' is no time.", "--worker-timeout", "30m"),
+        (["ingest", "--executor", "ray", "--worker-timeout", ""], "'' is no time.", "--worker-timeout", "30m"),
+        (["ingest", "--executor", "ray", "--worker-timeout", "0"], "lost after 0 s", "--worker-timeout", "more than 0"),
         (["clean", "everything"], "There is nothing called 'everything' to delete.", "to be had", "bglora clean"),
         (["clean", "--yes"], "Say what to delete.", "clean", "bglora clean"),
         (["init", "../film"], "There is a project here already.", "project.toml", "run --all"),
