@@ -85,12 +85,14 @@ def test_what_is_wrong_with_nodes_is_told_by_name(tmp_path: Path) -> None:
     fine = {"wrong": "", "version": bglora.__version__, "card_gb": 80.0}
     assert judge(GPU, fine) == (Node("g", "gpu01", 32, 4, 256, 80.0), "")
     wrong = [judge(CPU, {**fine, "wrong": "/p is not the same there"}), judge(GPU, {**fine, "version": "9.9"})]
-    what, where, cure = str(refusal(tmp_path, wrong, 5)).split("\n")
+    what, where, cure = str(refusal(Path("/p"), wrong, 5)).split("\n")
     assert what == "2 of 5 nodes of the cluster do not share the project folder."
     assert where == (
         f"node cpu01: /p is not the same there; node gpu01: bglora 9.9 is installed there, {bglora.__version__} here"
     )
     assert "same path" in cure
+    beside = str(refusal(tmp_path, wrong, 5)).split("\n")
+    assert "what the settings name outside the project" in beside[0] and "same path" in beside[2]
     bare = str(refusal(tmp_path, [judge(CPU, {**fine, "version": ""})], 1)).split("\n")
     assert "can't work on the project" in bare[0] and "bglora is not installed there" in bare[1]
     assert judge(CPU, TimeoutError())[1] == "it does not answer"

@@ -137,7 +137,7 @@ def test_no_step_lets_an_expression_into_its_shell_and_the_time_to_stop_lies_bef
 
 
 def test_after_a_push_which_has_no_inputs_a_run_goes_on_as_well() -> None:
-    """Of a push `inputs.rounds` is null, and GitHub takes null for 0 where it compares: `inputs.rounds != '0'` fails."""
+    """Of a push `inputs.rounds` is null, which GitHub takes for 0 when it compares: `inputs.rounds != '0'` fails."""
     (job,) = yaml.safe_load(WORKFLOW.read_text("utf-8"))["jobs"].values()
     assert job["env"]["ROUNDS"] == "${{ inputs.rounds || '20' }}"
     assert not [step["name"] for step in steps() if "inputs." in str(step.get("if", ""))]

@@ -295,7 +295,7 @@ def _lost(attempt: Attempt) -> tuple[str, str, str]:
         if many > 1
         else f"The worker that had it was lost: {attempt.lost[-1]}.",
         attempt.task.item.name,
-        "Often the memory was too small: use --jobs with fewer workers, then `bglora retry`.",
+        "Short of memory: fewer workers by --jobs. Too slow: a longer --worker-timeout. Then `bglora retry`.",
     )
 
 

@@ -68,11 +68,17 @@ def refusal(root: Path, wrong: Iterable[tuple[Node, str]], count: int) -> Bglora
     """
     wrong = list(wrong)
     told = "; ".join(f"node {node.name}: {what}" for node, what in wrong)
-    if any(NOT_THERE in what for _, what in wrong):
+    if any(what == f"{root} {NOT_THERE}" for _, what in wrong):
         return UserError(
             f"{len(wrong)} of {count} nodes of the cluster do not share the project folder.",
             where=told,
             cure="Put the project on a file system that all nodes mount at the same path, or leave these nodes out.",
+        )
+    if any(NOT_THERE in what for _, what in wrong):
+        return UserError(
+            f"{len(wrong)} of {count} nodes of the cluster do not see what the settings name outside the project.",
+            where=told,
+            cure="Put it where all nodes mount it at the same path, or into the project folder.",
         )
     return UserError(
         f"{len(wrong)} of {count} nodes of the cluster can't work on the project.",
