@@ -29,7 +29,7 @@ from bglora.vision.ghosts import ghost_parts, outlines
 
 FAINT_EFFECT = 4.2
 """Grey levels of a 5 x 5 mean from which a difference beside an object is its effect."""
-COLOR_WEIGHT, LOOK_WEIGHT = 0.3, 0.5
+COLOR_WEIGHT, LOOK_WEIGHT = 0.4, 0.6
 """How much the colors learned from the shot count beside the rule for single pixels."""
 LIGHTER, LIGHTER_WEIGHT = 1.03, 1.5
 """Shade doesn't brighten: what does by more than this ratio may be a reflection, but is somebody more often."""
