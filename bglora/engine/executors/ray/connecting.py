@@ -59,8 +59,10 @@ class Connection:
                 )
             self._knock()
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would report to its makers
-            if self.address and _has_token():  # as `ray start` decides; `ray.init` would try for minutes
-                os.environ.setdefault(AUTHENTICATION, "token")
+            if self.address and _has_token():
+                os.environ.setdefault(
+                    AUTHENTICATION, "token"
+                )  # as `ray start` decides; `ray.init` would try for minutes
             ray = import_module("ray")
             if not ray.is_initialized():
                 self._initialize(ray)
@@ -79,7 +81,7 @@ class Connection:
                 raise MachineError(
                     f"Ray could not start on this machine: {first_line(error)}",
                     where="--executor ray",
-                    cure="Leave --executor out to work without it.",
+                    cure="Leave --executor away to work without it.",
                 ) from error
             raise self._nobody(first_line(error)) from error
         # Ray prints what befalls its workers on stdout, where --json must stand alone; it is told as events
@@ -101,7 +103,7 @@ class Connection:
         return UserError(
             f"There is no Ray cluster to join: {reason.rstrip('.')}.",
             where=f"{ADDRESS} or --ray-address: {self.address}",
-            cure="Start one: ray start --head; or leave the address out: one is started on this machine.",
+            cure="Start one: ray start --head; or leave the address away: one is started on this machine.",
         )
 
     def leave(self) -> None:
