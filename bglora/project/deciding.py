@@ -1,4 +1,6 @@
-"""What a person decides about a project, as methods of `Project`. All write decisions.toml; the next run heeds it."""
+"""What a person decides about a project, as methods of `Project`: written into decisions.toml, which the next run
+heeds. Only a painted mask takes the place of the one in the project.
+"""
 
 from __future__ import annotations
 

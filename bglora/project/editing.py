@@ -152,7 +152,7 @@ def choose(project: Deciding, scene: str, checkpoint: str, scale: float) -> None
         )
     with project.view() as view:
         check_scenes(view, [scene])
-        there = checkpoints(view, scene)
+        there = loras_of(view, scene)
     if checkpoint and checkpoint not in there:
         raise UserError(
             f"{scene} has no LoRA file {checkpoint!r}.",
@@ -162,7 +162,7 @@ def choose(project: Deciding, scene: str, checkpoint: str, scale: float) -> None
     project.decisions.add("choose", choose=scene, checkpoint=checkpoint, scale=float(scale))
 
 
-def checkpoints(view: View, scene: str) -> list[str]:
+def loras_of(view: View, scene: str) -> list[str]:
     """LoRA files that `train` made of a scene, the finished one first."""
     rows = [row for row in view.rows("train") if row.status == "made"]
     row = next((row for row in rows if row.picture == scene), None) or next(
@@ -218,9 +218,17 @@ def painted(png: bytes, before: Path, frame: str) -> bytes:
 
     Args:
         png: grey, or grey in color without transparency, of the size of the mask `before`; 0, 128 and 255 only.
+
+    Raises:
+        UserError: it is no such picture, or the mask that is there can't be read.
     """
     import numpy as np
     from PIL import Image
+
+    from bglora.film.png import read_grey
+
+    old = read_grey(before)
+    height, width = old.shape
 
     def wrong(what: str) -> UserError:
         return UserError(
@@ -230,11 +238,9 @@ def painted(png: bytes, before: Path, frame: str) -> bytes:
         )
 
     try:
-        with Image.open(before) as there:
-            size, old = there.size, np.asarray(there.convert("L"))
         with Image.open(io.BytesIO(png), formats=("PNG",)) as picture:
-            if picture.size != size:  # told by the header, before anything is unpacked
-                raise wrong(f"it is {picture.width} x {picture.height}, the frame {size[0]} x {size[1]}")
+            if picture.size != (width, height):  # told by the header, before anything is unpacked
+                raise wrong(f"it is {picture.width} x {picture.height}, the frame {width} x {height}")
             if picture.mode not in ("L", "RGB", "RGBA"):
                 raise wrong(f"its pixels are {picture.mode}")
             array = np.asarray(picture)
