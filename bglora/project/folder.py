@@ -276,8 +276,8 @@ class Project(Deciding):
         settings, decisions = self.settings, self.decisions  # mistakes are told before anything heavy is imported
         stages = load(upto(last or NAMES[-1]))
         return Runner(
-            self.root, stages, settings, decisions, None, self.listener, jobs=self.jobs, watching=self.watching
-        )  # fmt: skip
+            self.root, stages, settings, decisions, listener=self.listener, jobs=self.jobs, watching=self.watching
+        )
 
     def _check_memory(self, runner: Runner, request: RunRequest) -> None:
         """Refuses what would not fit, and says how much a card has room for; what has nothing to do fits always."""

@@ -44,7 +44,7 @@ class Project:
         decisions = Choices(tuple(sorted(self.dropped)), tuple(sorted(self.retries.items())))
         return Runner(
             self.root, self.stages, self.settings, decisions, self.executor, self.events.append, jobs=self.jobs
-        )  # fmt: skip
+        )
 
     def run(self, request: RunRequest | None = None) -> RunResult:
         self.events.clear()

@@ -8,9 +8,11 @@ from typing import get_args
 
 import pytest
 
+from bglora.cli.lora import FAULTS
 from bglora.errors import UserError
 from bglora.settings import Settings
 from bglora.settings.edit import set_value
+from bglora.settings.lora import Verdict
 from bglora.settings.manifest import SettingsError, field_of, fields, lines_of, load, read, value_of
 from bglora.settings.presets import PRESETS, preset_text, preset_values
 
@@ -209,3 +211,7 @@ def test_choices_of_training_are_those_that_the_trainer_knows(name: str) -> None
     from bglora.training import options
 
     assert get_args(getattr(lora, name)) == get_args(getattr(options, name))
+
+
+def test_every_verdict_has_a_word_for_fail_on() -> None:
+    assert set(FAULTS.values()) == set(get_args(Verdict))
