@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from bglora.engine.events import Listener, silent
 from bglora.errors import UserError
-from bglora.project import cluster, readiness
-from bglora.project.cluster import RETRIES, SILENCE
+from bglora.project import readiness, workers
 from bglora.project.deciding import Deciding
+from bglora.project.workers import RETRIES, SILENCE
 
 if TYPE_CHECKING:
     from bglora.decisions import Decisions
@@ -134,7 +134,7 @@ class Project(Deciding):
             self._check_memory(runner, request)
             result = runner.run(request)
         else:
-            with closing(cluster.executor(runner, self.jobs, ray_address, retries, worker_timeout)) as runner.executor:
+            with closing(workers.executor(runner, self.jobs, ray_address, retries, worker_timeout)) as runner.executor:
                 result = runner.run(request)
         with closing(runner.view()) as view:
             return replace(result, refused=tuple(refusals.found(view, request.stages)))

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from bglora.engine.executors import CONTEXT_GB
-from bglora.project.cluster import worker_needs
 from bglora.project.memory import fitting, needs
+from bglora.project.workers import worker_needs
 from bglora.settings import Settings
 from bglora.stages import load
 

@@ -75,7 +75,7 @@ class Connection:
                 raise MachineError(
                     f"Ray could not start on this machine: {first_line(error)}",
                     where="--executor ray",
-                    cure="Leave --executor away to work without it.",
+                    cure="Leave --executor out to work without it.",
                 ) from error
             raise self._nobody(first_line(error)) from error
         # Ray prints what befalls its workers on stdout, where --json must stand alone; it is told as events
@@ -97,7 +97,7 @@ class Connection:
         return UserError(
             f"There is no Ray cluster to join: {reason.rstrip('.')}.",
             where=f"{ADDRESS} or --ray-address: {self.address}",
-            cure="Start one: ray start --head; leave the address away for one here; or, where it wants a token, "
+            cure="Start one: ray start --head; leave the address out for one here; or, where it wants a token, "
             "set RAY_AUTH_MODE=token in the environment.",
         )
 
