@@ -25,6 +25,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from bglora.assets import asset
 from bglora.backends import weights
@@ -47,7 +48,7 @@ TITLE_CAPTIONS = "Captions with and without the words for an empty scene"
 TITLE_RANKS = "Rank 128 beside 32"
 TRAINING_SEEDS = (1, 2, 3)
 PICTURES = 40
-SCALE, STEPS, GUIDANCE = 0.7, 12, 3.0
+SCALE, STEPS, GUIDANCE = 1.0, 12, 3.0
 HELD_OUT = 24
 RECIPE = Recipe(
     resolution=128,
@@ -67,7 +68,7 @@ EMPTY_WORDS = ("no characters", "empty scene")
 SOMEBODY = "with a character"
 RANKS = (32, 128)
 NOTE = """One scene of the sample film, the same pictures, captions (with the empty-scene words), steps and noise for
-every row; three training seeds, 40 pictures each at scale 0.7, prompts that ask for nobody. Somebody there: by the
+every row; three training seeds, 40 pictures each at scale 1, prompts that ask for nobody. Somebody there: by the
 small judge of mini, with Wilson's interval; likeness: cosine to the most alike of 24 plates that nobody trained on.
 Differences are paired by training seed and noise, with the bootstrap's 95 % interval: one that includes 0 is
 unclear."""
@@ -175,7 +176,8 @@ def write_pictures(root: Path, scene: Scene, arm: Arm, folder: Path) -> tuple[Tr
         image, trust = folder / f"{name.replace('/', '_')}.png", None
         cv2.imwrite(str(image), arm.picture(frame, mask, plate))
         if arm.trust is not None:
-            provenance = cv2.imread(str(root / "provenance" / f"{name}.png"), cv2.IMREAD_GRAYSCALE)
+            with Image.open(root / "provenance" / f"{name}.png") as palette:  # cv2 would give its colors' brightness
+                provenance = np.asarray(palette)
             trust = image.with_suffix(".trust.png")
             cv2.imwrite(str(trust), arm.trust(mask, provenance))
         pictures.append(TrainPicture(name, image, caption, trust))
