@@ -160,7 +160,7 @@ def _sheet(root: Path, place: Place, name: str) -> Html | None:
 def _table(root: Path, place: Place, cells: Cells) -> Html:
     prompts, scales = sorted({prompt for prompt, _ in cells}), sorted({scale for _, scale in cells})
     seeds = max(1, min(4, PICTURES_OF_A_GRID // len(cells)))
-    words = _prompts(root, place)
+    words = prompts_of(root, place.id)
     head = [tag("th", "base alone" if scale == 0 else f"scale {scale / 100:g}", scope="col") for scale in scales]
     rows = [
         tag(
@@ -189,10 +189,10 @@ def _cell(root: Path, names: Sequence[str], prompt: int, scale: int) -> Html:
     return tag("div", pictures, class_="seeds")
 
 
-def _prompts(root: Path, place: Place) -> dict[int, str]:
+def prompts_of(root: Path, scene: str) -> dict[int, str]:
     """The prompts as the test wrote them down; empty where the file is gone or no longer what the test wrote."""
     try:
-        told = json.loads((root / "grids" / place.id / "scores.json").read_text(encoding="utf-8"))
+        told = json.loads((root / "grids" / scene / "scores.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     prompts = told.get("prompts") if isinstance(told, dict) else None

@@ -12,6 +12,7 @@ from bglora.engine.stage import Row
 from bglora.engine.status import StageStatus
 from bglora.engine.view import LedgerView
 from bglora.project.editing import lora_files, text_file
+from bglora.report.verdicts import prompts_of
 from bglora.settings.lora import ALL_SCENES
 
 KINDS = {
@@ -245,7 +246,7 @@ class _Reading:
             "verdict": [
                 {"word": one.get("word", ""), "cure": one.get("cure", "")} for one in record.get("verdict", ())
             ],
-            "prompts": list(record.get("prompts", ())),
+            "prompts": list(prompts_of(self.view.root, scene).values()),
             "grid": [{"file": path.removeprefix(f"grids/{scene}/"), **_cell(path)} for path in files],
             "all_scenes": lora.item == ALL_SCENES,
         }

@@ -320,6 +320,7 @@ def test_scale_is_chosen_on_the_grid(browser: Any, small: tuple[Path, str]) -> N
     root, url = small
     with tab(browser, url, view="loras/scene-00") as page:
         assert "0.7\nrecommended by the test" in page.locator("#loras .scale").inner_text()
+        assert page.get_by_role("rowheader").all_inner_texts() == ["the place, at night", "the place, in snow"]
         page.get_by_role("button", name="scale 0.5", exact=True).click()
         page.get_by_text("chosen by you").wait_for()
         said(page, "Choose")
