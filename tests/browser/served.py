@@ -36,10 +36,10 @@ def served(root: Path, *settings: str) -> Iterator[str]:
     )
     try:
         assert process.stdout is not None and process.stderr is not None
-        line = process.stdout.readline()
-        if not line:
-            raise AssertionError(process.stderr.read())
-        yield json.loads(line)["url"]
+        told = (json.loads(line) for line in process.stdout)  # notices may come before the address
+        url = next((event["url"] for event in told if event["event"] == "review"), "")
+        assert url, process.stderr.read()
+        yield url
     finally:
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=30)
