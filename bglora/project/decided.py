@@ -120,7 +120,11 @@ def _test(view: View, rows: Sequence[Row]) -> Decided:
             f"{row.item} {', '.join(verdict) or 'good'}"
             + (f" ({file}scale {scale:g})" if scale and "not enough data" not in verdict else "")
         )
-    return Decided("test", f"Verdicts: {'; '.join(words)}." if words else "No grid was made.", "Cures: bglora report.")
+    text = f"Verdicts: {'; '.join(words)}." if words else "No grid was made."
+    if view.settings.train.base == "mini" and any("characters" in one or "the character" in one for one in words):
+        text += " Characters are counted by mini's small judge, who sees somebody on every third of its empty pictures:"
+        text += " look at the grid before you drop plates."
+    return Decided("test", text, "Cures: bglora report.")
 
 
 def _compose(view: View, rows: Sequence[Row]) -> Decided:

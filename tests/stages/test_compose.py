@@ -296,6 +296,16 @@ def replace_rows(view: ProjectView, stage: str, outcomes: list[Any]) -> ProjectV
     return ProjectView(view.root, view.settings, {**view.stages, stage: rows}, view.remarks)
 
 
+@pytest.mark.parametrize(("word", "warned"), [("hallucinates characters", True), ("too weak", False)])
+def test_a_verdict_about_characters_says_how_far_the_small_judge_is_to_be_trusted(
+    view: ProjectView, word: str, warned: bool
+) -> None:
+    on_mini = view.settings.model_copy(update={"train": view.settings.train.model_copy(update={"base": "mini"})})
+    tested = after_test(view, verdict=[{"word": word}])
+    (told,) = decided(ProjectView(view.root, on_mini, tested.stages, view.remarks), ["test"])
+    assert ("small judge" in told.text) is warned
+
+
 def test_a_persons_scale_counts_more_than_the_recommended_one(view: ProjectView) -> None:
     chosen = lora_for(changed(after_test(view), background_scale=1.2), "scene-00", "loras/scene-00.safetensors")
     assert chosen.file.endswith("step-000010.safetensors") and chosen.scale == 1.2
