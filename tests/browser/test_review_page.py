@@ -165,14 +165,14 @@ def test_what_another_tab_painted_or_wrote_meanwhile_is_not_replaced_unseen(
         said(one, f"Taken back: mask of {frame}")
         for page in (one, other):
             page.evaluate("location.hash = 'captions/scene-00'")
-        mine, first = (page.locator(".caption-row textarea").first for page in (one, other))
+        first, mine = (page.locator(".caption-row textarea").first for page in (one, other))
         mine.press_sequentially("x")
         first.fill("background, theirs")
         first.press("Enter")
-        said(other, "Caption of")
-        one.locator("#undo-what", has_text="Caption of").wait_for(state="attached")
+        said(one, "Caption of")
+        other.locator("#undo-what", has_text="caption of").wait_for(state="attached")
         mine.press("Enter")
-        one.locator("#warned").get_by_text("Yours is not saved").wait_for()
+        other.locator("#warned").get_by_text("Yours is not saved").wait_for()
         assert "theirs" in decided(root, "caption")[0]["text"] and "theirs" in mine.input_value()
         take_all_back(one)
 
