@@ -54,6 +54,7 @@ def serve(project: Project, port: int, opened: Callable[[str], None]) -> None:
         token = secrets.token_urlsafe(32)
         page = Page(project)
         page.looks.journal.tidy()
+        page.looks.now()  # the first one reads everything: done before the browser asks
         config = uvicorn.Config(
             make_app(page, token, number),
             log_config=None,

@@ -92,12 +92,12 @@ def _plate(
     bad = next((row for row in (mask, plate) if row is not None and row.status != "made"), None)
     why = next((row for row in (bad, place, told) if row is not None and row.status != "made"), None)
     made = plate.record if plate is not None and plate.status == "made" else None
-    shares = {key: float(made.get(key) or 0) if made else 0.0 for key in SHARES}
+    shares = {key: float(made.get(key) or 0) for key in SHARES} if made else dict.fromkeys(SHARES, 0.0)
     height, width = (frame.record.get("size") if frame is not None else None) or (0, 0)
-    digits = re.match(r"\d+", number)
+    digits = number.partition("w")[0]  # a wide plate is called after its frame: 000060w1
     return {
         "shot": shot,
-        "frame": int(digits[0]) if digits else None,
+        "frame": int(digits) if digits.isdecimal() else None,
         "status": bad.status if bad is not None else "waiting" if plate is None else "made",
         "reason": why.reason if why is not None else "",
         "dataset": told is not None and told.status == "made",

@@ -29,7 +29,7 @@ from bglora.vision.ghosts import ghost_parts, outlines
 
 FAINT_EFFECT = 4.2
 """Grey levels of a 5 x 5 mean from which a difference beside an object is its effect."""
-COLOR_WEIGHT, LOOK_WEIGHT = 0.3, 0.5
+COLOR_WEIGHT, LOOK_WEIGHT = 0.4, 0.6
 """How much the colors learned from the shot count beside the rule for single pixels."""
 LIGHTER, LIGHTER_WEIGHT = 1.03, 1.5
 """Shade doesn't brighten: what does by more than this ratio may be a reflection, but is somebody more often."""
@@ -39,9 +39,9 @@ NARROW, FEET = 0.06, 0.25
 """Shares of an object's height: what is narrower than twice the first is no shadow, except in the lowest part."""
 CLEAR = 25.0
 """Grey levels from which a difference belongs to a silhouette."""
-HALF = 0.42
+HALF = 0.45
 """Alpha from which a pixel is the object's: a little less than half, for thin parts nowhere show their own color."""
-HOLE = 10
+HOLE = 20
 """Smallest objects that a hole between objects and effects has room for, at most, to be removed as well."""
 BESIDE = 1.3
 """Beside an object a difference counts this much more."""
@@ -235,9 +235,11 @@ class _Part:
 
     def _gaps(self, objects: Bool, effects: Bool) -> Bool:
         """Holes in the masks beside objects: there somebody has the background's own color."""
+        if self.hull is None:
+            return np.zeros_like(objects)
         masks = objects | effects
         holes = without_holes(masks, HOLE * self.min_area) & ~masks
-        return touching(holes, holes & grow(objects, 1))
+        return touching(holes, holes & grow(objects, 3))
 
     def _sharp(self, objects: Bool) -> tuple[Bool, U8]:
         """Object masks cut where the pixel is half object, and the alpha of their edges."""

@@ -4,7 +4,7 @@
 # What has to be true before:
 #   - The project folder, the film and this Python environment lie on a file system that all nodes mount at the same
 #     path (/home and /scratch usually are). bglora asks every node before it starts, and names the one that isn't so.
-#   - pip install 'bglora[ray]' was done in that environment, and `bglora pull` has fetched the weights: compute nodes
+#   - pip install 'bglora[ray]' was done in that environment, and `bglora models pull` has fetched the weights: compute nodes
 #     seldom reach the internet. Where home is not shared, set HF_HOME to a shared folder.
 #   - The nodes may talk to each other over the network; inside an allocation they usually may.
 

@@ -13,7 +13,7 @@ import { openViewer, viewed } from "./viewer.js";
 import { act, undo } from "./wire.js";
 
 const FILTERS = [
-  ["all", "everything"], ["undecided", "undecided"], ["kept", "kept by you"], ["dropped", "dropped"],
+  ["all", "all"], ["undecided", "undecided"], ["kept", "kept by you"], ["dropped", "dropped"],
   ["failed", "failed"], ["guessed", "much guessed"], ["edited", "edited by hand"],
 ];
 

@@ -9,7 +9,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module, util
-from pathlib import Path
 from typing import Any
 
 from bglora.engine.executors.local import cores
@@ -17,7 +16,6 @@ from bglora.errors import MachineError, UserError, first_line
 
 ADDRESS = "RAY_ADDRESS"
 """The environment variable that Ray itself reads."""
-AUTHENTICATION = "RAY_AUTH_MODE"
 _KNOCK = 10.0
 """Seconds that a cluster's head may take to answer."""
 _STORE = 256 << 20
@@ -59,10 +57,6 @@ class Connection:
                 )
             self._knock()
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would report to its makers
-            if self.address and _has_token():
-                os.environ.setdefault(
-                    AUTHENTICATION, "token"
-                )  # as `ray start` decides; `ray.init` would try for minutes
             ray = import_module("ray")
             if not ray.is_initialized():
                 self._initialize(ray)
@@ -103,7 +97,8 @@ class Connection:
         return UserError(
             f"There is no Ray cluster to join: {reason.rstrip('.')}.",
             where=f"{ADDRESS} or --ray-address: {self.address}",
-            cure="Start one: ray start --head; or leave the address away: one is started on this machine.",
+            cure="Start one: ray start --head; leave the address away for one here; or, where it wants a token, "
+            "set RAY_AUTH_MODE=token in the environment.",
         )
 
     def leave(self) -> None:
@@ -127,12 +122,6 @@ def _signals_kept() -> Iterator[None]:
         for number, handler in before.items():
             if handler is not None:
                 signal.signal(number, handler)
-
-
-def _has_token() -> bool:
-    """Whether a token for clusters that ask for one is here."""
-    named = os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token"
-    return "RAY_AUTH_TOKEN" in os.environ or Path(named).is_file()
 
 
 def on_node(name: str) -> Any:
