@@ -175,10 +175,8 @@ class Decisions:
 
         An empty file and a scale of 0 stand for the recommended ones.
         """
-        for one in self._of("choose"):
-            if one.about() == scene:
-                return str(one.values["checkpoint"]), float(one.values["scale"])
-        return None
+        found = [one.values for one in self._of("choose") if one.about() == scene]
+        return (str(found[-1]["checkpoint"]), float(found[-1]["scale"])) if found else None
 
     def retries(self, stage: str) -> dict[str, int]:
         """Pattern to the number of times that a person asked to try it again in this stage."""

@@ -48,13 +48,13 @@ class Deciding:
         with closing(self._runner(last).view()) as view:
             yield view
 
-    def retry(self, pattern: str = "*", *, stage: str = "") -> None:
-        """Failed items or pictures that match are tried again by the next run."""
+    def retry(self, *patterns: str, stage: str = "") -> None:
+        """Failed items or pictures that match are tried again by the next run; without a pattern, all of them."""
         from bglora.project.names import check_stage
         from bglora.stages import NAMES
 
         check_stage(NAMES, stage)
-        self.decisions.add("retry", retry=pattern, stage=stage)
+        self.decisions.add_all(("retry", {"retry": pattern, "stage": stage}) for pattern in patterns or ("*",))
 
     def drop(self, *patterns: str, reason: str = "") -> None:
         """Takes pictures out of their scene. Raises `UserError` if a pattern matches none."""

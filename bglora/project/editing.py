@@ -96,10 +96,10 @@ def replaced(project: Deciding, scene: str, find: str, new: str) -> dict[str, st
         found = {}
         for row in view.rows("caption"):
             if row.item == scene and row.record.get("caption"):
-                text = _present(project.root, row, own)
-                changed = ", ".join(_replaced([tag.strip() for tag in text.split(",")], old, put))
-                if changed != text:
-                    found[row.picture] = changed
+                tags = [tag.strip() for tag in _present(project.root, row, own).split(",")]
+                changed = _replaced(tags, old, put)
+                if changed != tags:
+                    found[row.picture] = ", ".join(changed)
     if not found:
         raise UserError(
             f"No caption of {scene} has the tag {find!r}.", where=f"datasets/{scene}", cure="Tags are compared whole."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from bglora.review.state import stale
 
 MOST = 20_000
 """Names in one act."""
+SURROGATES = re.compile("[\ud800-\udfff]")
+"""Halves of characters, which JSON may hold and no file can."""
 
 
 class Conflict(UserError):
@@ -91,12 +94,7 @@ def _keep(project: Project, values: Mapping[str, Any]) -> Act:
 
 def _retry(project: Project, values: Mapping[str, Any]) -> Act:
     items, stage = _names(values, "items"), _text(values, "stage", "")
-
-    def do() -> None:
-        for item in items:
-            project.retry(item, stage=stage)
-
-    return Act(f"retry {_few(items)}", do)
+    return Act(f"retry {_few(items)}", lambda: project.retry(*items, stage=stage))
 
 
 def _rename(project: Project, values: Mapping[str, Any]) -> Act:
@@ -148,7 +146,7 @@ def _replace(project: Project, values: Mapping[str, Any]) -> Act:
 def _choose(project: Project, values: Mapping[str, Any]) -> Act:
     scene, checkpoint = _text(values, "scene"), _text(values, "checkpoint", "")
     scale = values.get("scale") or 0
-    if not isinstance(scale, int | float) or isinstance(scale, bool):
+    if not _number(scale):
         raise _no("scale", "a number")
     return Act(
         f"choose {checkpoint or 'the recommended LoRA'} for {scene}", lambda: project.choose(scene, checkpoint, scale)
@@ -200,7 +198,7 @@ ACTS: Mapping[str, Callable[[Project, Mapping[str, Any]], Act]] = {
 
 def _text(values: Mapping[str, Any], key: str, otherwise: str | None = None) -> str:
     value = values.get(key, otherwise)
-    if not isinstance(value, str) or "\0" in value:
+    if not isinstance(value, str) or "\0" in value or SURROGATES.search(value):
         raise _no(key, "text")
     return value
 

@@ -12,7 +12,6 @@ import os
 import signal
 import sys
 import time
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -25,7 +24,9 @@ from bglora.project.folder import chosen
 
 PATIENCE = 20.0
 """Seconds that a run gets to end when the page's server ends; then it is stopped at once."""
-LONGEST_LINE = 1 << 20
+LONGEST_LINE = 64 << 20
+"""Bytes of an event: the last one names everything that failed."""
+LAST_WORDS = 4096
 OFTEN = 0.2
 """Seconds between two lines about how far an item is; those between are left out."""
 
@@ -68,6 +69,7 @@ class Running:
         self.project, self.listeners, self._ended = project, listeners, ended
         self._process: asyncio.subprocess.Process | None = None
         self._follow: asyncio.Task[None] | None = None
+        self._starting = asyncio.Lock()
         self._begin()
 
     def _begin(self) -> None:
@@ -91,28 +93,30 @@ class Running:
         Raises:
             UserError: one is at work already, or there is no such stage.
         """
-        if self._process is not None:
-            raise UserError(
-                "A run is at work already.", where=self._stage or "run", cure="Stop it, or wait for its end."
-            )
         chosen((), to or "", "")
-        self._begin()
-        here = str(Path(bglora.__file__).parents[1])
-        path = os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH"))))
-        self._process = await asyncio.create_subprocess_exec(
-            *self._command(to, only),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": path},
-            start_new_session=True,  # Ctrl-C in the terminal is the server's: it stops the run itself
-            limit=LONGEST_LINE,
-        )
-        self._follow = asyncio.create_task(self._followed(self._process))
+        async with self._starting:  # two tabs may ask at the same moment
+            if self._process is not None:
+                raise UserError(
+                    "A run is at work already.", where=self._stage or "run", cure="Stop it, or wait for its end."
+                )
+            self._begin()
+            here = str(Path(bglora.__file__).parents[1])
+            path = os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH"))))
+            self._process = await asyncio.create_subprocess_exec(
+                *self._command(to, only),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                env={**os.environ, "PYTHONPATH": path},
+                start_new_session=True,  # Ctrl-C in the terminal is the server's: it stops the run itself
+                limit=LONGEST_LINE,
+            )
+            self._follow = asyncio.create_task(self._followed(self._process))
         self.listeners.tell({"event": "run-started", "to": to or "", "only": only or ""})
 
     def _command(self, to: str | None, only: str | None) -> list[str]:
-        words = [sys.executable, "-m", "bglora", "-C", str(self.project.root), "--json", "run"]
+        # -P: no module that lies in the folder where the page was started is taken for one of Python's
+        words = [sys.executable, "-P", "-m", "bglora", "-C", str(self.project.root), "--json", "run"]
         words += [f"--to={to}"] if to else ["--all"]
         words += [f"--only={only}"] if only else []
         words += [f"--set={setting}" for setting in self.project.given]
@@ -139,13 +143,7 @@ class Running:
 
     async def _followed(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdout is not None and process.stderr is not None
-        last: deque[bytes] = deque(maxlen=20)
-
-        async def listen(stream: asyncio.StreamReader) -> None:
-            async for line in stream:
-                last.append(line)
-
-        aside = asyncio.create_task(listen(process.stderr))
+        aside = asyncio.create_task(_last_words(process.stderr))
         errors = 0
         async for line in process.stdout:
             event = _event(line)
@@ -154,10 +152,10 @@ class Running:
                 if self._heard(event):
                     self.listeners.tell(event)
         code = await process.wait()
-        await aside
+        last = await aside
         self._process = None
         if code not in (0, 1) and not errors and not self._stopping:
-            text = b"".join(last).decode("utf-8", "replace").strip()
+            text = last.decode("utf-8", "replace").strip()
             what = f"The run ended with {code}."
             self.listeners.tell(
                 {"event": "error", "what": what, "where": text[-500:], "cure": "bglora run --all says more."}
@@ -180,6 +178,14 @@ class Running:
                 return False
             self._told = now
         return True
+
+
+async def _last_words(stream: asyncio.StreamReader) -> bytes:
+    """The end of what a run says aside. Not read by lines: a bar that is drawn over and over has none."""
+    last = b""
+    while piece := await stream.read(1 << 16):
+        last = (last + piece)[-LAST_WORDS:]
+    return last
 
 
 def _event(line: bytes) -> dict[str, Any] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,8 @@ WIDTHS = (160, 240, 320, 480, 640, 960, 1280, 1920)
 """Widths that are made; a wish in between gets the next one."""
 QUALITY = 80
 TYPES = {".webp": "image/webp", ".png": "image/png"}
+_MAKING = tuple(threading.Lock() for _ in range(16))
+"""One is held while a picture of its share is made: two tabs that ask for the same one get one."""
 
 
 @dataclass(frozen=True)
@@ -55,13 +58,14 @@ def shown(root: Path, path: str, kind: str, width: int) -> Shown:
     folder = root / ".bglora" / "thumbnails" / place[:2]
     ending = ".png" if kind == "mask" else ".webp"
     kept = folder / f"{place}-{tag[:12]}{ending}"
-    if not kept.is_file():
-        content = _made(file, kind, width)
-        for old in folder.glob(f"{place}-*"):
-            unlink_quietly(old)
-        with told(kept):
-            write_atomically(kept, content, scratch=root / ".bglora" / "edits", durable=False)
-        return Shown(TYPES[ending], tag, content=content)
+    with _MAKING[int(place[0], 16)]:
+        if not kept.is_file():
+            content = _made(file, kind, width)
+            for old in folder.glob(f"{place}-*"):
+                unlink_quietly(old)
+            with told(kept):
+                write_atomically(kept, content, scratch=root / ".bglora" / "edits", durable=False)
+            return Shown(TYPES[ending], tag, content=content)
     return Shown(TYPES[ending], tag, path=kept)
 
 

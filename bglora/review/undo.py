@@ -42,7 +42,7 @@ class Journal:
 
     @contextmanager
     def entry(self, said: str, files: Sequence[str]) -> Iterator[None]:
-        """Notes what the block replaces in decisions.toml and in these files; forgets it if the block fails."""
+        """Notes what the block replaces in decisions.toml and in these files; puts it back if the block fails."""
         names = [FILE, *files]
         entries = self._entries()
         number = int(entries[-1].name.partition("-")[0]) + 1 if entries else 0
@@ -56,6 +56,9 @@ class Journal:
         try:
             yield
         except BaseException:
+            for name, content in zip(names, before, strict=True):
+                if self._content(name) != content:
+                    self._put(name, content)
             shutil.rmtree(folder)
             raise
         changed = [
@@ -89,13 +92,7 @@ class Journal:
                 cure=f"Decide anew, or edit {FILE}: taking {about['said']!r} back would lose that change.",
             )
         for one in about["files"]:
-            path = self.root / one["path"]
-            if one["before"] is None:
-                unlink_quietly(path)
-            else:
-                with told(path):
-                    content = (entries[-1] / one["before"]).read_bytes()
-                    write_atomically(path, content, scratch=self.root / ".bglora" / "edits")
+            self._put(one["path"], None if one["before"] is None else (entries[-1] / one["before"]).read_bytes())
         shutil.rmtree(entries[-1])
         return str(about["said"])
 
@@ -115,6 +112,14 @@ class Journal:
         """The first file that is not as the act left it; empty if all are."""
         files = about["files"]
         return next((one["path"] for one in files if _digest(self._content(one["path"])) != one["after"]), "")
+
+    def _put(self, name: str, content: bytes | None) -> None:
+        path = self.root / name
+        if content is None:
+            unlink_quietly(path)
+        else:
+            with told(path):
+                write_atomically(path, content, scratch=self.root / ".bglora" / "edits")
 
     def _content(self, name: str) -> bytes | None:
         try:

@@ -86,7 +86,7 @@ def inherit(
 def decide(
     scenes: Scenes, decisions: Iterable[Mapping[str, Any]], before: Mapping[str, Any], out: set[str] | None = None
 ) -> None:
-    """Applies merges and splits in the order they were decided.
+    """Applies merges, splits and moves in the order they were decided.
 
     Args:
         decisions: `{"merge": [ids], "into": id}`, `{"split": id, "plates": [patterns]}` or
@@ -177,6 +177,8 @@ def _split(scenes: Scenes, scene: str, patterns: list[str], ids: Mapping[tuple[s
 
 
 def _move(scenes: Scenes, patterns: list[str], into: str, out: set[str]) -> None:
+    while into in scenes.merged:
+        into = scenes.merged[into]
     if into not in scenes.plates:
         scenes.unused.append(f"move into {into}: there is no {into} now")
         return

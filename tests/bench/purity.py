@@ -225,7 +225,9 @@ def paint(painter: Painter, lora: Path | None, prompts: Sequence[str], file: Pat
 
 @dataclass(frozen=True)
 class Shown:
-    """What one arm's pictures show, one row a training seed: somebody is there, likeness to plates; (seeds, n)."""
+    """What one arm's pictures show: somebody is there, likeness to plates. One row a training seed, (seeds, n), and one
+    for the base alone, (1, n).
+    """
 
     somebody: np.ndarray
     likeness: np.ndarray
@@ -246,7 +248,7 @@ def lines(arms: Mapping[str, Shown], beside: str) -> list[list[str]]:
     plates, rows = arms[beside], []
     for words, one in arms.items():
         rate = figures.wilson(int(one.somebody.sum()), one.somebody.size)
-        more = figures.bootstrap(one.somebody.astype(float).ravel() - plates.somebody.ravel())
+        more = figures.bootstrap((one.somebody.astype(float) - plates.somebody).ravel())
         alike, nearer = figures.bootstrap(one.likeness), figures.bootstrap((one.likeness - plates.likeness).ravel())
         rows.append([words, *(_interval(value) for value in (rate, more, alike, nearer))])
     return rows
@@ -288,8 +290,8 @@ class Bench:
         return [paint(self.painter, lora, prompts, lora.parent.parent / f"{name}.npz") for lora in loras]
 
     def base(self, prompts: Sequence[str], name: str) -> list[np.ndarray]:
-        """Pictures of the base alone, once for each training seed that they stand beside."""
-        return [paint(self.painter, None, prompts, self.work / f"{name}.npz")] * len(TRAINING_SEEDS)
+        """Pictures of the base alone: the same beside every training seed, so that they are counted once."""
+        return [paint(self.painter, None, prompts, self.work / f"{name}.npz")]
 
     def shown(self, pictures: Sequence[np.ndarray]) -> Shown:
         return shown(pictures, self.plates, self.judge)

@@ -135,6 +135,48 @@ def test_two_tabs_see_each_other_and_do_not_overwrite_each_other(browser: Any, s
     assert decided(root, "drop") == []
 
 
+def test_what_another_tab_painted_or_wrote_meanwhile_is_not_replaced_unseen(
+    browser: Any, small: tuple[Path, str]
+) -> None:
+    root, url = small
+    frame, path = "film-s001/000011", root / "segmented" / "masks" / "film-s001" / "000011.png"
+
+    def paint(page: Any, y: float) -> None:
+        page.locator(f".cell[data-id='{frame}'] .thumb").click()
+        page.keyboard.press("p")
+        page.locator(".stack").click(position={"x": 60, "y": y})
+
+    with tab(browser, url) as one, tab(browser, url) as other:
+        paint(one, 60)
+        paint(other, 160)
+        other.keyboard.press("s")
+        said(other, f"Mask of {frame}")
+        theirs = read_picture(path)
+        one.locator(".viewer-words", has_text="edited by hand: mask").wait_for(state="attached")
+        one.keyboard.press("s")
+        one.locator("#warned").get_by_text("since you began").wait_for()
+        assert (read_picture(path) == theirs).all()
+        one.keyboard.press("s")
+        said(one, f"Mask of {frame}")
+        assert not (read_picture(path) == theirs).all(), "whoever saves again has been told"
+        for page in (one, other):
+            page.keyboard.press("Escape")
+        one.keyboard.press("u")
+        said(one, f"Taken back: mask of {frame}")
+        for page in (one, other):
+            page.evaluate("location.hash = 'captions/scene-00'")
+        first, mine = (page.locator(".caption-row textarea").first for page in (one, other))
+        mine.press_sequentially("x")
+        first.fill("background, theirs")
+        first.press("Enter")
+        said(one, "Caption of")
+        other.locator("#undo-what", has_text="caption of").wait_for(state="attached")
+        mine.press("Enter")
+        other.locator("#warned").get_by_text("Yours is not saved").wait_for()
+        assert "theirs" in decided(root, "caption")[0]["text"] and "theirs" in mine.input_value()
+        take_all_back(one)
+
+
 def test_everything_can_be_decided_by_keyboard_alone(browser: Any, small: tuple[Path, str]) -> None:
     root, url = small
     with tab(browser, url) as page:

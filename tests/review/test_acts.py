@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import pytest
 from PIL import Image
 
 from bglora.film.png import read_grey
-from tests.review.conftest import Asked, three_lines
+from bglora.review.undo import Journal
+from tests.review.conftest import ASKING, Asked, three_lines
 
 
 def png(array: np.ndarray) -> str:
@@ -38,6 +40,13 @@ def test_plates_and_whole_shots_are_dropped_and_kept(tab: Asked) -> None:
     assert tab.state["plates"][plate]["decision"] is None, "a keep takes a drop of the same name back"
     tab.act("keep", items=[plate])
     assert tab.state["plates"][plate]["decision"] == "keep"
+
+
+def test_what_failed_is_tried_again_in_its_stage(tab: Asked) -> None:
+    first, second = tab.plates()[:2]
+    assert tab.act("retry", items=[first, second], stage="inpaint").status_code == 200
+    assert [(one["retry"], one["stage"]) for one in tab.decided] == [(first, "inpaint"), (second, "inpaint")]
+    assert "no stage" in three_lines(tab.act("retry", items=[first], stage="paint"))[0]
 
 
 def test_scenes_are_renamed_merged_split_and_plates_moved(tab: Asked) -> None:
@@ -74,6 +83,16 @@ def test_a_caption_and_tags_over_a_scene_are_decided_and_shown(tab: Asked) -> No
     assert "No caption of" in three_lines(tab.act("replace", scene=scene, find="empty", replace=""))[0]
     assert tab.act("caption", plate=plate, text="").status_code == 200
     assert tab.state["plates"][plate]["caption"] == before[plate]["caption"]
+
+
+def test_a_caption_that_lacks_the_tag_stays_as_it_was_written(tab: Asked) -> None:
+    plate, other = captioned(tab)[:2]
+    text = next((tab.root / "datasets").rglob(plate.replace("/", "_") + ".txt"))
+    text.write_text("by hand,without spaces\n")
+    scene = tab.state["plates"][other]["scene"]
+    assert tab.act("replace", scene=scene, find="empty scene", replace="").status_code == 200
+    assert text.read_text() == "by hand,without spaces\n"
+    assert plate not in {one["caption"] for one in tab.decided}
 
 
 def test_a_caption_that_was_edited_by_hand_gives_way_to_one_from_the_page_and_comes_back(tab: Asked) -> None:
@@ -158,8 +177,6 @@ def test_acts_are_taken_back_one_after_another_and_survive_the_server(tab: Asked
     tab.act("drop", items=[plate])
     tab.act("rename", scene="scene-00", title="The pier")
     assert tab.state["undo"] == "rename scene-00 to The pier"
-    from bglora.review.undo import Journal
-
     assert Journal(tab.root).last() == "rename scene-00 to The pier", "it is on disk"
     assert tab.act("undo").json()["said"] == "taken back: rename scene-00 to The pier"
     assert tab.act("undo").json()["said"] == f"taken back: drop {plate}"
@@ -174,6 +191,17 @@ def test_an_act_is_not_taken_back_over_what_other_hands_changed_since(tab: Asked
     assert tab.state["undo"] is None
     assert "changed by other hands" in three_lines(tab.act("undo"))[0]
     assert len(tab.decided) == 2
+
+
+def test_an_act_that_fails_half_way_leaves_all_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "decisions.toml").write_text("# mine\n")
+    journal = Journal(tmp_path)
+    with pytest.raises(OSError, match="full"), journal.entry("half", ["new.txt"]):
+        (tmp_path / "decisions.toml").write_text("# another\n")
+        (tmp_path / "new.txt").write_text("new")
+        raise OSError("full")
+    assert (tmp_path / "decisions.toml").read_text() == "# mine\n" and not (tmp_path / "new.txt").exists()
+    assert journal.last() is None
 
 
 def test_of_two_tabs_the_one_that_did_not_see_the_others_act_is_told(tab: Asked) -> None:
@@ -209,12 +237,17 @@ def test_of_two_tabs_the_one_that_did_not_see_the_others_act_is_told(tab: Asked)
         {"act": "caption", "plate": "../project", "text": "x"},
         {"act": "mask", "frame": "../../etc/passwd", "png": ""},
         {"act": "choose", "scene": "scene-00", "checkpoint": "loras/scene-00.safetensors", "scale": "1"},
+        {"act": "choose", "scene": "scene-00", "checkpoint": "loras/scene-00.safetensors", "scale": 10**400},
+        {"act": "drop", "items": ["walk-s000/*"], "reason": "\ud800"},
+        {"act": "rename", "scene": "\udfff", "title": "x"},
     ],
-    ids=str,
+    ids=ascii,
 )
 def test_an_act_that_is_none_changes_nothing(tab: Asked, values: dict[str, Any]) -> None:
     before = {path: path.read_bytes() for path in _files(tab.root)}
-    answer = tab.post("/api/act", revision=tab.state["revision"], **values)
+    text = json.dumps({"revision": tab.state["revision"], **values})
+    headers = {**ASKING, "Content-Type": "application/json"}
+    answer = tab.client.post("/api/act", content=text, headers=headers)
     assert answer.status_code == 400
     three_lines(answer)
     assert {path: path.read_bytes() for path in _files(tab.root)} == before

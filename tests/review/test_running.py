@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -20,6 +21,8 @@ import psutil
 import pytest
 
 import bglora
+from bglora.errors import UserError
+from bglora.review.running import LAST_WORDS, Listeners, Running, _last_words
 from tests.shell.conftest import ROOT
 
 PATIENCE = 120
@@ -136,6 +139,39 @@ def test_what_is_decided_and_run_in_the_page_is_found_in_the_dataset_and_ctrl_c_
     assert served.process.wait(PATIENCE) == 0, "Ctrl-C is how it is meant to end"
     served.heard("closed")
     assert not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in child)
+
+
+def test_of_two_tabs_that_start_a_run_at_once_one_is_told_and_no_file_lying_about_is_run(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(made, tmp_path / "project")
+    (tmp_path / "typer.py").write_text("open('executed', 'w')")
+    monkeypatch.chdir(tmp_path)
+
+    async def both() -> tuple[list[Any], list[dict[str, Any]]]:
+        listeners, heard = Listeners(), []
+        queue = listeners.join()
+        running = Running(bglora.open(tmp_path / "project", jobs=1), listeners, lambda: None)
+        starts = (running.start("ingest", None) for _ in range(2))
+        answers = await asyncio.gather(*starts, return_exceptions=True)
+        while not heard or heard[-1]["event"] != "run-ended":
+            heard.append(await asyncio.wait_for(queue.get(), PATIENCE))
+        return answers, heard
+
+    (first, second), heard = asyncio.run(both())
+    assert first is None and isinstance(second, UserError) and "at work" in second.what
+    assert heard[-1]["exit_code"] == 0 and not (tmp_path / "executed").exists()
+
+
+def test_what_a_run_says_aside_without_ends_of_lines_is_read_on() -> None:
+    async def last() -> bytes:
+        stream = asyncio.StreamReader(limit=1000)
+        stream.feed_data(b"\r 1 %" * 2000 + b"\r the end")
+        stream.feed_eof()
+        return await _last_words(stream)
+
+    told = asyncio.run(last())
+    assert told.endswith(b"the end") and len(told) == LAST_WORDS
 
 
 def test_without_its_packages_the_command_says_what_to_install(made: Path, tmp_path: Path) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import io
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
 import numpy as np
 from PIL import Image
 
 from bglora.film.png import read_grey
+from bglora.review.thumbnails import Shown, shown
 from tests.review.conftest import Asked, three_lines
 
 
@@ -74,6 +77,20 @@ def test_a_thumbnail_is_made_once_and_anew_when_its_picture_changes(tab: Asked) 
     assert other.status_code == 200 and other.content != first.content
     assert len(list((tab.root / ".bglora/thumbnails").rglob("*.webp"))) == 1, "the old one is gone"
     assert tab.state["plates"][name]["v"] != version
+
+
+def test_tabs_that_ask_for_the_same_thumbnail_at_once_all_get_it(tab: Asked) -> None:
+    together = Barrier(8)
+
+    def ask(path: str) -> Shown:
+        together.wait()
+        return shown(tab.root, path, "plate", 160)
+
+    with ThreadPoolExecutor(8) as tabs:
+        for name in tab.plates()[:5]:
+            found = list(tabs.map(ask, [f"plates/{name}.png"] * 8))
+            kept = next(one.path for one in found if one.path).read_bytes()
+            assert {one.content or kept for one in found} == {kept}
 
 
 def test_a_damaged_or_missing_picture_is_told_in_three_lines(tab: Asked) -> None:

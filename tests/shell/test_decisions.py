@@ -155,3 +155,10 @@ def test_a_prompt_that_says_nothing_is_told(tmp_path: Path, entry: str, why: str
     (tmp_path / "decisions.toml").write_text(f"[[decision]]\n{entry}\n")
     with pytest.raises(UserError, match=why):
         Decisions.load(tmp_path)
+
+
+def test_of_two_choices_for_a_scene_the_later_one_counts(tmp_path: Path) -> None:
+    entries = [f'[[decision]]\nchoose = "scene-00"\ncheckpoint = "loras/{name}"\n' for name in ("first", "second")]
+    (tmp_path / "decisions.toml").write_text("".join(entries))
+    assert Decisions.load(tmp_path).choice("scene-00") == ("loras/second", 0.0)
+    assert Decisions.load(tmp_path).choice("scene-01") is None

@@ -225,6 +225,11 @@ def test_plates_are_moved_into_a_scene_that_is_there_out_of_another_and_out_of_n
     (tmp_path / "decisions.toml").unlink()
     run(tmp_path, "inpaint", "cluster")
     assert by_id(tmp_path) == plain
+    merged = Decisions.load(tmp_path).add("merge", merge=["scene-01"], into="scene-00")
+    merged.add("move", move=plain["scene-02"][:1], into="scene-01")
+    run(tmp_path, "inpaint", "cluster")
+    assert plain["scene-02"][0] in by_id(tmp_path)["scene-00"], "it goes along into what its scene became part of"
+    (tmp_path / "decisions.toml").unlink()
     Decisions.load(tmp_path).add("move", move=["nobody/*"], into="scene-00").add(
         "move", move=["film-*"], into="scene-7"
     )

@@ -3,9 +3,9 @@
 import { Easel, ring } from "./easel.js";
 import { base64, grayPng } from "./graypng.js";
 import { button, el, labeled, put } from "./markup.js";
-import { pictureUrl } from "./store.js";
+import { pictureUrl, plate } from "./store.js";
 import { StrokedMask } from "./strokes.js";
-import { whisper } from "./telling.js";
+import { warn, whisper } from "./telling.js";
 import { BACKGROUND, drawTint, EFFECT, loadPicture, maskValues, OBJECT } from "./tint.js";
 import { act } from "./wire.js";
 
@@ -37,6 +37,7 @@ class Painting {
     this.radius = Math.max(4, Math.round(easel.width / 60));
     this.last = null;
     this.saved = true;
+    this.seen = plate(id).v;
     this.context = easel.canvas.getContext("2d");
     this.draw({ left: 0, top: 0, right: easel.width, bottom: easel.height });
     this.element = el("div", { class: "work" }, easel.element, this.tools());
@@ -126,6 +127,12 @@ class Painting {
   }
 
   async save() {
+    const now = plate(this.id)?.v;
+    if (now !== this.seen) {
+      this.seen = now;
+      warn("This picture was painted on or made anew since you began.", "Save again to put your mask in its place, or cancel and look.");
+      return;
+    }
     const { width, height } = this.easel;
     const png = base64(await grayPng(this.mask.values, width, height));
     if (await act("mask", { frame: this.id, png })) {
