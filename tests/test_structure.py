@@ -28,7 +28,7 @@ MAY_KNOW: dict[str, set[str]] = {
     "decisions": {"errors", "settings"},
     "stages": {"errors", "settings", "decisions", "engine", "backends", "assets", *FIELDS},
     "report": {"errors", "settings", "decisions", "engine"},
-    "project": {"errors", "settings", "decisions", "engine", "stages", "backends", "report", "assets"},
+    "project": {"errors", "settings", "decisions", "engine", "stages", "backends", "film", "report", "assets"},
     "review": {"errors", "settings", "decisions", "engine", "report", "project", ""},
     "": {"errors", "settings", "decisions", "engine", "project"},
     "console": {"errors", "engine", "settings", "project"},
