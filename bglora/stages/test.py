@@ -31,7 +31,7 @@ FOR_LIKENESS, FOR_COPIES = 32, 64
 
 class Test(Stage):
     name: ClassVar[str] = "test"
-    version: ClassVar[int] = 6
+    version: ClassVar[int] = 7
     reads: ClassVar[tuple[str, ...]] = ("inpaint", "cluster", "caption", "train")
     home: ClassVar[str] = "grids"
     parallel: ClassVar[bool] = False

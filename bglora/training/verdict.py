@@ -54,8 +54,8 @@ class ScaleFigures:
 def recommend(figures: Sequence[ScaleFigures]) -> float:
     """The smallest scale that is about as like the place as the best, among those that still follow the prompt.
 
-    Scales that are surely nearer to the place than the base alone come before others. Where none follows the prompt,
-    the smallest scale above 0; without any scale above 0, 0.
+    Only scales count that are surely nearer to the place than the base alone; where none is, the largest that follows
+    the prompt: what is weak wants more. Where none follows it, the smallest above 0; without any scale above 0, 0.
     """
     used = [figure for figure in figures if figure.scale > 0]
     if not used:
@@ -63,7 +63,9 @@ def recommend(figures: Sequence[ScaleFigures]) -> float:
     obedient = [figure for figure in used if figure.following.mean >= FOLLOWS]
     if not obedient:
         return min(figure.scale for figure in used)
-    nearer = [figure for figure in obedient if figure.gain.low > 0] or obedient
+    nearer = [figure for figure in obedient if figure.gain.low > 0]
+    if not nearer:
+        return max(figure.scale for figure in obedient)
     best = max(figure.likeness.mean for figure in nearer)
     return min(figure.scale for figure in nearer if figure.likeness.mean >= best - TOLERANCE)
 

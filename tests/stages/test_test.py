@@ -251,6 +251,7 @@ def test_a_scale_whose_gain_may_be_none_is_not_called_good() -> None:
     unsure = ScaleFigures(0.5, estimate(0.6), estimate(0.01), *[estimate(1.0)] * 2, estimate(0.0))
     sure = ScaleFigures(1.0, estimate(0.595), estimate(0.1), *[estimate(1.0)] * 2, estimate(0.0))
     assert recommend([at(0, 0), unsure, sure]) == 1.0
+    assert recommend([at(0, 0), unsure, replace(unsure, scale=0.9), at(1, 0.9, following=0.2)]) == 0.9
     assert [fault["word"] for fault in judge([at(0, 0), unsure], 40, 5)] == ["too weak"]
 
 
