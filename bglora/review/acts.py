@@ -102,7 +102,8 @@ def _retry(project: Project, values: Mapping[str, Any]) -> Act:
 
 
 def _rename(project: Project, values: Mapping[str, Any]) -> Act:
-    scene, title = _text(values, "scene"), editing.one_line(_text(values, "title"))
+    scene = _text(values, "scene")
+    title = editing.one_line(_text(values, "title"), "title", "Write in a few words what the place is called.")
     if not title:
         raise UserError("A scene needs a title.", where=scene, cure="Write what the place is called.")
     return Act(f"rename {scene} to {title}", lambda: project.rename(scene, title))

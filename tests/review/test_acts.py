@@ -73,6 +73,11 @@ def test_scenes_are_renamed_merged_split_and_plates_moved(tab: Asked) -> None:
     assert [sorted(one) for one in tab.state["decisions"]] == [sorted(one) for one in tab.decided[:4]]
 
 
+def test_a_title_that_is_none_is_told_as_a_title(tab: Asked) -> None:
+    for title in ("x" * 10_000, "a\x07bell"):
+        assert three_lines(tab.act("rename", scene="scene-00", title=title))[0].startswith("This title ")
+
+
 def test_a_caption_and_tags_over_a_scene_are_decided_and_shown(tab: Asked) -> None:
     plate, other = captioned(tab)[:2]
     before = tab.state["plates"]
