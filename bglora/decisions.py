@@ -216,7 +216,13 @@ class Decisions:
         return self.add_all([(kind, values)])
 
     def add_all(self, wanted: Iterable[tuple[str, Mapping[str, Any]]]) -> Decisions:
-        """Writes several decisions in one step."""
+        """Writes several decisions in one step; two who write at the same time do so one after the other."""
+        from bglora.settings.edit import writing
+
+        with writing(self.root / FILE):
+            return self._written(wanted)
+
+    def _written(self, wanted: Iterable[tuple[str, Mapping[str, Any]]]) -> Decisions:
         import tomlkit
 
         from bglora.settings.edit import write_text

@@ -130,12 +130,12 @@ def _present(root: Path, row: Row, own: Mapping[str, str]) -> str:
     return f"{trigger}, {own[row.picture]}".removeprefix(", ") if row.picture in own else made
 
 
-def one_line(text: str) -> str:
-    """A caption as it is stored: one line, single spaces, no comma at its ends."""
+def one_line(text: str, kind: str = "caption", cure: str = "Write tags with commas between them.") -> str:
+    """A caption, or a title, as it is stored: one line, single spaces, no comma at its ends."""
     line = " ".join(text.split()).strip(", ")
     if len(line) > LONGEST or not line.isprintable():
         what = f"is longer than {LONGEST} characters" if len(line) > LONGEST else "has signs that can't be printed"
-        raise UserError(f"This caption {what}.", where=line[:60], cure="Write tags with commas between them.")
+        raise UserError(f"This {kind} {what}.", where=line[:60], cure=cure)
     return line
 
 

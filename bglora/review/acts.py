@@ -10,10 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bglora.decisions import FILE
 from bglora.errors import UserError
 from bglora.project import Project, editing
 from bglora.review.looking import Looks
 from bglora.review.state import stale
+from bglora.settings.edit import writing
 
 MOST = 20_000
 """Names in one act."""
@@ -61,25 +63,27 @@ class Acts:
         """
         name = _text(values, "act")
         with self._lock:
-            if values.get("revision") != self.looks.revision():
-                raise Conflict(
-                    "Something was decided since this page looked, in another tab or by a command.",
-                    where="decisions.toml",
-                    cure="Look at it as it is now, then decide again.",
-                )
-            if name == "undo":
-                said = f"taken back: {self.looks.journal.undo()}"
-            else:
-                if name not in ACTS:
-                    raise UserError(
-                        f"There is no act {name!r}.", where="act", cure=f"Acts are: {', '.join(ACTS)}, undo."
-                    )
-                act = ACTS[name](self.looks.project, values)
-                with self.looks.journal.entry(act.said, act.files):
-                    act.do()
-                said = act.said
+            with writing(self.looks.project.root / FILE):  # a command that decides meanwhile waits
+                said = self._done(name, values)
+                revision = self.looks.revision()
             look = self.looks.now()
-        return {"revision": look.state["revision"], "said": said, "stale": stale(look.status)}
+        return {"revision": revision, "said": said, "stale": stale(look.status)}
+
+    def _done(self, name: str, values: Mapping[str, Any]) -> str:
+        if values.get("revision") != self.looks.revision():
+            raise Conflict(
+                "Something was decided since this page looked, in another tab or by a command.",
+                where="decisions.toml",
+                cure="Look at it as it is now, then decide again.",
+            )
+        if name == "undo":
+            return f"taken back: {self.looks.journal.undo()}"
+        if name not in ACTS:
+            raise UserError(f"There is no act {name!r}.", where="act", cure=f"Acts are: {', '.join(ACTS)}, undo.")
+        act = ACTS[name](self.looks.project, values)
+        with self.looks.journal.entry(act.said, act.files):
+            act.do()
+        return act.said
 
 
 def _drop(project: Project, values: Mapping[str, Any]) -> Act:
@@ -98,7 +102,8 @@ def _retry(project: Project, values: Mapping[str, Any]) -> Act:
 
 
 def _rename(project: Project, values: Mapping[str, Any]) -> Act:
-    scene, title = _text(values, "scene"), editing.one_line(_text(values, "title"))
+    scene = _text(values, "scene")
+    title = editing.one_line(_text(values, "title"), "title", "Write in a few words what the place is called.")
     if not title:
         raise UserError("A scene needs a title.", where=scene, cure="Write what the place is called.")
     return Act(f"rename {scene} to {title}", lambda: project.rename(scene, title))

@@ -62,8 +62,10 @@ class Looks:
 
     def revision(self) -> str:
         """What an act must know: changes with every decision and every act, not with what a run makes."""
-        path = self.project.root / FILE
-        decisions = path.read_bytes() if path.is_file() else b""
+        try:
+            decisions = (self.project.root / FILE).read_bytes()
+        except FileNotFoundError:
+            decisions = b""
         return digest_bytes(decisions + b"\n" + self.journal.head().encode())
 
     def now(self, *, thorough: bool = False) -> Look:

@@ -35,6 +35,7 @@ def review_page(name: str) -> str:
         tag(
             "main",
             tag("noscript", tag("p", "This page needs JavaScript; `bglora report` makes one that does not.")),
+            tag("p", "Looking at the project…", id="loading", role="status", class_="soft"),
             [tag("section", id=view, aria_label=words, hidden=view != "plates") for view, words in VIEWS],
             id="content",
             tabindex=-1,

@@ -6,7 +6,7 @@ import asyncio
 import json
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from importlib import import_module, resources
 from typing import Any
@@ -111,8 +111,9 @@ class Page:
         if path is None:
             return await _not_there(request, None)
         version = look.state["plates"][name]["v"]
-        for_ever = request.query_params.get("v", "") == version
-        return await self._shown(request, path, kind, int(width), for_ever)
+        wanted = request.query_params.get("v", "") == version
+        fits = partial(look.pictures.fits, self.project.root, path) if wanted else _never
+        return await self._shown(request, path, kind, int(width), fits)
 
     async def grid(self, request: Request) -> Response:
         look = await to_thread.run_sync(self.looks.last)
@@ -120,11 +121,16 @@ class Page:
         if path not in look.pictures.grids:
             return await _not_there(request, None)
         width = request.query_params.get("w", "0")
-        return await self._shown(request, path, "grid", int(width) if width.isascii() and width.isdigit() else 0, False)
+        number = int(width) if width.isascii() and width.isdigit() else 0
+        return await self._shown(request, path, "grid", number, _never)
 
-    async def _shown(self, request: Request, path: str, kind: str, width: int, for_ever: bool) -> Response:
-        draw = partial(shown, self.project.root, path, kind, width)
-        found: Shown = await to_thread.run_sync(draw, limiter=self.drawing)
+    async def _shown(self, request: Request, path: str, kind: str, width: int, lasting: Callable[[], bool]) -> Response:
+        """A picture; `lasting`, asked when it is drawn, says whether its address will always mean this one."""
+
+        def draw() -> tuple[Shown, bool]:
+            return shown(self.project.root, path, kind, width), lasting()
+
+        found, for_ever = await to_thread.run_sync(draw, limiter=self.drawing)
         headers = {"etag": f'"{found.tag}"', "cache-control": FOR_EVER if for_ever else ASK_AGAIN}
         if request.headers.get("if-none-match") == headers["etag"]:
             return Response(status_code=304, headers=headers)
@@ -177,11 +183,13 @@ class Page:
 
     async def _watch(self) -> None:
         """Tells tabs when the folder changed, by whoever; less often where a look takes long, or a run is at work."""
-        self._stamps = await to_thread.run_sync(self.acts.stamps)
+        with suppress(FileNotFoundError):
+            self._stamps = await to_thread.run_sync(self.acts.stamps)
         while True:
             await asyncio.sleep(max(EVERY if self.running.state() is None else EVERY_OF_A_RUN, 4 * self.looks.seconds))
             if len(self.listeners):
-                self._tell(await to_thread.run_sync(self.acts.stamps))
+                with suppress(FileNotFoundError):  # it vanished between two looks at it: the next time tells
+                    self._tell(await to_thread.run_sync(self.acts.stamps))
 
     def _changed(self) -> None:
         self._tell(self.looks.stamps())
@@ -203,6 +211,10 @@ class Page:
 
 
 _FRESH = {"cache-control": "no-store"}
+
+
+def _never() -> bool:
+    return False
 
 
 def _line(event: dict[str, Any]) -> str:

@@ -89,6 +89,8 @@ class Guard:
     def _check(self, scope: Scope, headers: Mapping[str, str]) -> bool:
         """True for the first visit, with the token in the address; raises `Refused` for what is not from the page."""
         hosts = {f"127.0.0.1:{self.port}", f"localhost:{self.port}"}
+        if self.port == 80:  # what a browser leaves out
+            hosts |= {"127.0.0.1", "localhost"}
         host = headers.get("host", "")
         if host not in hosts:
             raise Refused("This page answers to its own address only.", where=f"Host: {host[:100]}", cure=self._cure())

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bglora.engine.files import digest_file
 from bglora.engine.stage import Row
 from bglora.engine.status import StageStatus
 from bglora.engine.view import LedgerView
@@ -34,11 +35,24 @@ class Pictures:
 
     Attributes:
         paths: kind and id to a project-relative path.
+        digests: project-relative path to the digest with which its picture was recorded.
+        edited: paths of pictures that were edited by hand, to when that was, as far as it is known.
         grids: project-relative paths of test grids and their pictures.
     """
 
     paths: dict[tuple[str, str], str] = field(default_factory=dict)
+    digests: Mapping[str, str] = field(default_factory=dict)
+    edited: dict[str, str] = field(default_factory=dict)
     grids: set[str] = field(default_factory=set)
+
+    def fits(self, root: Path, path: str) -> bool:
+        """Whether the file is now what it was at the look: a run, or a hand, may have replaced it since."""
+        if path in self.edited:
+            return _modified(root / path) == self.edited[path]
+        try:
+            return digest_file(root / path) == self.digests.get(path)
+        except FileNotFoundError:
+            return False
 
 
 @dataclass
@@ -49,6 +63,7 @@ class Plates:
         mark: tells of which records.
         plates: id to what the page is told, without what a person decided and edited.
         paths: kind and id to a project-relative path.
+        digests: project-relative path to the digest with which its picture was recorded.
         captions: id to trigger, caption and its file, of plates that have one.
         noise: plates in no scene.
     """
@@ -56,6 +71,7 @@ class Plates:
     mark: tuple[int, ...]
     plates: dict[str, dict[str, Any]] = field(default_factory=dict)
     paths: dict[tuple[str, str], str] = field(default_factory=dict)
+    digests: dict[str, str] = field(default_factory=dict)
     captions: dict[str, tuple[str, str, str]] = field(default_factory=dict)
     noise: list[str] = field(default_factory=list)
 
@@ -121,7 +137,8 @@ def _pictures(
             if path.startswith(folder) and path.endswith(".png"):
                 found.paths[kind, name] = path
                 plate["kinds"].append(kind)
-                plate["v"] += digests[stage].get(path, "")[:6]
+                found.digests[path] = digests[stage].get(path, "")
+                plate["v"] += found.digests[path][:6]
                 break
 
 
@@ -135,7 +152,7 @@ class _Reading:
 
     def __init__(self, view: LedgerView, status: Sequence[StageStatus], plates: Plates) -> None:
         self.view, self.status, self.known = view, status, plates
-        self.pictures = Pictures(plates.paths)
+        self.pictures = Pictures(plates.paths, plates.digests)
         self.edited = {path for one in status for path in one.edited}
         self.late = {name: view.rows(name) for name in ("train", "test")}
 
@@ -171,7 +188,10 @@ class _Reading:
         for name, plate in known.plates.items():
             kept = decided.get(name)
             edited = [kind for kind in plate["kinds"] if known.paths[kind, name] in self.edited] if self.edited else []
-            version = plate["v"] + "".join(_modified(self.view.root / known.paths[kind, name]) for kind in edited)
+            version = plate["v"]
+            for path in [known.paths[kind, name] for kind in edited]:
+                self.pictures.edited[path] = _modified(self.view.root / path)
+                version += self.pictures.edited[path]
             trigger, caption, path = known.captions.get(name, ("", None, ""))
             if path and path in self.edited:
                 file = self.view.root / path

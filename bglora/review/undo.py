@@ -104,9 +104,10 @@ class Journal:
                     shutil.rmtree(path)
 
     def _entries(self) -> list[Path]:
-        if not self.folder.is_dir():
+        try:
+            return sorted(path for path in self.folder.iterdir() if (path / "entry.json").is_file())
+        except FileNotFoundError:
             return []
-        return sorted(path for path in self.folder.iterdir() if (path / "entry.json").is_file())
 
     def _changed(self, about: dict[str, Any]) -> str:
         """The first file that is not as the act left it; empty if all are."""

@@ -1,10 +1,15 @@
-"""Changes single keys of project.toml. tomlkit keeps comments, order and white space as they are."""
+"""Changes single keys of project.toml. tomlkit keeps comments, order and white space as they are.
+
+Also how files of a project are written: one writer at a time, in one step.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +31,9 @@ from bglora.settings.manifest import (
     value_of,
 )
 from bglora.settings.presets import PRESETS, preset_values
+
+PATIENCE = 30.0
+"""Seconds to wait for another who writes."""
 
 
 def set_value(root: Path, key: str, text: str) -> list[str]:
@@ -81,6 +89,38 @@ def toml_literal(value: Any) -> str:
     if isinstance(value, list):
         return "[" + ", ".join(toml_literal(one) for one in value) + "]"
     return str(tomlkit.item(value).as_string())
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Nobody else who asks so writes this file of a project meanwhile. Entering it again in the same thread is fine.
+
+    Raises:
+        UserError: somebody else writes and does not come to an end, or the project can't be written into.
+    """
+    from filelock import FileLock, Timeout
+
+    folder = path.parent.resolve() / ".bglora"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / f"{path.stem}.lock", timeout=PATIENCE, is_singleton=True)
+        lock.acquire()
+    except Timeout:
+        raise UserError(
+            f"Another process has been writing {path.name} for {PATIENCE:g} seconds.",
+            where=str(path),
+            cure="End it, then do this again.",
+        ) from None
+    except OSError as error:
+        raise UserError(
+            f"{path.name} can't be written: {error.strerror or error}.",
+            where=str(folder),
+            cure="Check that the folder is yours to write into.",
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def write_text(path: Path, text: str) -> None:

@@ -14,6 +14,8 @@ from bglora.training.options import Quantization
 
 SETTING = "train.base"
 MINI = "mini"
+MINI_BASIS = "vae/patch_basis.safetensors"
+"""The file by which a folder is told to be `mini`, or another one made by the script that trains it."""
 MINI_FOLDER = Path(__file__).parents[1] / "assets" / "mini"
 PICK_ONE = (
     "Set train.base to mini, an SDXL name on the hub, a diffusers folder or a .safetensors file of an SDXL model."
@@ -29,12 +31,15 @@ class Base:
         pipeline: diffusers' StableDiffusionXLPipeline.
         device: "cpu", "cuda" or "cuda:1".
         noise: the training noise schedule, `diffusers.DDPMScheduler` with the base's own betas and prediction type.
+        fills: it knows only pictures whose original size is the size they are painted at, as `mini` was trained; told
+            of larger ones, it learns what that size means instead of the place.
     """
 
     name: str
     pipeline: Any
     device: str
     noise: Any
+    fills: bool = False
 
     @property
     def unet(self) -> Any:
@@ -126,7 +131,8 @@ def _load(name: str, where: Path, configs: Path | None, quantization: Quantizati
     else:
         offload.hooked(pipeline, place, memory)
     offload.in_tiles(pipeline.vae, memory in ("tiled", "sequential"))
-    return Base(name, pipeline, str(place), _noise_schedule(pipeline.scheduler, name))
+    fills = (where / MINI_BASIS).is_file()
+    return Base(name, pipeline, str(place), _noise_schedule(pipeline.scheduler, name), fills)
 
 
 def _noise_schedule(scheduler: Any, name: str) -> Any:

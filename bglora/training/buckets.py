@@ -48,6 +48,11 @@ class Cut:
         return height, width, int(top), int(left), bucket_h, bucket_w
 
     @property
+    def whole(self) -> tuple[int, int, int, int, int, int]:
+        """Micro-conditioning as a stock pipeline gives it when it paints: a whole picture of the bucket's size."""
+        return *self.bucket, 0, 0, *self.bucket
+
+    @property
     def fitted(self) -> tuple[float, float, float, float]:
         """Left, top, right, bottom of the picture fitted inside the bucket (get_crop_ltrb)."""
         (height, width), (bucket_h, bucket_w) = self.original, self.bucket

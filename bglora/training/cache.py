@@ -76,7 +76,7 @@ def encode_examples(
             Example(
                 picture.name,
                 tuple(_latents(base, kept, side, f"{picture.name}/{flipped}") for side, _, flipped in sides),
-                tuple(torch.tensor(cut.time_ids(flipped)) for _, _, flipped in sides),
+                tuple(torch.tensor(cut.whole if base.fills else cut.time_ids(flipped)) for _, _, flipped in sides),
                 tuple(torch.from_numpy(weight.copy())[None] for _, weight, _ in sides),
                 picture.caption,
                 cut.bucket,

@@ -5,15 +5,20 @@ from __future__ import annotations
 import base64
 import io
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from bglora.decisions import FILE, Decisions
 from bglora.film.png import read_grey
+from bglora.project import Project
 from bglora.review.undo import Journal
+from bglora.settings.edit import writing
 from tests.review.conftest import ASKING, Asked, three_lines
 
 
@@ -66,6 +71,11 @@ def test_scenes_are_renamed_merged_split_and_plates_moved(tab: Asked) -> None:
         {"keep": plate},
     ]
     assert [sorted(one) for one in tab.state["decisions"]] == [sorted(one) for one in tab.decided[:4]]
+
+
+def test_a_title_that_is_none_is_told_as_a_title(tab: Asked) -> None:
+    for title in ("x" * 10_000, "a\x07bell"):
+        assert three_lines(tab.act("rename", scene="scene-00", title=title))[0].startswith("This title ")
 
 
 def test_a_caption_and_tags_over_a_scene_are_decided_and_shown(tab: Asked) -> None:
@@ -217,6 +227,47 @@ def test_of_two_tabs_the_one_that_did_not_see_the_others_act_is_told(tab: Asked)
     tab.project.rename("scene-00", "By the command line")
     stale = tab.post("/api/act", act="drop", revision=again.json()["revision"], items=[plate])
     assert stale.status_code == 409, "a command line counts as another tab"
+
+
+@pytest.mark.parametrize("act", ["drop", "undo"])
+def test_an_act_waits_for_a_command_that_is_writing_and_is_then_told_of_it(tab: Asked, act: str) -> None:
+    plate, other = tab.plates()[:2]
+    seen = tab.act("drop", items=[plate]).json()["revision"]
+    with ThreadPoolExecutor(1) as second:
+        with writing(tab.root / FILE):
+            answer = second.submit(tab.post, "/api/act", act=act, revision=seen, items=[other])
+            with pytest.raises(TimeoutError):
+                answer.result(0.5)
+            Decisions.load(tab.root).add("rename", rename="scene-00", title="By the command line")
+        assert answer.result(30).status_code == 409
+    assert [one.kind for one in Decisions.load(tab.root).entries] == ["drop", "rename"]
+
+
+def test_a_command_waits_until_an_act_is_done(tab: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    plate = tab.plates()[0]
+    begun, go_on = Event(), Event()
+    drop = Project.drop
+
+    def slow(project: Project, *items: str, reason: str = "") -> None:
+        begun.set()
+        assert go_on.wait(30)
+        drop(project, *items, reason=reason)
+
+    monkeypatch.setattr(Project, "drop", slow)
+    with ThreadPoolExecutor(2) as hands:
+        page = hands.submit(tab.act, "drop", items=[plate])
+        assert begun.wait(30)
+        command = hands.submit(Decisions.load(tab.root).add, "rename", rename="scene-00", title="By the command line")
+        try:
+            with pytest.raises(TimeoutError):
+                command.result(0.5)
+        finally:
+            go_on.set()
+        assert page.result(30).status_code == 200
+        command.result(30)
+    assert [one.kind for one in Decisions.load(tab.root).entries] == ["drop", "rename"]
+    stale = tab.post("/api/act", act="drop", revision=page.result().json()["revision"], items=[plate])
+    assert stale.status_code == 409, "the act's answer does not speak of what came after it"
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,16 @@ def test_the_other_name_of_this_machine_is_as_good(looking: Asked) -> None:
     assert looking.client.get("/api/state", headers=headers).status_code == 200
 
 
+@pytest.mark.parametrize(("port", "status"), [(80, 200), (PORT, 403)])
+def test_the_port_that_browsers_leave_out_may_be_left_out(looking: Asked, port: int, status: int) -> None:
+    browser = TestClient(make_app(looking.page, TOKEN, port), base_url="http://127.0.0.1")
+    for host in ("127.0.0.1", "localhost"):
+        headers = {"Host": host, "Cookie": f"bglora-{port}={TOKEN}"}
+        assert browser.get("/api/state", headers=headers).status_code == status
+        asking = {**headers, "Origin": f"http://{host}", "X-Bglora": "1"}
+        assert browser.post("/api/act", json={}, headers=asking).status_code == (400 if status == 200 else 403)
+
+
 @pytest.mark.parametrize(
     "headers",
     [

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
+import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
+from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from bglora.film.png import read_grey
+from bglora.review import routes
+from bglora.review.routes import Page
 from bglora.review.thumbnails import Shown, shown
 from tests.review.conftest import Asked, three_lines
 
@@ -77,6 +83,52 @@ def test_a_thumbnail_is_made_once_and_anew_when_its_picture_changes(tab: Asked) 
     assert other.status_code == 200 and other.content != first.content
     assert len(list((tab.root / ".bglora/thumbnails").rglob("*.webp"))) == 1, "the old one is gone"
     assert tab.state["plates"][name]["v"] != version
+
+
+@pytest.mark.parametrize("width", [0, 160])
+def test_a_picture_that_was_replaced_since_the_look_is_not_kept_under_the_old_ones_name(tab: Asked, width: int) -> None:
+    name = tab.plates()[0]
+    plate = tab.root / f"plates/{name}.png"
+
+    def keeps(version: str) -> bool:
+        answer = tab.client.get(f"/picture/plate/{name}?w={width}&v={version}")
+        return "immutable" in answer.headers["cache-control"]
+
+    version = tab.state["plates"][name]["v"]
+    assert keeps(version)
+    Image.new("RGB", (160, 96), (250, 0, 0)).save(plate)
+    assert not keeps(version), "a run made it anew, and nobody has looked at the project since"
+    edited = tab.state["plates"][name]["v"]
+    assert keeps(edited) and not keeps(version)
+    Image.new("RGB", (160, 96), (0, 250, 0)).save(plate)
+    os.utime(plate, ns=(1, 1))
+    assert not keeps(edited), "nor where it was edited by hand twice"
+
+
+def test_the_page_goes_on_telling_when_a_file_vanishes_under_its_eyes(
+    tab: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(routes, "EVERY", 0.01)
+    page = Page(tab.project)
+    told = iter(["before", FileNotFoundError("gone"), "after"])
+
+    def stamps() -> str:
+        one = next(told, "after")
+        if isinstance(one, Exception):
+            raise one
+        return one
+
+    monkeypatch.setattr(page.acts, "stamps", stamps)
+
+    async def watched() -> dict[str, Any]:
+        queue = page.listeners.join()
+        watching = asyncio.create_task(page._watch())
+        try:
+            return await asyncio.wait_for(queue.get(), 10)
+        finally:
+            watching.cancel()
+
+    assert asyncio.run(watched())["event"] == "changed"
 
 
 def test_tabs_that_ask_for_the_same_thumbnail_at_once_all_get_it(tab: Asked) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
@@ -162,3 +164,17 @@ def test_of_two_choices_for_a_scene_the_later_one_counts(tmp_path: Path) -> None
     (tmp_path / "decisions.toml").write_text("".join(entries))
     assert Decisions.load(tmp_path).choice("scene-00") == ("loras/second", 0.0)
     assert Decisions.load(tmp_path).choice("scene-01") is None
+
+
+def test_two_who_decide_at_the_same_time_lose_nothing(tmp_path: Path) -> None:
+    together = Barrier(4)
+
+    def decide(hand: int) -> None:
+        decisions = Decisions(tmp_path)
+        together.wait()
+        for number in range(8):
+            decisions.add("drop", drop=f"shot-{hand}/{number:06d}", reason="")
+
+    with ThreadPoolExecutor(4) as hands:
+        list(hands.map(decide, range(4)))
+    assert len(Decisions.load(tmp_path).entries) == 32

@@ -13,7 +13,7 @@ from bglora.backends.train import base as bases
 from bglora.backends.train.crew import Crew, refuse_other_launchers
 from bglora.training.job import Diverged, TrainJob, TrainResult
 
-ALGORITHM = "native/3"
+ALGORITHM = "native/4"
 LOGS = ".bglora/logs/train"
 """Where a scene's logs lie in the project, see `training/step_log.py`; no outputs, for they tell times."""
 CACHE = ".bglora/cache"
@@ -24,7 +24,7 @@ DIM_GB, CHECKPOINTED_GB, KEPT_GB, ENCODING_GB, ROOM = 0.0446, 0.77, 8.4, 2.5, 1.
 
 
 def identity(settings: Any) -> str:
-    """`native/3 mini@…`: changes with the algorithm and with the base's files."""
+    """`native/4 mini@…`: changes with the algorithm and with the base's files."""
     return f"{ALGORITHM} {weights.identity(settings.base)}"
 
 
