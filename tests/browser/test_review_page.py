@@ -177,6 +177,24 @@ def test_what_another_tab_painted_or_wrote_meanwhile_is_not_replaced_unseen(
         take_all_back(one)
 
 
+def test_a_page_with_an_unsaved_painting_asks_before_it_goes(browser: Any, small: tuple[Path, str]) -> None:
+    _, url = small
+    asked: list[str] = []
+    with tab(browser, url) as page:
+
+        def stay(dialog: Any) -> None:
+            asked.append(dialog.type)
+            dialog.dismiss()
+
+        page.on("dialog", stay)
+        page.locator(".cell[data-id='film-s001/000011'] .thumb").click()
+        page.keyboard.press("p")
+        page.locator(".stack").click(position={"x": 60, "y": 60})
+        page.close(run_before_unload=True)
+        page.wait_for_timeout(500)
+        assert asked == ["beforeunload"] and not page.is_closed()
+
+
 def test_everything_can_be_decided_by_keyboard_alone(browser: Any, small: tuple[Path, str]) -> None:
     root, url = small
     with tab(browser, url) as page:

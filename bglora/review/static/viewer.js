@@ -60,6 +60,9 @@ export function buildViewer() {
   });
   document.body.append(dialog);
   onChange(() => viewed() && refresh());
+  addEventListener("beforeunload", (event) => {
+    if (work?.dirty()) event.preventDefault();
+  });
 }
 
 /**
