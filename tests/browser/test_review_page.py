@@ -177,6 +177,58 @@ def test_what_another_tab_painted_or_wrote_meanwhile_is_not_replaced_unseen(
         take_all_back(one)
 
 
+def test_a_caption_that_is_refused_for_something_else_stays_in_its_field(browser: Any, small: tuple[Path, str]) -> None:
+    root, url = small
+    with tab(browser, url) as one, tab(browser, url) as deaf:
+        deaf.add_init_script("window.EventSource = EventTarget")
+        deaf.reload()
+        deaf.wait_for_selector("body.ready")
+        deaf.evaluate("location.hash = 'captions/scene-00'")
+        field = deaf.locator(".caption-row textarea").first
+        of = field.get_attribute("data-id")
+        field.fill("background, mine")
+        one.get_by_label("Drop film-s000/000001").click()
+        said(one, "Drop film-s000/000001")
+        field.press("Enter")
+        deaf.locator("#warned").get_by_text("is not saved: background, mine").wait_for()
+        deaf.locator("#undo-what", has_text="drop film-s000/000001").wait_for(state="attached")
+        assert field.input_value() == "background, mine" and decided(root, "caption") == []
+        field.press("Enter")
+        said(deaf, f"Caption of {of}")
+        deaf.wait_for_timeout(1500)  # it has looked anew by then, and the trigger stands before the words
+        deaf.evaluate("location.hash = 'plates'")
+        deaf.locator(f".cell[data-id='{of}'] .thumb").click()
+        box = deaf.locator("#viewer textarea")
+        box.fill("background, in the viewer")
+        one.locator("#undo-what", has_text="caption of").wait_for(state="attached")
+        one.get_by_label("Drop film-s000/000002").click()
+        said(one, "Drop film-s000/000002")
+        box.press("Enter")
+        deaf.locator("#warned").get_by_text("is not saved: background, in the viewer").wait_for()
+        deaf.wait_for_timeout(1000)  # it has looked anew by then
+        assert box.input_value() == "background, in the viewer"
+        deaf.complaints.clear()  # the browser's own notes of the refusals
+        take_all_back(one)
+
+
+def test_a_page_with_an_unsaved_painting_asks_before_it_goes(browser: Any, small: tuple[Path, str]) -> None:
+    _, url = small
+    asked: list[str] = []
+    with tab(browser, url) as page:
+
+        def stay(dialog: Any) -> None:
+            asked.append(dialog.type)
+            dialog.dismiss()
+
+        page.on("dialog", stay)
+        page.locator(".cell[data-id='film-s001/000011'] .thumb").click()
+        page.keyboard.press("p")
+        page.locator(".stack").click(position={"x": 60, "y": 60})
+        page.close(run_before_unload=True)
+        page.wait_for_timeout(500)
+        assert asked == ["beforeunload"] and not page.is_closed()
+
+
 def test_everything_can_be_decided_by_keyboard_alone(browser: Any, small: tuple[Path, str]) -> None:
     root, url = small
     with tab(browser, url) as page:

@@ -5,8 +5,8 @@ import { VirtualRows } from "./rows.js";
 import { pictureUrl, plate, project, titleOf } from "./store.js";
 import { replaced, tagCounts } from "./tags.js";
 import { sceneMenu } from "./scenemenu.js";
-import { warn } from "./telling.js";
 import { act } from "./wire.js";
+import { begun, giveUp, saveCaption, showCaption } from "./wording.js";
 
 const ROW = 104;
 const NARROW_ROW = 148;
@@ -72,15 +72,14 @@ function layOut() {
 }
 
 function makeRow() {
-  const field = el("textarea", { spellcheck: "true", on: { input: () => begun(field), change: () => save(field), focus: () => hold(field), blur: () => rows.pin(-1) } });
+  const field = el("textarea", { spellcheck: "true", on: { input: () => begun(field), change: () => saveCaption(field), focus: () => hold(field), blur: () => rows.pin(-1) } });
   field.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && !event.shiftKey) {
       event.preventDefault();
-      save(field);
+      saveCaption(field);
       next(field, 1);
     } else if (event.key === "Escape") {
-      delete field.dataset.before;
-      field.value = plate(field.dataset.id).caption;
+      giveUp(field);
       field.blur();
     }
     event.stopPropagation();
@@ -95,9 +94,7 @@ function fillRow(node, { id }) {
   if (picture.hasAttribute("src") && picture.getAttribute("src") !== picture.dataset.url) picture.removeAttribute("src");
   say(name, id);
   put(node, "data-id", id);
-  if (field.dataset.id !== id) delete field.dataset.before;
-  field.dataset.id = id;
-  if (field.dataset.before === undefined && field.value !== plate(id).caption) field.value = plate(id).caption;
+  showCaption(field, id);
 }
 
 function loadRow(node) {
@@ -110,28 +107,9 @@ function hold(field) {
   rows.pin(captioned().indexOf(field.dataset.id));
 }
 
-/** From the first letter on the field is the writer's; what the caption was then is remembered. */
-function begun(field) {
-  field.dataset.before ??= plate(field.dataset.id).caption;
-}
-
 function next(field, by) {
   const fields = [...parts.list.querySelectorAll("textarea")];
   fields[fields.indexOf(field) + by]?.focus();
-}
-
-function save(field) {
-  const { id } = field.dataset;
-  const text = field.value.trim().replace(/\s*\n\s*/g, " ");
-  const { before } = field.dataset;
-  delete field.dataset.before;
-  if (!plate(id) || text === plate(id).caption) return;
-  if (before !== undefined && before !== plate(id).caption) {
-    field.value = plate(id).caption;
-    warn("This caption was changed meanwhile, in another tab or by a run.", `Yours is not saved: ${text}`);
-    return;
-  }
-  act("caption", { plate: id, text }, (state) => { state.plates[id].caption = text; });
 }
 
 function showTags() {

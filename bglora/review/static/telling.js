@@ -39,6 +39,12 @@ export function warn(what, cure = "") {
   place("warned").hidden = false;
 }
 
+/** Adds to the warning that stands there, or warns. */
+export function warnToo(words) {
+  if (place("warned").hidden) warn(words);
+  else place("warned").querySelector("p").append(el("span", {}, ` ${words}`));
+}
+
 /** For screen readers alone. */
 export function whisper(words) {
   settle();

@@ -6,7 +6,7 @@ import { openPainting } from "./painting.js";
 import { openPointing } from "./pointing.js";
 import { becomes, onChange, plate, project, standing, titleOf } from "./store.js";
 import { warn } from "./telling.js";
-import { act } from "./wire.js";
+import { begun, giveUp, saveCaption, showCaption } from "./wording.js";
 
 let dialog;
 let compare;
@@ -33,7 +33,7 @@ export function buildViewer() {
     retry: button("Try again", () => decide("retry"), { "aria-keyshortcuts": "r" }),
     paint: button("Paint the mask", () => begin(openPainting), { "aria-keyshortcuts": "p" }),
     point: button("Point out", () => begin(openPointing), { "aria-keyshortcuts": "o" }),
-    caption: el("textarea", { rows: 2, "aria-label": "Caption", on: { change: () => saveCaption() } }),
+    caption: el("textarea", { rows: 2, "aria-label": "Caption", on: { input: () => begun(parts.caption), change: () => saveCaption(parts.caption) } }),
   };
   const arrows = [
     button("\u2190", () => go(-1), { "aria-label": "Picture before", title: "Picture before" }),
@@ -60,6 +60,9 @@ export function buildViewer() {
   });
   document.body.append(dialog);
   onChange(() => viewed() && refresh());
+  addEventListener("beforeunload", (event) => {
+    if (work?.dirty()) event.preventDefault();
+  });
 }
 
 /**
@@ -98,7 +101,7 @@ function refresh() {
   put(parts.point, "disabled", !points || !kinds.includes("frame"));
   put(parts.point, "title", points ? null : "sam2 and sam3 can be told who is meant: bglora set segment.backend sam2");
   parts.captioned.hidden = one.caption === null || one.caption === undefined;
-  if (document.activeElement !== parts.caption) parts.caption.value = one.caption ?? "";
+  showCaption(parts.caption, id);
 }
 
 function inWords(one, stands) {
@@ -120,13 +123,6 @@ function go(by) {
 
 function decide(word) {
   on.decide(word, [id]);
-}
-
-function saveCaption() {
-  const text = parts.caption.value.trim();
-  const [of, before] = [id, plate(id).caption];
-  if (text === before) return;
-  act("caption", { plate: of, text }, (state) => { state.plates[of].caption = text; });
 }
 
 async function begin(opening) {
@@ -176,12 +172,12 @@ const KEYS = {
 function pressed(event) {
   if (event.target === parts.caption) {
     if (event.key === "Escape") {
-      parts.caption.value = plate(id).caption ?? "";
+      giveUp(parts.caption);
       parts.keep.focus();
       event.preventDefault();
     } else if (event.key === "Enter") {
       event.preventDefault();
-      saveCaption();
+      saveCaption(parts.caption);
       parts.keep.focus();
     }
     event.stopPropagation();
