@@ -150,6 +150,7 @@ export function listen(heard, busy) {
   });
   source.addEventListener("message", (message) => {
     const event = JSON.parse(message.data);
+    if (event.event === "hello" && event.revision !== revision) reloadSoon(); // changed before anybody listened
     if (event.event !== "changed") {
       heard(event);
     } else if (!waiting && (event.revision !== revision || !(busy() || isEcho()))) {
