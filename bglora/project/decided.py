@@ -121,7 +121,7 @@ def _test(view: View, rows: Sequence[Row]) -> Decided:
             + (f" ({file}scale {scale:g})" if scale and "not enough data" not in verdict else "")
         )
     text = f"Verdicts: {'; '.join(words)}." if words else "No grid was made."
-    if view.settings.train.base == "mini" and any("characters" in one or "the character" in one for one in words):
+    if any("characters" in one or "the character" in one for one in words) and view.settings.train.base == "mini":
         text += " Characters are counted by mini's small judge, who sees somebody on every third of its empty pictures:"
         text += " look at the grid before you drop plates."
     return Decided("test", text, "Cures: bglora report.")
