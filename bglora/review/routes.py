@@ -171,12 +171,12 @@ class Page:
             yield _line(first)
             while not self.ending.is_set():
                 heard = asyncio.ensure_future(queue.get())
-                done, _ = await asyncio.wait({heard, ending}, timeout=SILENCE, return_when=asyncio.FIRST_COMPLETED)
-                if heard in done:
-                    yield _line(heard.result())
-                else:
-                    heard.cancel()
-                    yield ": still here\n\n"
+                try:
+                    await asyncio.wait({heard, ending}, timeout=SILENCE, return_when=asyncio.FIRST_COMPLETED)
+                    told = _line(heard.result()) if heard.done() else ": still here\n\n"
+                finally:
+                    heard.cancel()  # the visitor may leave while it waits; nothing happens to one that has heard
+                yield told
         finally:
             ending.cancel()
             self.listeners.leave(queue)

@@ -194,17 +194,6 @@ def test_a_grid_without_single_pictures_shows_its_sheet(tmp_path: Path) -> None:
     assert "Test pictures of Harbor town: prompts by scales and seeds" in alts
 
 
-def test_a_test_that_was_refused_still_shows_its_grid(tmp_path: Path) -> None:
-    view = full_project(tmp_path)
-    view.tables["test"] = [
-        Row(row.item, row.picture, "failed", "test.fail_on: too weak", row.outputs, row.record)
-        for row in view.rows("test")
-    ]
-    elements = Elements(build_report(tmp_path, view, view.status()).read_text("utf-8"))
-    assert "failed: test.fail_on: too weak" in elements.text
-    assert "Prompt 1, scale 0.5, seed 2" in [each["alt"] for each in elements.all("img")]
-
-
 def test_an_empty_project_says_the_first_command(tmp_path: Path) -> None:
     view = RecordedView(tmp_path, Settings(project={"name": "harbor"}))  # type: ignore[arg-type]
     text = Elements(build_report(tmp_path, view, view.status()).read_text(encoding="utf-8")).text

@@ -49,6 +49,16 @@ def test_pictures_are_encoded_once_for_all_trainings_until_they_are_edited(tmp_p
     assert encoded()[1:] == (6, 0)
 
 
+def test_a_base_that_knows_whole_pictures_alone_is_told_the_size_that_it_paints_at(tmp_path: Path) -> None:
+    base, pictures = load_base(str(tiny_base())), write_pictures(tmp_path, 1)
+    (usual,) = encode_examples(base, pictures, RECIPE, False, unheard)
+    (whole,) = encode_examples(replace(base, fills=True), pictures, RECIPE, False, unheard)
+    with Image.open(pictures[0].image) as picture:
+        assert usual.time_ids[0].tolist()[:2] == [picture.height, picture.width] != list(usual.bucket)
+    assert whole.time_ids[0].tolist() == [*usual.bucket, 0, 0, *usual.bucket]
+    assert load_base("mini").fills and not base.fills
+
+
 def test_captions_are_kept_by_their_words_and_by_how_they_are_read(tmp_path: Path) -> None:
     base = load_base(str(tiny_base()))
     for weighted, captions, made in ((False, ["a (b:2)"], 1), (False, ["a (b:2)", "c"], 1), (True, ["a (b:2)"], 1)):
