@@ -10,7 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from bglora.console.words import counted, duration, number, safe, size, units
+from bglora.console.words import counted, duration, listed, number, safe, size, units
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -133,10 +133,14 @@ def _estimate(plan: Plan) -> str:
     """Time and disk, as far as earlier runs let them be known."""
     work = [one for one in plan.stages if one.todo]
     known = sum(one.seconds for one in work if one.seconds)
-    open_ = {one.stage for one in work if one.seconds is None} | {one.stage for one in plan.stages if one.waits_for}
+    waiting = [one for one in plan.stages if one.waits_for]
+    new = {one.stage for one in work if one.seconds is None}
+    new |= {one.stage for one in waiting if not (one.todo or one.fresh or one.skipped)}
     time = f"about {duration(known)}" if known >= 1 else "time not known yet"
-    if open_:
-        time += f", and {counted(len(open_), 'stage')} without an earlier run to go by"
+    if new:
+        time += f", and {counted(len(new), 'stage')} without an earlier run to go by"
+    if follow := [one.stage for one in waiting if one.stage not in new]:
+        time += f", and whatever changes with it in {listed(follow)}"
     bytes_ = sum(one.bytes for one in plan.stages if one.bytes)
     return f"{time}; about {size(bytes_)} on disk" if bytes_ else time
 
