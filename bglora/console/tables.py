@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bglora.console.words import counted, duration, listed, number, safe, size, units
+from bglora.engine.status import by_kind
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
     from bglora.project.memory import Need
     from bglora.stages.comparing import Comparison
 
-REASONS = 4
-"""Reasons shown of each stage; the others are counted."""
+REASONS = 6
+"""Kinds of reasons shown of each stage; the others are counted."""
 
 STATES = {
     "ok": ("ok", "green"),
@@ -174,11 +175,12 @@ def _reasons(reasons: Mapping[str, int], kind: str = "") -> Iterator[RenderableT
     grid = Table.grid(padding=(0, 1, 0, 0))
     grid.add_column(justify="right", width=7, no_wrap=True)
     grid.add_column(overflow="fold")
-    for reason, count in list(reasons.items())[:REASONS]:
+    kinds = list(by_kind(reasons).items())
+    for reason, count in kinds[:REASONS]:
         grid.add_row(Text(f"{number(count)} ×", style="dim"), Text(f"{kind}{safe(reason)}", style="dim"))
-    rest = sum(list(reasons.values())[REASONS:])
-    if rest:
-        grid.add_row(Text(f"{number(rest)} ×", style="dim"), Text(f"{kind}other reasons", style="dim"))
+    if rest := kinds[REASONS:]:
+        words = f"{kind}{counted(len(rest), 'other reason')}"
+        grid.add_row(Text(f"{number(sum(count for _, count in rest))} ×", style="dim"), Text(words, style="dim"))
     yield grid
 
 

@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from bglora.engine.ledger import Ledger
 from bglora.engine.plan import StagePlan
+
+NAMES_AND_FIGURES = re.compile(r"[^\s,;:()]*\d[^\s,;:()]*")
+
+
+def by_kind(reasons: Mapping[str, int]) -> dict[str, int]:
+    """Reasons that differ in names and figures only as one, most frequent first.
+
+    `{"near copy of a-s000/000027": 29, "near copy of a-s002/000062": 23}` is
+    `{"near copy of a-s000/000027, and the like": 52}`.
+    """
+    kinds: dict[str, list[str]] = {}
+    for reason in sorted(reasons, key=lambda one: -reasons[one]):
+        kinds.setdefault(NAMES_AND_FIGURES.sub("", reason), []).append(reason)
+    found = {}
+    for first, *others in kinds.values():
+        found[first + (", and the like" if others else "")] = sum(reasons[one] for one in (first, *others))
+    return dict(sorted(found.items(), key=lambda pair: -pair[1]))
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from bglora.engine.stage import Row
-from bglora.engine.status import StageStatus
+from bglora.engine.status import StageStatus, by_kind
 from bglora.report.contents import Contents
 from bglora.report.figures import code
 from bglora.report.markup import Html, count, duration, tag
@@ -81,7 +81,7 @@ def _state(stage: StageStatus) -> tuple[str, str]:
 def _reasons(reasons: Mapping[str, int]) -> Html | None:
     if not reasons:
         return None
-    ordered = sorted(reasons.items(), key=lambda pair: (-pair[1], pair[0]))
+    ordered = list(by_kind(reasons).items())
     lines = [tag("li", f"{number} × {reason}") for reason, number in ordered[:8]]
     if len(ordered) > 8:
         lines.append(tag("li", f"and {len(ordered) - 8} other reasons"))

@@ -18,6 +18,7 @@ from bglora.console.words import counted, duration, listed, number, safe, size
 from bglora.engine.events import ItemFinished, ItemProgress, ItemStarted, StageFinished, StageStarted, WorkerChanged
 from bglora.engine.plan import Plan, StagePlan, Verdict
 from bglora.engine.stage import Item
+from bglora.engine.status import by_kind
 from bglora.project.memory import Need
 from tests.shell.conftest import ROOT, Answer, process
 
@@ -132,6 +133,18 @@ def test_a_plan_tells_stages_that_never_ran_from_those_that_may_have_more_to_do(
     assert "All together: about 4.0 s, and whatever changes with it in caption." in said(cluster, caption)
     told = "about 4.0 s, and 1 stage without an earlier run to go by, and whatever changes with it in caption."
     assert told in said(cluster, caption, train)
+
+
+def test_reasons_that_differ_in_names_and_figures_are_shown_as_one() -> None:
+    copies = {f"near copy of a-s000/{number:06d}": 30 - number for number in range(12)}
+    shares = {"a-s001 has given its share: 8 plates": 12, "a-s004 has given its share: 11 plates": 9}
+    found = by_kind({"held out for validation": 4, **shares, **copies})
+    assert found == {
+        "near copy of a-s000/000000, and the like": sum(copies.values()),
+        "a-s001 has given its share: 8 plates, and the like": 21,
+        "held out for validation": 4,
+    }
+    assert list(found)[0].startswith("near copy")
 
 
 def test_a_log_gets_a_line_now_and_then() -> None:
