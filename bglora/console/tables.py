@@ -47,12 +47,13 @@ def _count(count: int, style: str = "") -> Text:
 def status_lines(stages: Sequence[StageStatus]) -> Iterator[RenderableType]:
     """The table of `status`; below it why pictures are to do, failed or were dropped."""
     table = _table(
-        ("stage", "left"), ("done", "right"), ("to do", "right"), ("failed", "right"), ("dropped", "right"),
+        ("stage", "left"), ("counts", "left"), ("done", "right"), ("to do", "right"), ("failed", "right"), ("dropped", "right"),
         ("spent", "right"), ("left", "right"),
     )  # fmt: skip
     for one in stages:
         table.add_row(
             Text(one.stage, style="bold"),
+            Text(one.counts, style="dim"),
             _count(one.made, "green"),
             _count(one.todo) if one.todo or not one.waits_for else Text("?", style="dim"),
             _count(one.failed, "red"),

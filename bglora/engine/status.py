@@ -40,6 +40,7 @@ class StageStatus:
         edited: outputs that a person edited. orphans: items that no longer exist.
         seconds_spent: time that the present results took to make. seconds_left: estimate; None if unknown.
         waits_for: earlier stages that have to run first. note: why its work can't be listed yet.
+        counts: what is counted, in plural: `plates`.
     """
 
     stage: str
@@ -57,14 +58,15 @@ class StageStatus:
     seconds_left: float | None
     waits_for: tuple[str, ...] = ()
     note: str = ""
+    counts: str = "pictures"
 
     def to_json(self) -> dict[str, Any]:
         """The status as JSON values."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
 
-def status_of(ledger: Ledger, plan: StagePlan) -> StageStatus:
-    """The status that belongs to a stage's plan."""
+def status_of(ledger: Ledger, plan: StagePlan, counts: str = "pictures") -> StageStatus:
+    """The status that belongs to a stage's plan; `counts`: what the stage's rows are."""
     failures: dict[str, int] = {}
     for _, reason in plan.failures:
         failures[reason] = failures.get(reason, 0) + 1
@@ -73,5 +75,5 @@ def status_of(ledger: Ledger, plan: StagePlan) -> StageStatus:
         items=len(plan.todo), reasons=plan.reasons(), failures=failures, drops=plan.drops,
         edited=plan.edited, orphans=plan.orphans,
         seconds_spent=ledger.history(plan.stage)[0], seconds_left=plan.seconds,
-        waits_for=plan.waits_for, note=plan.note,
+        waits_for=plan.waits_for, note=plan.note, counts=counts,
     )  # fmt: skip
