@@ -61,7 +61,7 @@ def _segment(view: View, rows: Sequence[Row]) -> Decided:
     seen = sum(float(row.record.get("object", 0)) > 0 for row in made)
     unknown = sum(view.item_record("segment", item).get("camera") == "unknown" for item in {row.item for row in rows})
     lost = f" In {_count(unknown, 'shot')} the camera could not be followed." if unknown else ""
-    gone = f"; {_dropped(rows)}" if len(rows) > len(made) else ""
+    gone = f"; besides these, {_dropped(rows)}" if len(rows) > len(made) else ""
     text = f"Characters found in {seen} of {_count(len(made), 'frame')}{gone}.{lost}"
     rescue = " Nobody is in dropped frames? `bglora keep 'SHOT/*'` takes them as they are." if gone else ""
     return Decided("segment", text, f"More or less: segment.min_area, segment.dilate.{rescue}")

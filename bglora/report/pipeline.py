@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from bglora.engine.stage import Row
-from bglora.engine.status import StageStatus
+from bglora.engine.status import StageStatus, by_kind
 from bglora.report.contents import Contents
 from bglora.report.figures import code
 from bglora.report.markup import Html, count, duration, tag
@@ -15,12 +15,11 @@ from bglora.report.markup import Html, count, duration, tag
 def summary(contents: Contents) -> str:
     """One line: how many shots, plates, places, LoRAs."""
     plates = sum(shot.plates for shot in contents.shots)
-    loras = sum(1 for place in contents.places if place.lora is not None and place.lora.status == "made")
     parts = [
         (len(contents.shots), "shot"),
         (plates, "plate"),
         (len(contents.places), "place"),
-        (loras, "LoRA"),
+        (contents.loras, "LoRA"),
     ]
     return " · ".join(count(number, word) for number, word in parts if number)
 
@@ -59,6 +58,7 @@ def _stage(stage: StageStatus) -> Html:
         "li",
         tag("span", stage.stage, class_="stage-name"),
         tag("span", f"{stage.made:,}".replace(",", "\u202f"), class_="stage-count"),
+        tag("span", stage.counts, class_="soft stage-counts"),
         tag("span", word, class_="stage-state"),
         tag("ul", [tag("li", f"{number} {name}", class_=name.replace(" ", "-")) for number, name in lines if number]),
         _reasons({**stage.failures, **stage.drops}),
@@ -81,7 +81,7 @@ def _state(stage: StageStatus) -> tuple[str, str]:
 def _reasons(reasons: Mapping[str, int]) -> Html | None:
     if not reasons:
         return None
-    ordered = sorted(reasons.items(), key=lambda pair: (-pair[1], pair[0]))
+    ordered = list(by_kind(reasons).items())
     lines = [tag("li", f"{number} × {reason}") for reason, number in ordered[:8]]
     if len(ordered) > 8:
         lines.append(tag("li", f"and {len(ordered) - 8} other reasons"))

@@ -31,6 +31,7 @@ FOR_LIKENESS, FOR_COPIES = 32, 64
 
 class Test(Stage):
     name: ClassVar[str] = "test"
+    counts: ClassVar[str] = "grids"
     version: ClassVar[int] = 7
     reads: ClassVar[tuple[str, ...]] = ("inpaint", "cluster", "caption", "train")
     home: ClassVar[str] = "grids"

@@ -29,6 +29,14 @@ NAMELESS = """
 """
 """Controls that a screen reader could not name."""
 
+WITHOUT_PLATES = """async () => {
+  const { platesAmong, project } = await import("/static/store.js");
+  const ids = Object.keys(project.state.plates).slice(0, 30);
+  [project.state.plates[ids[0]].status, project.state.plates[ids[1]].status] = ["dropped", "waiting"];
+  return platesAmong(ids);
+}"""
+"""How thirty frames are counted where two of them have no plate."""
+
 SETTINGS = ("ingest.fps=0", "ingest.max_per_shot=0")
 
 
@@ -408,6 +416,7 @@ def test_ten_thousand_plates_scroll_with_few_elements(browser: Any, large: tuple
         assert page.locator("#plates img[src]").count() < 300, "only pictures near the window are loaded"
         page.locator(".jump select").select_option("film-s050")
         assert page.locator(f".cell[data-id='{plate(5000)}']").is_visible()
+        assert page.evaluate(WITHOUT_PLATES) == "28 plates, 2 frames without a plate"
 
 
 def test_scale_is_chosen_on_the_grid(browser: Any, small: tuple[Path, str]) -> None:
