@@ -97,7 +97,11 @@ def _edited(stage: StageStatus) -> Html | None:
 
 def _decided(decided: Sequence[Decision]) -> Html | None:
     lines = [
-        tag("li", tag("b", each.stage), tag("span", sentence(each.text), tag("span", " ", sentence(each.change), class_="soft")))
+        tag(
+            "li",
+            tag("b", each.stage),
+            tag("span", sentence(each.text), tag("span", " ", sentence(each.change), class_="soft")),
+        )
         for each in decided
     ]
     return tag("ul", lines, class_="decided") if lines else None
@@ -122,7 +126,9 @@ def troubles_section(troubles: Sequence[tuple[str, Row]]) -> Html:
     if not troubles:
         return Html("")
     rows = [
-        tag("tr", tag("td", stage), tag("td", row.picture or row.item), tag("td", sentence(row.reason), class_="reason"))
+        tag(
+            "tr", tag("td", stage), tag("td", row.picture or row.item), tag("td", sentence(row.reason), class_="reason")
+        )
         for stage, row in troubles[:200]
     ]
     more = tag("p", f"and {len(troubles) - 200} more", class_="soft") if len(troubles) > 200 else None
