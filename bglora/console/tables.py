@@ -47,8 +47,8 @@ def _count(count: int, style: str = "") -> Text:
 def status_lines(stages: Sequence[StageStatus]) -> Iterator[RenderableType]:
     """The table of `status`; below it why pictures are to do, failed or were dropped."""
     table = _table(
-        ("stage", "left"), ("counts", "left"), ("done", "right"), ("to do", "right"), ("failed", "right"), ("dropped", "right"),
-        ("spent", "right"), ("left", "right"),
+        ("stage", "left"), ("counts", "left"), ("done", "right"), ("to do", "right"), ("failed", "right"),
+        ("dropped", "right"), ("spent", "right"), ("left", "right"),
     )  # fmt: skip
     for one in stages:
         table.add_row(

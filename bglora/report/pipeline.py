@@ -8,7 +8,7 @@ from typing import Protocol
 from bglora.engine.stage import Row
 from bglora.engine.status import StageStatus, by_kind
 from bglora.report.contents import Contents
-from bglora.report.figures import code
+from bglora.report.figures import code, sentence
 from bglora.report.markup import Html, count, duration, tag
 
 
@@ -82,7 +82,7 @@ def _reasons(reasons: Mapping[str, int]) -> Html | None:
     if not reasons:
         return None
     ordered = list(by_kind(reasons).items())
-    lines = [tag("li", f"{number} × {reason}") for reason, number in ordered[:8]]
+    lines = [tag("li", f"{number} × ", sentence(reason)) for reason, number in ordered[:8]]
     if len(ordered) > 8:
         lines.append(tag("li", f"and {len(ordered) - 8} other reasons"))
     return tag("details", tag("summary", "why"), tag("ul", lines))
@@ -97,7 +97,11 @@ def _edited(stage: StageStatus) -> Html | None:
 
 def _decided(decided: Sequence[Decision]) -> Html | None:
     lines = [
-        tag("li", tag("b", each.stage), tag("span", each.text, tag("span", f" {each.change}", class_="soft")))
+        tag(
+            "li",
+            tag("b", each.stage),
+            tag("span", sentence(each.text), tag("span", " ", sentence(each.change), class_="soft")),
+        )
         for each in decided
     ]
     return tag("ul", lines, class_="decided") if lines else None
@@ -122,7 +126,9 @@ def troubles_section(troubles: Sequence[tuple[str, Row]]) -> Html:
     if not troubles:
         return Html("")
     rows = [
-        tag("tr", tag("td", stage), tag("td", row.picture or row.item), tag("td", row.reason, class_="reason"))
+        tag(
+            "tr", tag("td", stage), tag("td", row.picture or row.item), tag("td", sentence(row.reason), class_="reason")
+        )
         for stage, row in troubles[:200]
     ]
     more = tag("p", f"and {len(troubles) - 200} more", class_="soft") if len(troubles) > 200 else None

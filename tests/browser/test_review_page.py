@@ -15,7 +15,7 @@ import pytest
 import bglora
 from bglora.decisions import Decisions
 from bglora.film.png import read_picture
-from tests.browser.contrast import CONTRAST
+from tests.browser.contrast import CONTRAST, SMALL
 from tests.browser.recorded_film import long_film, plate, record_lora
 from tests.browser.served import PATIENCE_MS, chromium, served, tab
 from tests.whole.drawn_film import place, shot, write_film
@@ -384,6 +384,8 @@ def test_every_view_fits_is_silent_and_can_be_read(browser: Any, small: tuple[Pa
             assert page.evaluate("document.documentElement.scrollWidth") == width, view
             assert page.evaluate(CONTRAST) == [], (view, dark)
             assert page.evaluate(NAMELESS) == [], view
+            if width == 390:
+                assert page.evaluate(SMALL) == [], view
 
 
 def test_ten_thousand_plates_scroll_with_few_elements(browser: Any, large: tuple[Path, str]) -> None:
