@@ -10,14 +10,16 @@ of each LoRA, asked for an empty scene, are looked over by the small judge that 
 Two more experiments of the same kind: (e) with and without the words for an empty scene in its captions, and (e) with
 rank 128 beside 32. `--sheet FILE` writes a picture of the five ways side by side, for README.
 
-What is done stays in WORK, beside the base that it was made with, and isn't done again: LoRAs and pictures by arm and
-training seed. On one core: five ways about 11 minutes, captions 3 more, ranks 5.
+What is done stays in WORK, beside base and recipe that it was made with, and isn't done again: LoRAs and pictures by
+arm and training seed. On one core: five ways about 11 minutes, captions 3 more, ranks 5.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,14 +30,15 @@ import numpy as np
 from PIL import Image
 
 from bglora.assets import asset
-from bglora.backends import weights
 from bglora.backends.embed import descriptor
 from bglora.backends.paint import diffusers as paint_backend
 from bglora.backends.paint.diffusers import Painter
 from bglora.backends.paint.sheet import contact_sheet
 from bglora.backends.train import native
 from bglora.nets.still_judge import StillJudge, load_judge
-from bglora.settings.lora import TrainSettings
+from bglora.settings.lora import TestSettings, TrainSettings
+from bglora.settings.presets import preset_values
+from bglora.stages.hyper import recipe_of_settings, recipe_settings
 from bglora.stages.judging import plates_of
 from bglora.training import figures
 from bglora.training.figures import Estimate
@@ -48,30 +51,17 @@ TITLE_CAPTIONS = "Captions with and without the words for an empty scene"
 TITLE_RANKS = "Rank 128 beside 32"
 TRAINING_SEEDS = (1, 2, 3)
 PICTURES = 40
-SCALE, STEPS, GUIDANCE = 1.0, 12, 3.0
+SCALE = 1.0
 HELD_OUT = 24
-RECIPE = Recipe(
-    resolution=128,
-    bucket_step=32,
-    dim=8,
-    alpha=6.0,
-    learning_rate=5e-3,
-    batch_size=4,
-    accumulation=1,
-    epochs=1000,
-    samples=0,
-    keep="last",
-    threads=1,
-    save_precision="fp32",
-)
+SECONDS = "cpu-seconds.txt"
 EMPTY_WORDS = ("no characters", "empty scene")
 SOMEBODY = "with a character"
 RANKS = (32, 128)
 NOTE = """One scene of the sample film, the same pictures, captions (with the empty-scene words), steps and noise for
 every row; three training seeds, 40 pictures each at scale 1, prompts that ask for nobody. Somebody there: by the
-small judge of mini, with Wilson's interval; likeness: cosine to the most alike of 24 plates that nobody trained on.
-Differences are paired by training seed and noise; the bootstrap's 95 % interval draws trainings first, then pictures:
-one that includes 0 is unclear."""
+small judge of mini, with Wilson's interval; likeness: cosine to the most alike of 24 plates that nobody trained on, as
+the product filled them. Differences are paired by training seed and noise; the bootstrap's 95 % interval draws
+trainings first, then pictures: one that includes 0 is unclear."""
 NOTE_CAPTIONS = """The same scene as plates with the loss weighted by provenance, three training seeds, 40 pictures
 each: trained with captions that end with "no characters, empty scene", and without these words. Both are asked for an
 empty scene in these words, and, without them, for "with a character". Differences are paired by training seed and
@@ -79,7 +69,21 @@ noise."""
 NOTE_RANKS = """The same, (e) with two ranks, alpha three quarters of the rank, and a learning rate that falls as the
 rank grows, so that both move the weights about as far. Copies: likeness of the layout to the nearest training
 picture."""
-TRUSTED = (1.0, 1.0, 0.3, 0.0)
+
+
+def preset_recipe() -> Recipe:
+    """What the preset cpu trains with: nothing is drawn on the way, and its last weights count."""
+    settings = TrainSettings(**preset_values("cpu")["train"])
+    values = {f"train.{key}": value for key, value in recipe_settings(settings, 0).items()}
+    fixed: dict[str, Any] = {"epochs": 1000, "samples": 0, "keep": "last", "threads": 1, "save_precision": "fp32"}
+    return replace(recipe_of_settings(values, settings, KEEP_TOKENS), **fixed)
+
+
+KEEP_TOKENS = 2
+RECIPE = preset_recipe()
+LOOK = TestSettings(**preset_values("cpu")["test"])
+STEPS, GUIDANCE = LOOK.steps, LOOK.guidance_scale
+TRUSTED = RECIPE.provenance_weights
 """Loss weights by provenance, as the product sets them."""
 
 
@@ -188,26 +192,33 @@ def without_empty_words(caption: str) -> str:
     return ", ".join(tag for tag in (part.strip() for part in caption.split(",")) if tag not in EMPTY_WORDS)
 
 
-def train(pictures: tuple[TrainPicture, ...], scene: Scene, recipe: Recipe, work: Path) -> Path:
-    """The LoRA of these pictures; what lies there already is taken as it is."""
+def train(pictures: tuple[TrainPicture, ...], scene: Scene, recipe: Recipe, work: Path, base: str = "mini") -> Path:
+    """The LoRA of these pictures; what lies there already is taken as it is. `seconds` tells what it took."""
     file = work / "loras" / f"{scene.name}.safetensors"
     if not file.exists():
         job = TrainJob(
             scene=scene.name,
             title=scene.name,
             trigger=scene.trigger,
-            base="mini",
+            base=base,
             pictures=pictures,
             held_out=(),
             dataset=work,
             repeats=scene.repeats,
             flip=False,
-            keep_tokens=2,
+            keep_tokens=KEEP_TOKENS,
             created="",
             recipe=recipe,
         )
+        before = time.process_time()
         native.create(None).train(job, Tools(work, work))
+        (work / SECONDS).write_text(f"{time.process_time() - before:.1f}\n", "utf-8")
     return file
+
+
+def seconds(lora: Path) -> float:
+    """CPU seconds that `train` took for this LoRA."""
+    return float((lora.parents[1] / SECONDS).read_text("utf-8"))
 
 
 def paint(painter: Painter, lora: Path | None, prompts: Sequence[str], file: Path) -> np.ndarray:
@@ -261,11 +272,12 @@ def lines(arms: Mapping[str, Shown], beside: str) -> list[list[str]]:
         rate = figures.wilson(int(one.somebody.sum()), one.somebody.size)
         more = over_trainings(one.somebody.astype(float) - plates.somebody)
         alike, nearer = over_trainings(one.likeness), over_trainings(one.likeness - plates.likeness)
-        rows.append([words, *(_interval(value) for value in (rate, more, alike, nearer))])
+        rows.append([words, *(interval(value) for value in (rate, more, alike, nearer))])
     return rows
 
 
-def _interval(value: Estimate) -> str:
+def interval(value: Estimate) -> str:
+    """`0.123 (0.100 to 0.150)`."""
     return f"{value.mean:.3f} ({value.low:.3f} to {value.high:.3f})"
 
 
@@ -274,7 +286,7 @@ class Bench:
     """What the experiments share.
 
     Attributes:
-        plates: held-out plates, uint8 (n, S, S, 3). steps: optimizer steps of a training.
+        plates: held-out plates, uint8 (n, S, S, 3). steps: optimizer steps of a training. name: of the base.
     """
 
     project: Path
@@ -284,6 +296,7 @@ class Bench:
     painter: Painter
     judge: StillJudge
     plates: np.ndarray
+    name: str = "mini"
 
     @property
     def prompts(self) -> list[str]:
@@ -294,7 +307,7 @@ class Bench:
         pictures = write_pictures(self.project, scene, arm, self.work / name / "pictures")
         fixed = replace(RECIPE, max_steps=self.steps, provenance_weights=TRUSTED if arm.trust else None, **recipe)
         homes = [(seed, self.work / name / f"seed-{seed}") for seed in TRAINING_SEEDS]
-        return [train(pictures, scene, replace(fixed, seed=seed), home) for seed, home in homes]
+        return [train(pictures, scene, replace(fixed, seed=seed), home, self.name) for seed, home in homes]
 
     def painted(self, loras: Sequence[Path], prompts: Sequence[str], name: str = "pictures") -> list[np.ndarray]:
         """Pictures of each LoRA."""
@@ -308,20 +321,35 @@ class Bench:
         return shown(pictures, self.plates, self.judge)
 
 
-def ways(bench: Bench, sheet: Path | None) -> None:
+def ways(bench: Bench, file: Path | None) -> None:
     """The five ways, beside the base alone."""
     grids = {arm.words: bench.painted(bench.loras(arm.name, arm, bench.scene), bench.prompts) for arm in ARMS}
     grids["the base alone"] = bench.base(bench.prompts, "base")
     arms = {words: bench.shown(pictures) for words, pictures in grids.items()}
     head = ["trained on", "somebody there", "more than (d)", "likeness", "nearer than (d)"]
-    write_section(TITLE, COMMAND, table(head, lines(arms, "(d) plates")), NOTE)
-    if sheet:
-        rows = [[list(pictures[0][:8])] for pictures in grids.values()]
-        labels = [*grids, "held-out plates of the place"]
-        known = [bench.plates[number * len(bench.plates) // 8] for number in range(8)]
-        contact_sheet([*rows, [known]], labels, [f"asked for nobody, scale {SCALE:g}"], thumb=96, across=8).save(
-            sheet, quality=88
-        )
+    write_section(TITLE, COMMAND, table(head, lines(arms, "(d) plates")), f"{NOTE}\n{control(bench)}")
+    if file:
+        sheet({words: pictures[0] for words, pictures in grids.items()}, bench, file)
+
+
+def control(bench: Bench) -> str:
+    """What the judge says of the pictures that were trained on, as soft as mini paints: what a rate can be at all."""
+    told = []
+    for home in ("frames", "plates"):
+        files = [f"{home}/{name}.png" for name in bench.scene.captions]
+        pictures = plates_of(bench.project, files, len(files), bench.painter.size, bench.painter)
+        there = bench.judge.judge(list(pictures)).character > 0.5
+        told.append(f"{there.sum()} of the {len(files)} {home}")
+    return f"On the trained pictures themselves, through mini's VAE, the judge sees somebody on {' and '.join(told)}."
+
+
+def sheet(grids: Mapping[str, np.ndarray], bench: Bench, file: Path) -> None:
+    """A picture for README: eight of each row's pictures, and below them plates that nobody trained on."""
+    known = [bench.plates[number * len(bench.plates) // 8] for number in range(8)]
+    rows = [*([list(pictures[:8])] for pictures in grids.values()), [known]]
+    labels = [*grids, "held-out plates of the place"]
+    page = contact_sheet(rows, labels, [f"asked for nobody, scale {SCALE:g}"], thumb=96, across=8)
+    page.save(file, quality=88)
 
 
 def captions(bench: Bench) -> None:
@@ -360,7 +388,7 @@ def ranks(bench: Bench) -> None:
     trained = [f"plates/{name}.png" for name in bench.scene.captions]
     known = plates_of(bench.project, trained, len(trained), bench.painter.size, bench.painter)
     copies = [
-        _interval(figures.bootstrap(np.concatenate([figures.nearest(one, known) for one in pictures])))
+        interval(figures.bootstrap(np.concatenate([figures.nearest(one, known) for one in pictures])))
         for pictures in grids.values()
     ]
     arms = {words: bench.shown(pictures) for words, pictures in grids.items()}
@@ -370,26 +398,31 @@ def ranks(bench: Bench) -> None:
     write_section(TITLE_RANKS, f"{COMMAND} --only ranks", table(head, rows), NOTE_RANKS)
 
 
+def home_of(work: Path, steps: int, base: str = "mini") -> Path:
+    """A folder for what is made with this base, trainer, recipe and number of steps."""
+    made_with = f"{native.identity(TrainSettings(base=base))} {RECIPE} {steps}"
+    return (work / f"{Path(base).name}-{hashlib.sha256(made_with.encode()).hexdigest()[:12]}").absolute()
+
+
+def opened(project: Path, name: str, work: Path, steps: int, base: str = "mini") -> Bench:
+    """The scene of a project, and the base that is trained on."""
+    scene, painter = scene_of(project, name), paint_backend.create(TrainSettings(base=base))
+    held_out = [f"plates/{picture}.png" for picture in scene.held_out]
+    plates = plates_of(project, held_out, HELD_OUT, painter.size, painter)
+    judge = load_judge(asset("mini_judge.safetensors"))
+    return Bench(project, scene, home_of(work, steps, base), steps, painter, judge, plates, base)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("project", type=Path)
     parser.add_argument("--only", default="ways,captions,ranks", help="some of: ways, captions, ranks")
     parser.add_argument("--scene", default="scene-02")
-    parser.add_argument("--steps", type=int, default=240)
+    parser.add_argument("--steps", type=int, default=RECIPE.max_steps)
     parser.add_argument("--work", type=Path, default=Path("purity-work"))
     parser.add_argument("--sheet", type=Path, help="write a picture of the five ways here")
     options = parser.parse_args()
-    scene, painter = scene_of(options.project, options.scene), paint_backend.create(TrainSettings())
-    held_out = [f"plates/{name}.png" for name in scene.held_out]
-    bench = Bench(
-        options.project,
-        scene,
-        (options.work / weights.identity("mini").replace("@", "-")).absolute(),
-        options.steps,
-        painter,
-        load_judge(asset("mini_judge.safetensors")),
-        plates_of(options.project, held_out, HELD_OUT, painter.size, painter),
-    )
+    bench = opened(options.project, options.scene, options.work, options.steps)
     chosen = options.only.split(",")
     if "ways" in chosen:
         ways(bench, options.sheet)

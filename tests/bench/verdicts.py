@@ -3,8 +3,8 @@
     python -m tests.bench.verdicts PROJECT [--scene scene-02] [--work FOLDER] [--character FILE] [--only NAMES]
 
 PROJECT is a project of the sample film that has run up to `caption` on `mini`. Each LoRA is trained, painted with and
-judged by the product's own code with the project's settings of `test`. What is done stays in WORK, beside the base that
-it was made with, and isn't done again; judging is cheap and always done anew.
+judged by the product's own code with the project's settings of `test`. What is done stays in WORK, beside the base
+and recipe that it was made with, and isn't done again; judging is cheap and always done anew.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 
 import bglora
-from bglora.backends import weights
 from bglora.backends.paint import diffusers as paint_backend
 from bglora.backends.paint.diffusers import Painter
 from bglora.engine.stage import Item
@@ -32,12 +31,12 @@ from bglora.stages.judging import Data, Judged, Plates, judge, plates_of, views_
 from bglora.stages.test import FOR_COPIES, FOR_LIKENESS, default_prompts, elsewhere_prompts
 from bglora.training.figures import Estimate
 from bglora.training.job import Recipe, TrainPicture
-from tests.bench.purity import ARMS, RECIPE, TRUSTED, Scene, held_out_of, scene_of, train, write_pictures
+from tests.bench.purity import ARMS, RECIPE, TRUSTED, Scene, held_out_of, home_of, scene_of, train, write_pictures
 from tests.bench.table import table, write_section
 
 COMMAND = "python -m tests.bench.verdicts PROJECT"
 TITLE = "Verdicts on LoRAs made to have each fault"
-USUAL = 240
+USUAL = RECIPE.max_steps
 SEED = 20
 NOTE = """One scene of the sample film on mini; every LoRA is trained, painted with and judged as the product does it,
 with the settings of the preset cpu. Gain: likeness to held-out plates above the base's; following: difference between
@@ -195,7 +194,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="some of: " + ", ".join(case.name for case in CASES))
     parser.add_argument("--dry", action="store_true", help="print, and leave README.md alone")
     options = parser.parse_args()
-    work = (options.work / weights.identity("mini").replace("@", "-")).absolute()
+    work = home_of(options.work, USUAL)
     painter = paint_backend.create(TrainSettings())
     project = bglora.open(options.project)
     bench = Bench(project, scene_of(project.root, options.scene), work, painter, options.character)

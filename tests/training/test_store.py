@@ -13,6 +13,9 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from bglora.settings.lora import TrainSettings
+from bglora.settings.presets import preset_values
+from bglora.stages.hyper import recipe_of_settings, recipe_settings
 from bglora.training.base import load_base
 from bglora.training.cache import encode_examples, store_of
 from bglora.training.caption_book import CaptionBook
@@ -57,6 +60,14 @@ def test_a_base_that_knows_whole_pictures_alone_is_told_the_size_that_it_paints_
         assert usual.time_ids[0].tolist()[:2] == [picture.height, picture.width] != list(usual.bucket)
     assert whole.time_ids[0].tolist() == [*usual.bucket, 0, 0, *usual.bucket]
     assert load_base("mini").fills and not base.fills
+
+
+def test_the_preset_for_mini_trains_pictures_of_the_shape_that_mini_paints() -> None:
+    train = TrainSettings(**preset_values("cpu")["train"])
+    values = {f"train.{key}": value for key, value in recipe_settings(train, 0).items()}
+    cuts = recipe_of_settings(values, train, 0).bucketing.cuts([(288, 512), (1080, 1920), (512, 288)])
+    size = load_base(train.base).size
+    assert train.base == "mini" and {cut.bucket for cut in cuts} == {(size, size)}
 
 
 def test_captions_are_kept_by_their_words_and_by_how_they_are_read(tmp_path: Path) -> None:
