@@ -152,10 +152,10 @@ class Console:
         if mistakes:
             values["mistakes"] = [vars(one) for one in mistakes]
         self.emit("error", values)
-        wanted = isinstance(error, Interrupted | TimeIsUp)
-        self._three_lines(
-            error.what, error.where, error.cure, **({"label": "stopped", "style": "bold"} if wanted else {})
-        )
+        if isinstance(error, Interrupted | TimeIsUp):
+            self._three_lines(error.what, error.where, error.cure, label="stopped", style="bold")
+        else:
+            self._three_lines(error.what, error.where, error.cure)
         if self.debug:
             self._trace(error)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bglora.settings import Settings
-from bglora.stages.hyper import SMALL_SCENE
+from bglora.settings.lora import SMALL_SCENE
 
 
 def remedies(settings: Settings, record: Mapping[str, Any], pictures: int) -> dict[str, str]:
