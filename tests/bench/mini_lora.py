@@ -11,8 +11,12 @@ picture of base, LoRAs and plates.
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
+import numpy as np
+
+from bglora.stages.judging import plates_of
 from tests.bench.purity import (
     ARMS,
     GUIDANCE,
@@ -21,9 +25,11 @@ from tests.bench.purity import (
     SCALE,
     STEPS,
     TRAINING_SEEDS,
+    Bench,
     interval,
     opened,
     over_trainings,
+    scene_of,
     seconds,
     sheet,
 )
@@ -55,6 +61,8 @@ def main() -> None:
         likeness, gain = over_trainings(told.likeness[one]), over_trainings(gains[one])
         rows.append([f"training seed {seed}", interval(likeness), interval(gain)])
     rows.append(["all three", interval(over_trainings(told.likeness)), interval(over_trainings(gains))])
+    others = bench.shown([other_places(bench)])
+    rows.append(["plates of the film's other places", interval(over_trainings(others.likeness)), ""])
     found = table([options.scene, "likeness to held-out plates", "more than the base"], rows)
     if options.sheet:
         sheet({"the base alone": alone[0], **dict(zip(_labels(), pictures, strict=True))}, bench, options.sheet)
@@ -63,6 +71,14 @@ def main() -> None:
         print(found, note, sep="\n\n")
     else:
         write_section(TITLE, COMMAND, found, note)
+
+
+def other_places(bench: Bench) -> np.ndarray:
+    """Plates of all other scenes, as soft as mini paints, uint8 (n, S, S, 3): how like a place may be by chance."""
+    names = (bench.project / "datasets/caption.jsonl").read_text("utf-8").splitlines()
+    scenes = sorted({json.loads(line)["item"] for line in names} - {bench.scene.name})
+    files = [f"plates/{name}.png" for scene in scenes for name in scene_of(bench.project, scene).captions]
+    return plates_of(bench.project, files, len(files), bench.painter.size, bench.painter)
 
 
 def _labels() -> list[str]:

@@ -399,8 +399,8 @@ def ranks(bench: Bench) -> None:
 
 
 def home_of(work: Path, steps: int, base: str = "mini") -> Path:
-    """A folder for what is made with this base, trainer, recipe and number of steps."""
-    made_with = f"{native.identity(TrainSettings(base=base))} {RECIPE} {steps}"
+    """A folder for what is made with this base, trainer, recipe, number of steps and look."""
+    made_with = f"{native.identity(TrainSettings(base=base))} {RECIPE} {steps} {LOOK}"
     return (work / f"{Path(base).name}-{hashlib.sha256(made_with.encode()).hexdigest()[:12]}").absolute()
 
 

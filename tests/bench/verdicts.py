@@ -3,8 +3,8 @@
     python -m tests.bench.verdicts PROJECT [--scene scene-02] [--work FOLDER] [--character FILE] [--only NAMES]
 
 PROJECT is a project of the sample film that has run up to `caption` on `mini`. Each LoRA is trained, painted with and
-judged by the product's own code with the project's settings of `test`. What is done stays in WORK, beside the base
-and recipe that it was made with, and isn't done again; judging is cheap and always done anew.
+judged by the product's own code with the settings of `test` in the preset cpu. What is done stays in WORK, beside the
+base and recipe that it was made with, and isn't done again; judging is cheap and always done anew.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from bglora.stages.judging import Data, Judged, Plates, judge, plates_of, views_
 from bglora.stages.test import FOR_COPIES, FOR_LIKENESS, default_prompts, elsewhere_prompts
 from bglora.training.figures import Estimate
 from bglora.training.job import Recipe, TrainPicture
-from tests.bench.purity import ARMS, RECIPE, TRUSTED, Scene, held_out_of, home_of, scene_of, train, write_pictures
+from tests.bench.purity import ARMS, LOOK, RECIPE, TRUSTED, Scene, held_out_of, home_of, scene_of, train, write_pictures
 from tests.bench.table import table, write_section
 
 COMMAND = "python -m tests.bench.verdicts PROJECT"
@@ -99,7 +99,8 @@ class Bench:
 
     @property
     def settings(self) -> Settings:
-        return self.project.settings
+        """The project's, but test's are the preset's."""
+        return self.project.settings.model_copy(update={"test": LOOK})
 
 
 def lora_of(bench: Bench, case: Case) -> tuple[Path, tuple[TrainPicture, ...]]:
