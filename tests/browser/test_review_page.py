@@ -14,7 +14,7 @@ import pytest
 
 import bglora
 from bglora.decisions import Decisions
-from bglora.film.png import read_picture
+from bglora.film.png import read_picture, write_png
 from tests.browser.contrast import CONTRAST, SMALL
 from tests.browser.recorded_film import long_film, plate, record_lora
 from tests.browser.served import PATIENCE_MS, chromium, served, tab
@@ -348,6 +348,21 @@ def test_a_painted_mask_is_written_and_a_stroke_can_be_undone(browser: Any, smal
         page.keyboard.press("Escape")
         take_all_back(page)
     assert (read_picture(path) == before).all()
+
+
+def test_a_mask_edited_in_another_program_is_seen_when_its_user_comes_back(
+    browser: Any, small: tuple[Path, str]
+) -> None:
+    root, url = small
+    path = root / "segmented" / "masks" / "film-s001" / "000011.png"
+    before = path.read_bytes()
+    cell = ".cell[data-id='film-s001/000011']"
+    with tab(browser, url) as page:
+        page.locator(cell, has_not_text="edited").wait_for()
+        write_png(path, 255 - read_picture(path))
+        page.evaluate("dispatchEvent(new Event('focus'))")  # headless, a window never loses the focus
+        page.locator(cell, has_text="edited").wait_for()
+    path.write_bytes(before)
 
 
 def test_points_and_a_box_tell_who_is_meant(browser: Any, small: tuple[Path, str]) -> None:
