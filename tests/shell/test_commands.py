@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import tomllib
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -140,6 +141,16 @@ def test_set_and_get(command: Command) -> None:
     assert command("-C", "film", "get", "ingest.crop_bars").out == "false\n"
     assert "already" in command("-C", "film", "set", "ingest.crop_bars", "false").out
     assert command("-C", "film", "get", "caption.prefix", "--set", 'caption.prefix="a b"').out == "a b\n"
+
+
+def test_a_table_is_printed_as_project_toml_takes_it(command: Command) -> None:
+    command("init", "film")
+    command("-C", "film", "set", "train.characters", '{ kid = ["film-s00?_1"], dog = [] }')
+    printed = command("-C", "film", "get", "train").out
+    assert 'characters = {kid = ["film-s00?_1"], dog = []}\n' in printed
+    written = tomllib.loads(printed)
+    assert written["characters"] == {"kid": ["film-s00?_1"], "dog": []}
+    assert command("-C", "film", "get", "train.characters").out == '{kid = ["film-s00?_1"], dog = []}\n'
 
 
 def test_set_takes_a_negative_value(command: Command) -> None:
