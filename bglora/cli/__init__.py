@@ -70,6 +70,7 @@ def _usage(error: Exception) -> UserError:
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "bglora"
     message = " ".join(str(error.format_message()).split())  # type: ignore[attr-defined]
+    message = message.replace(": Value error, ", ": ")  # how a choice of typer's begins what is wrong with a word
     return UserError(message, where=command, cure=f"`{command} --help` shows how it is written.")
 
 

@@ -60,8 +60,9 @@ def rename(
     session: Session, scene: Scene, title: Annotated[str, typer.Argument(metavar="TITLE", help="The place's name.")]
 ) -> None:
     """Give a scene a title. Its id stays."""
-    session.project().rename(scene, title)
-    _told(session, {"decision": "rename", "scene": scene, "title": title}, f"{scene} is called {title}.")
+    changed = session.project().rename(scene, title)
+    sentence = f"{scene} is called {' '.join(title.split())}{'' if changed else ' already'}."
+    _told(session, {"decision": "rename", "scene": scene, "title": title}, sentence, changed)
 
 
 def merge(
@@ -97,7 +98,8 @@ def move(
     _told(session, told, f"{', '.join(plates)} will be part of {into}.")
 
 
-def _told(session: Session, values: Mapping[str, object], sentence: str) -> None:
+def _told(session: Session, values: Mapping[str, object], sentence: str, changed: bool = True) -> None:
     session.console.emit("decision", dict(values))
     session.console.result(sentence)
-    session.console.say(NEXT)
+    if changed:
+        session.console.say(NEXT)

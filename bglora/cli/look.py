@@ -69,12 +69,12 @@ def get(
     key: Annotated[str, typer.Argument(metavar="TABLE[.KEY]", help="Such as inpaint.engine.", autocompletion=keys)],
 ) -> None:
     """Print the value of a setting, or of a whole table."""
-    from bglora.settings.edit import get_value, toml_literal
+    from bglora.settings.edit import get_value, toml_lines
 
     project = session.project()
     value, origin = get_value(project.root, key, project.given)
     session.console.emit("setting", {"key": key, "value": value, "origin": origin})
-    session.console.raw(value if isinstance(value, str) else toml_literal(value))
+    session.console.raw("\n".join(toml_lines(key, value)))
     if session.console.verbose:
         session.console.say(f"from {origin}")
 

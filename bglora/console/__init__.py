@@ -27,7 +27,7 @@ from bglora.engine.events import (
     StageStarted,
     WorkerChanged,
 )
-from bglora.errors import BgloraError
+from bglora.errors import BgloraError, Interrupted, TimeIsUp
 
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole
@@ -144,7 +144,7 @@ class Console:
     # When it goes wrong
 
     def error(self, error: BgloraError) -> None:
-        """Three lines: what, where, cure."""
+        """Three lines: what, where, cure. A stop that was wanted is called one."""
         self.close()
         values: dict[str, Any] = {"kind": type(error).__name__, "exit_code": error.exit_code}
         values |= {"what": error.what, "where": error.where, "cure": error.cure}
@@ -152,7 +152,10 @@ class Console:
         if mistakes:
             values["mistakes"] = [vars(one) for one in mistakes]
         self.emit("error", values)
-        self._three_lines(error.what, error.where, error.cure)
+        if isinstance(error, Interrupted | TimeIsUp):
+            self._three_lines(error.what, error.where, error.cure, label="stopped", style="bold")
+        else:
+            self._three_lines(error.what, error.where, error.cure)
         if self.debug:
             self._trace(error)
 
@@ -234,14 +237,16 @@ class Console:
             if line and not self.quiet:
                 self.say(f"  {line}")
 
-    def _three_lines(self, what: str, where: str, cure: str, label: str = "error", error: bool = True) -> None:
+    def _three_lines(
+        self, what: str, where: str, cure: str, label: str = "error", style: str = "bold red", error: bool = True
+    ) -> None:
         from rich.text import Text
 
         console = self._err if error else self._human
-        lines = [(f"{label}:", what, "bold red"), ("where:", where, "bold"), ("cure:", cure, "bold green")]
+        lines = [(f"{label}:", what, style), ("where:", where, "bold"), ("cure:", cure, "bold green")]
         indent = len(label) + 2
-        for name, text, style in lines:
-            head = Text(f"{name:<{indent}}", style=style)
+        for name, text, look in lines:
+            head = Text(f"{name:<{indent}}", style=look)
             body = safe(text).replace("\n", "\n" + " " * indent)
             if console.is_terminal:
                 console.print(_hanging(head, body, indent))

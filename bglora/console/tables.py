@@ -10,7 +10,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from bglora.console.words import counted, duration, number, safe, size, units
+from bglora.console.words import counted, duration, listed, number, safe, size, units
+from bglora.engine.status import by_kind
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
     from bglora.project.memory import Need
     from bglora.stages.comparing import Comparison
 
-REASONS = 4
-"""Reasons shown of each stage; the others are counted."""
+REASONS = 6
+"""Kinds of reasons shown of each stage; the others are counted."""
 
 STATES = {
     "ok": ("ok", "green"),
@@ -46,12 +47,13 @@ def _count(count: int, style: str = "") -> Text:
 def status_lines(stages: Sequence[StageStatus]) -> Iterator[RenderableType]:
     """The table of `status`; below it why pictures are to do, failed or were dropped."""
     table = _table(
-        ("stage", "left"), ("done", "right"), ("to do", "right"), ("failed", "right"), ("dropped", "right"),
-        ("spent", "right"), ("left", "right"),
+        ("stage", "left"), ("counts", "left"), ("done", "right"), ("to do", "right"), ("failed", "right"),
+        ("dropped", "right"), ("spent", "right"), ("left", "right"),
     )  # fmt: skip
     for one in stages:
         table.add_row(
             Text(one.stage, style="bold"),
+            Text(one.counts, style="dim"),
             _count(one.made, "green"),
             _count(one.todo) if one.todo or not one.waits_for else Text("?", style="dim"),
             _count(one.failed, "red"),
@@ -133,10 +135,14 @@ def _estimate(plan: Plan) -> str:
     """Time and disk, as far as earlier runs let them be known."""
     work = [one for one in plan.stages if one.todo]
     known = sum(one.seconds for one in work if one.seconds)
-    open_ = {one.stage for one in work if one.seconds is None} | {one.stage for one in plan.stages if one.waits_for}
+    waiting = [one for one in plan.stages if one.waits_for]
+    new = {one.stage for one in work if one.seconds is None}
+    new |= {one.stage for one in waiting if not (one.todo or one.fresh or one.skipped)}
     time = f"about {duration(known)}" if known >= 1 else "time not known yet"
-    if open_:
-        time += f", and {counted(len(open_), 'stage')} without an earlier run to go by"
+    if new:
+        time += f", and {counted(len(new), 'stage')} without an earlier run to go by"
+    if follow := [one.stage for one in waiting if one.stage not in new]:
+        time += f", and whatever changes with it in {listed(follow)}"
     bytes_ = sum(one.bytes for one in plan.stages if one.bytes)
     return f"{time}; about {size(bytes_)} on disk" if bytes_ else time
 
@@ -170,11 +176,12 @@ def _reasons(reasons: Mapping[str, int], kind: str = "") -> Iterator[RenderableT
     grid = Table.grid(padding=(0, 1, 0, 0))
     grid.add_column(justify="right", width=7, no_wrap=True)
     grid.add_column(overflow="fold")
-    for reason, count in list(reasons.items())[:REASONS]:
+    kinds = list(by_kind(reasons).items())
+    for reason, count in kinds[:REASONS]:
         grid.add_row(Text(f"{number(count)} ×", style="dim"), Text(f"{kind}{safe(reason)}", style="dim"))
-    rest = sum(list(reasons.values())[REASONS:])
-    if rest:
-        grid.add_row(Text(f"{number(rest)} ×", style="dim"), Text(f"{kind}other reasons", style="dim"))
+    if rest := kinds[REASONS:]:
+        words = f"{kind}{counted(len(rest), 'other reason')}"
+        grid.add_row(Text(f"{number(sum(count for _, count in rest))} ×", style="dim"), Text(words, style="dim"))
     yield grid
 
 

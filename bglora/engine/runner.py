@@ -170,7 +170,7 @@ class Runner:
         with self._ledger() as ledger:
             thorough = thorough and ledger.pictures() <= MANY
             plans = self._plans(ledger, RunRequest(), self.stages, patient=True, thorough=thorough)
-            return [status_of(ledger, plan) for plan in plans]
+            return [status_of(ledger, plan, stage.counts) for stage, plan in zip(self.stages, plans, strict=True)]
 
     def view(self) -> LedgerView:
         """The `View` of the project as it stands, for the report. Reads only; `close` it or let it go."""

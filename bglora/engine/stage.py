@@ -135,6 +135,7 @@ class Stage(ABC):
 
     Class attributes:
         name: the command's name.
+        counts: what its rows are, in plural: `plates`.
         version: raised when the stage's results change for the same inputs.
         reads: names of the stages whose rows it lists its items from.
         heeds: names of further stages whose rows count where there are some; it can work without them.
@@ -146,6 +147,7 @@ class Stage(ABC):
     """
 
     name: ClassVar[str]
+    counts: ClassVar[str] = "pictures"
     version: ClassVar[int] = 1
     reads: ClassVar[tuple[str, ...]] = ()
     heeds: ClassVar[tuple[str, ...]] = ()

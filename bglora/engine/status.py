@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from bglora.engine.ledger import Ledger
 from bglora.engine.plan import StagePlan
+
+NAMES_AND_FIGURES = re.compile(r"[^\s,;:()]*\d[^\s,;:()]*")
+
+
+def by_kind(reasons: Mapping[str, int]) -> dict[str, int]:
+    """Reasons that differ in names and figures only as one, most frequent first.
+
+    `{"near copy of a-s000/000027": 29, "near copy of a-s002/000062": 23}` is
+    `{"near copy of a-s000/000027, and the like": 52}`.
+    """
+    kinds: dict[str, list[str]] = {}
+    for reason in sorted(reasons, key=lambda one: -reasons[one]):
+        kinds.setdefault(NAMES_AND_FIGURES.sub("", reason), []).append(reason)
+    found = {}
+    for first, *others in kinds.values():
+        found[first + (", and the like" if others else "")] = sum(reasons[one] for one in (first, *others))
+    return dict(sorted(found.items(), key=lambda pair: -pair[1]))
 
 
 @dataclass(frozen=True)
@@ -22,6 +40,7 @@ class StageStatus:
         edited: outputs that a person edited. orphans: items that no longer exist.
         seconds_spent: time that the present results took to make. seconds_left: estimate; None if unknown.
         waits_for: earlier stages that have to run first. note: why its work can't be listed yet.
+        counts: what is counted, in plural: `plates`.
     """
 
     stage: str
@@ -39,14 +58,15 @@ class StageStatus:
     seconds_left: float | None
     waits_for: tuple[str, ...] = ()
     note: str = ""
+    counts: str = "pictures"
 
     def to_json(self) -> dict[str, Any]:
         """The status as JSON values."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
 
-def status_of(ledger: Ledger, plan: StagePlan) -> StageStatus:
-    """The status that belongs to a stage's plan."""
+def status_of(ledger: Ledger, plan: StagePlan, counts: str = "pictures") -> StageStatus:
+    """The status that belongs to a stage's plan; `counts`: what the stage's rows are."""
     failures: dict[str, int] = {}
     for _, reason in plan.failures:
         failures[reason] = failures.get(reason, 0) + 1
@@ -55,5 +75,5 @@ def status_of(ledger: Ledger, plan: StagePlan) -> StageStatus:
         items=len(plan.todo), reasons=plan.reasons(), failures=failures, drops=plan.drops,
         edited=plan.edited, orphans=plan.orphans,
         seconds_spent=ledger.history(plan.stage)[0], seconds_left=plan.seconds,
-        waits_for=plan.waits_for, note=plan.note,
+        waits_for=plan.waits_for, note=plan.note, counts=counts,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What the stages decided on their own, in one sentence each, with the settings that change it."""
+"""What the stages decided on their own, in one sentence each, with the commands that change it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from bglora.engine.stage import Row, View
+from bglora.stages.remedies import remedies
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class Decided:
     Attributes:
         stage: its name.
         text: what was decided: `Kept 64 of 276 frames (title 24, fade 12).`
-        change: how to change it: `More: ingest.fps.`
+        change: how to change it: "More: `bglora set ingest.fps 4`."
     """
 
     stage: str
@@ -51,9 +52,14 @@ def _ingest(view: View, rows: Sequence[Row]) -> Decided:
     of = f" of {total}" if total >= kept else ""
     rest = total - kept - left_out.total()
     between = f"; the other {rest} lie between those kept" if rest > 0 else ""
-    return Decided(
-        "ingest", f"Kept {kept}{of} frames{_why(left_out)}{between}.", "More: ingest.fps, ingest.max_per_shot."
-    )
+    ingest = view.settings.ingest
+    if kept < total:
+        limits = [(key, getattr(ingest, key)) for key in ("fps", "max_per_shot")]
+        more = [_set(f"ingest.{key}", f"{2 * limit:g}") for key, limit in limits if limit]
+        change = f"More: {', '.join(more)}." if more else ""
+    else:
+        change = f"Fewer: {_set('ingest.fps', f'{ingest.fps / 2 or 2:g}')}."
+    return Decided("ingest", f"Kept {kept}{of} frames{_why(left_out)}{between}.", change)
 
 
 def _segment(view: View, rows: Sequence[Row]) -> Decided:
@@ -61,10 +67,13 @@ def _segment(view: View, rows: Sequence[Row]) -> Decided:
     seen = sum(float(row.record.get("object", 0)) > 0 for row in made)
     unknown = sum(view.item_record("segment", item).get("camera") == "unknown" for item in {row.item for row in rows})
     lost = f" In {_count(unknown, 'shot')} the camera could not be followed." if unknown else ""
-    gone = f"; {_dropped(rows)}" if len(rows) > len(made) else ""
+    gone = f"; besides these, {_dropped(rows)}" if len(rows) > len(made) else ""
     text = f"Characters found in {seen} of {_count(len(made), 'frame')}{gone}.{lost}"
     rescue = " Nobody is in dropped frames? `bglora keep 'SHOT/*'` takes them as they are." if gone else ""
-    return Decided("segment", text, f"More or less: segment.min_area, segment.dilate.{rescue}")
+    segment = view.settings.segment
+    change = f"Wider masks: {_set('segment.dilate', segment.dilate + 2)}; "
+    change += f"smaller characters: {_set('segment.min_area', max(1, segment.min_area // 2))}."
+    return Decided("segment", text, change + rescue)
 
 
 def _inpaint(view: View, rows: Sequence[Row]) -> Decided:
@@ -76,7 +85,8 @@ def _inpaint(view: View, rows: Sequence[Row]) -> Decided:
         f"{_count(len(made), 'plate')}: {natural} as they were, {whole} recovered from other frames, "
         f"{guessed} partly guessed; {_dropped(rows)}."
     )
-    return Decided("inpaint", text, "Stricter or looser: inpaint.max_guessed; one picture: bglora drop, keep.")
+    stricter = _set("inpaint.max_guessed", f"{view.settings.inpaint.max_guessed / 2:g}")
+    return Decided("inpaint", text, f"Stricter: {stricter}; single pictures: `bglora drop`, `bglora keep`.")
 
 
 def _cluster(view: View, rows: Sequence[Row]) -> Decided:
@@ -85,7 +95,9 @@ def _cluster(view: View, rows: Sequence[Row]) -> Decided:
     noise = len(rows) - len(_made(rows))
     none = f"; {_count(noise, 'plate belongs', 'plates belong')} to none" if noise else ""
     text = f"{_count(len(scenes), 'scene')} ({listed}){none}." if scenes else "No scene was found."
-    return Decided("cluster", text, "Otherwise: bglora rename, merge, split; cluster.min_cluster_size.")
+    smaller = _set("cluster.min_cluster_size", max(1, view.settings.cluster.min_cluster_size // 2))
+    change = f"Otherwise: `bglora rename`, `bglora merge`, `bglora split`; smaller places, too: {smaller}."
+    return Decided("cluster", text, change)
 
 
 def _caption(view: View, rows: Sequence[Row]) -> Decided:
@@ -93,7 +105,14 @@ def _caption(view: View, rows: Sequence[Row]) -> Decided:
     sets = len({row.item for row in rows})
     apart = f", {held} held out to check the training" if held else ""
     text = f"{_count(len(_made(rows)), 'picture')} in {_count(sets, 'data set')}{apart}."
-    return Decided("caption", text, "More: caption.target_size; captions are .txt files, edit them freely.")
+    caption, reasons = view.settings.caption, [row.reason for row in rows]
+    more = []
+    if caption.min_difference and any(reason.startswith("near copy of ") for reason in reasons):
+        more.append(_set("caption.min_difference", f"{caption.min_difference / 2:g}"))
+    if any(reason.startswith("not among ") for reason in reasons):
+        more.append(_set("caption.target_size", 2 * caption.target_size))
+    change = f"More: {', '.join(more)}. " if more else ""
+    return Decided("caption", text, f"{change}Captions are .txt files, edit them freely.")
 
 
 def _train(view: View, rows: Sequence[Row]) -> Decided:
@@ -104,10 +123,10 @@ def _train(view: View, rows: Sequence[Row]) -> Decided:
     if base == "mini" and names:
         works = "It works" if len(_made(rows)) == 1 else "They work"
         text += f" {works} on the small base model mini only."
-        return Decided("train", text, "For SDXL: train.base, on a graphics card.")
-    return Decided(
-        "train", text, "Longer: train.epochs and train.epochs_small; train.max_steps ends it earlier, unless it is 0."
-    )
+        return Decided("train", text, "For SDXL, on a graphics card: `bglora init FOLDER --preset studio`.")
+    record: Mapping[str, Any] = next((row.record for row in _made(rows)), {})
+    longer = remedies(view.settings, record, int(record.get("pictures", 0)))["longer"]
+    return Decided("train", text, f"Longer: {longer}.")
 
 
 COUNTED = {"hallucinates characters", "conflicts with the character"}
@@ -129,7 +148,7 @@ def _test(view: View, rows: Sequence[Row]) -> Decided:
     if given & COUNTED and view.settings.train.base == "mini" and not view.settings.test.detector:
         text += " Characters are counted by mini's small judge, who sees somebody on every third of its empty pictures:"
         text += " look at the grid before you drop plates."
-    return Decided("test", text, "Cures: bglora report.")
+    return Decided("test", text, "Cures: `bglora report`.")
 
 
 def _compose(view: View, rows: Sequence[Row]) -> Decided:
@@ -141,9 +160,9 @@ def _compose(view: View, rows: Sequence[Row]) -> Decided:
         if used.get("why"):
             by.setdefault(used["why"], []).append(f"{row.record['scene']} ({file}scale {used['scale']:g})")
     told = (f" Backgrounds {why}: {', '.join(dict.fromkeys(scenes))}." for why, scenes in by.items())
-    return Decided(
-        "compose", text + "".join(told), "More: compose.pictures. Stronger or weaker: compose.background_scale."
-    )
+    more = _set("compose.pictures", 2 * view.settings.compose.pictures)
+    change = f"More: {more}. Weaker backgrounds: {_set('compose.background_scale', 0.5)}."
+    return Decided("compose", text + "".join(told), change)
 
 
 TELL: Mapping[str, Callable[[View, Sequence[Row]], Decided]] = {
@@ -160,6 +179,10 @@ TELL: Mapping[str, Callable[[View, Sequence[Row]], Decided]] = {
 
 def _made(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if row.status == "made"]
+
+
+def _set(key: str, value: object) -> str:
+    return f"`bglora set {key} {value}`"
 
 
 def _count(number: int, one: str, many: str = "") -> str:

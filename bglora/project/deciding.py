@@ -10,6 +10,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bglora.errors import UserError
+
 if TYPE_CHECKING:
     from bglora.decisions import Decisions
     from bglora.engine.runner import Runner
@@ -72,15 +74,26 @@ class Deciding:
             check_pictures(view, patterns)
         self.decisions.add_all(("keep", {"keep": pattern}) for pattern in patterns)
 
-    def rename(self, scene: str, title: str) -> None:
-        """Gives a scene a title; its id stays."""
-        self._check_scenes(scene)
+    def rename(self, scene: str, title: str) -> bool:
+        """Gives a scene a title; its id stays. False if it is called so already."""
+        from bglora.project.editing import title_line
+        from bglora.project.names import check_scenes, title_of
+
+        title = title_line(scene, title)
+        with self._upto("cluster") as view:
+            check_scenes(view, [scene])
+            if title_of(view, scene) == title:
+                return False
         self.decisions.add("rename", rename=scene, title=title)
+        return True
 
     def merge(self, into: str, *scenes: str) -> None:
         """Makes one scene of several."""
         self._check_scenes(into, *scenes)
-        self.decisions.add("merge", merge=list(scenes), into=into)
+        others = [scene for scene in dict.fromkeys(scenes) if scene != into]
+        if not others:
+            raise UserError("A merge needs two scenes.", where=into, cure="Name the scene that stays, then the others.")
+        self.decisions.add("merge", merge=others, into=into)
 
     def split(self, scene: str, *plates: str) -> None:
         """Makes a scene of its own from some plates of a scene."""

@@ -139,6 +139,14 @@ def one_line(text: str, kind: str = "caption", cure: str = "Write tags with comm
     return line
 
 
+def title_line(scene: str, text: str) -> str:
+    """A scene's title as it is stored, in one line."""
+    title = one_line(text, "title", "Write in a few words what the place is called.")
+    if not title:
+        raise UserError("A scene needs a title.", where=scene, cure="Write what the place is called.")
+    return title
+
+
 def _without(trigger: str, text: str) -> str:
     first, _, rest = text.partition(",")
     return rest.strip() if trigger and first.strip().casefold() == trigger.casefold() else text

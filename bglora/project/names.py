@@ -19,7 +19,14 @@ def check_pictures(view: View, patterns: Iterable[str]) -> None:
 def check_scenes(view: View, scenes: Iterable[str]) -> None:
     """Every scene must be one."""
     known = {str(scene) for row in view.rows("cluster") if (scene := row.record.get("scene"))}
-    _check(sorted(known), scenes, "scene", "cluster")
+    _check(sorted(known), scenes, "scene", "cluster", exactly=True)
+
+
+def title_of(view: View, scene: str) -> str:
+    """What a scene is called: by a person, else by `cluster`."""
+    told = view.item_record("cluster", "all").get("scenes", ())
+    given = view.decisions.renames().get(scene)
+    return str(given or next((one["title"] for one in told if one["id"] == scene), scene))
 
 
 def check_stage(stages: Sequence[str], name: str) -> None:
@@ -28,7 +35,7 @@ def check_stage(stages: Sequence[str], name: str) -> None:
         raise UserError(f"There is no stage {name!r}.", where=name, cure=f"The stages are: {', '.join(stages)}.")
 
 
-def _check(known: Sequence[str], patterns: Iterable[str], kind: str, stage: str) -> None:
+def _check(known: Sequence[str], patterns: Iterable[str], kind: str, stage: str, *, exactly: bool = False) -> None:
     if not known:
         raise UserError(
             f"There are no {kind}s yet to decide about.",
@@ -37,7 +44,7 @@ def _check(known: Sequence[str], patterns: Iterable[str], kind: str, stage: str)
         )
     exact = set(known)
     for pattern in patterns:
-        if pattern in exact or any(fnmatchcase(name, pattern) for name in known):
+        if pattern in exact or (not exactly and any(fnmatchcase(name, pattern) for name in known)):
             continue
         near = difflib.get_close_matches(pattern, known, 1, 0.6)
         cure = f"The nearest is {near[0]}." if near else f"Names are like {known[0]}; `bglora report` shows them all."

@@ -10,6 +10,7 @@ from typing import Any
 
 from bglora.engine.status import StageStatus
 from bglora.report.markup import Html, duration, tag
+from bglora.settings.edit import toml_literal
 
 PACKAGES = (
     "bglora",
@@ -30,7 +31,7 @@ def about_section(settings: Any, status: Sequence[StageStatus]) -> Html:
         tag("h2", "How it was made", id="about-title"),
         tag("div", _versions(), _times(status), class_="pair"),
         tag("h3", "Settings"),
-        [_table(name, values) for name, values in settings.model_dump().items()],
+        [_table(name, values) for name, values in settings.model_dump(mode="json").items()],
         id="about",
         aria_labelledby="about-title",
     )
@@ -60,16 +61,5 @@ def _rows(rows: Sequence[tuple[str, str]]) -> Html:
 
 
 def _table(name: str, values: dict[str, Any]) -> Html:
-    rows = [(key, written(value)) for key, value in values.items()]
+    rows = [(key, toml_literal(value)) for key, value in values.items()]
     return tag("details", tag("summary", f"[{name}]"), tag("div", _rows(rows), class_="scroll"), class_="settings")
-
-
-def written(value: Any) -> str:
-    """A value as project.toml would have it."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        return f'"{value}"'
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(written(each) for each in value)}]"
-    return str(value)

@@ -86,6 +86,8 @@ class Contents:
     notice: str
     troubles: list[tuple[str, Row]]
     """Failed rows with the stage's name."""
+    loras: int
+    """LoRAs that were made, of places and of characters."""
 
 
 def read_contents(view: View) -> Contents:
@@ -98,7 +100,8 @@ def read_contents(view: View) -> Contents:
     noise = [row for row in rows["cluster"] if row.status == "dropped"]
     troubles = [(name, row) for name, found in (rows | late).items() for row in found if row.status == "failed"]
     shots = _shots(view, rows["ingest"], {row.picture: row for row in rows["segment"]}, plates)
-    return Contents(shots, places, noise, str(sorting.get("notice") or ""), troubles)
+    loras = sum(row.status == "made" for row in late["train"])
+    return Contents(shots, places, noise, str(sorting.get("notice") or ""), troubles, loras)
 
 
 def _shots(view: View, frames: list[Row], masks: dict[str, Row], plates: dict[str, Row]) -> list[Shot]:

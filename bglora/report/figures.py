@@ -33,3 +33,11 @@ def facts(*pairs: tuple[str, Child]) -> Html:
 
 def code(command: str) -> Html:
     return tag("code", command)
+
+
+def sentence(words: str) -> list[Child]:
+    """Words with what stands between backticks as code: "Then `bglora run --all`."."""
+    parts = words.split("`")
+    if len(parts) % 2 == 0:
+        return [words]
+    return [code(part) if place % 2 else part for place, part in enumerate(parts)]

@@ -141,11 +141,11 @@ def plates_sheet(root: Path, shots: Sequence[Shot]) -> Html:
         return Html("")
     step = max(1.0, len(made) / PLATES_OF_THE_PAGE)
     chosen = [made[int(k * step)] for k in range(min(len(made), PLATES_OF_THE_PAGE))]
-    note = f"{len(chosen)} of {count(len(made), 'plate')}, evenly chosen." if len(chosen) < len(made) else ""
+    part = len(chosen) < len(made)
+    which = f"{len(chosen)} of {count(len(made), 'plate')}" if part else f"All {count(len(made), 'plate')}"
     return tag(
         "details",
-        tag("summary", f"All plates at a glance ({len(chosen)})"),
-        tag("p", note, class_="soft") if note else None,
+        tag("summary", f"{which} at a glance{', evenly chosen' if part else ''}"),
         tag(
             "div",
             [_thumb(root, row) for row in chosen],

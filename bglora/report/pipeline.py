@@ -6,21 +6,20 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from bglora.engine.stage import Row
-from bglora.engine.status import StageStatus
+from bglora.engine.status import StageStatus, by_kind
 from bglora.report.contents import Contents
-from bglora.report.figures import code
+from bglora.report.figures import code, sentence
 from bglora.report.markup import Html, count, duration, tag
 
 
 def summary(contents: Contents) -> str:
     """One line: how many shots, plates, places, LoRAs."""
     plates = sum(shot.plates for shot in contents.shots)
-    loras = sum(1 for place in contents.places if place.lora is not None and place.lora.status == "made")
     parts = [
         (len(contents.shots), "shot"),
         (plates, "plate"),
         (len(contents.places), "place"),
-        (loras, "LoRA"),
+        (contents.loras, "LoRA"),
     ]
     return " · ".join(count(number, word) for number, word in parts if number)
 
@@ -59,6 +58,7 @@ def _stage(stage: StageStatus) -> Html:
         "li",
         tag("span", stage.stage, class_="stage-name"),
         tag("span", f"{stage.made:,}".replace(",", "\u202f"), class_="stage-count"),
+        tag("span", stage.counts, class_="soft stage-counts"),
         tag("span", word, class_="stage-state"),
         tag("ul", [tag("li", f"{number} {name}", class_=name.replace(" ", "-")) for number, name in lines if number]),
         _reasons({**stage.failures, **stage.drops}),
@@ -81,8 +81,8 @@ def _state(stage: StageStatus) -> tuple[str, str]:
 def _reasons(reasons: Mapping[str, int]) -> Html | None:
     if not reasons:
         return None
-    ordered = sorted(reasons.items(), key=lambda pair: (-pair[1], pair[0]))
-    lines = [tag("li", f"{number} × {reason}") for reason, number in ordered[:8]]
+    ordered = list(by_kind(reasons).items())
+    lines = [tag("li", f"{number} × ", sentence(reason)) for reason, number in ordered[:8]]
     if len(ordered) > 8:
         lines.append(tag("li", f"and {len(ordered) - 8} other reasons"))
     return tag("details", tag("summary", "why"), tag("ul", lines))
@@ -97,7 +97,11 @@ def _edited(stage: StageStatus) -> Html | None:
 
 def _decided(decided: Sequence[Decision]) -> Html | None:
     lines = [
-        tag("li", tag("b", each.stage), tag("span", each.text, tag("span", f" {each.change}", class_="soft")))
+        tag(
+            "li",
+            tag("b", each.stage),
+            tag("span", sentence(each.text), tag("span", " ", sentence(each.change), class_="soft")),
+        )
         for each in decided
     ]
     return tag("ul", lines, class_="decided") if lines else None
@@ -122,7 +126,9 @@ def troubles_section(troubles: Sequence[tuple[str, Row]]) -> Html:
     if not troubles:
         return Html("")
     rows = [
-        tag("tr", tag("td", stage), tag("td", row.picture or row.item), tag("td", row.reason, class_="reason"))
+        tag(
+            "tr", tag("td", stage), tag("td", row.picture or row.item), tag("td", sentence(row.reason), class_="reason")
+        )
         for stage, row in troubles[:200]
     ]
     more = tag("p", f"and {len(troubles) - 200} more", class_="soft") if len(troubles) > 200 else None

@@ -8,7 +8,7 @@ from typing import Any
 
 from bglora.engine.stage import Row
 from bglora.report.contents import Place
-from bglora.report.figures import code, facts, figure, picture
+from bglora.report.figures import code, facts, figure, picture, sentence
 from bglora.report.markup import Html, count, tag
 from bglora.report.pictures import Picture, photo
 from bglora.report.training import training
@@ -63,7 +63,7 @@ def places_section(root: Path, places: list[Place], noise: list[Row], notice: st
     return tag(
         "section",
         tag("h2", "Places", id="places-title"),
-        tag("p", f"{notice[:1].upper()}{notice[1:].rstrip('.')}.", class_="notice") if notice else None,
+        tag("p", sentence(f"{notice[:1].upper()}{notice[1:].rstrip('.')}."), class_="notice") if notice else None,
         [_place(root, place, each) for place in places],
         _noise(noise),
         id="places",
@@ -224,7 +224,7 @@ def recipe_in_words(recipe: Mapping[str, Any]) -> str:
 def _noise(noise: list[Row]) -> Html | None:
     if not noise:
         return None
-    lines = [tag("li", tag("b", row.picture), f" {row.reason}") for row in noise[:60]]
+    lines = [tag("li", tag("b", row.picture), " ", sentence(row.reason)) for row in noise[:60]]
     more = tag("li", f"and {len(noise) - 60} more") if len(noise) > 60 else None
     return tag(
         "details",

@@ -10,7 +10,7 @@ from typing import Any
 
 from bglora.report.contents import Place
 from bglora.report.curve import Point, loss_curve, side_curve
-from bglora.report.figures import card, code, facts, figure, picture
+from bglora.report.figures import card, code, facts, figure, picture, sentence
 from bglora.report.markup import Html, duration, tag
 from bglora.report.pictures import photo
 from bglora.report.verdicts import number
@@ -36,7 +36,7 @@ def training(root: Path, place: Place) -> Html | None:
     return tag(
         "div",
         tag("h4", "Training"),
-        tag("p", f"{row.reason[:1].upper()}{row.reason[1:]}.", class_="notice") if row.reason else None,
+        tag("p", sentence(f"{row.reason[:1].upper()}{row.reason[1:]}."), class_="notice") if row.reason else None,
         _plot(record, times, place.title),
         facts(
             ("file", code(lora) if lora else None),

@@ -11,7 +11,7 @@ from typing import Any
 
 from bglora.engine.stage import Row
 from bglora.report.contents import Place
-from bglora.report.figures import card, figure, picture
+from bglora.report.figures import card, figure, picture, sentence
 from bglora.report.markup import Html, tag
 from bglora.report.pictures import photo
 
@@ -49,7 +49,7 @@ def verdict(row: Row | None) -> Html | None:
         tag(
             "li",
             tag("b", str(entry.get("word", ""))),
-            tag("p", str(entry.get("cure", ""))) if entry.get("cure") else None,
+            tag("p", sentence(str(entry["cure"]))) if entry.get("cure") else None,
             tag("p", figures_in_words(entry.get("figures")), class_="soft") if entry.get("figures") else None,
             class_="fine" if entry.get("word") == "good" else None,
         )

@@ -103,9 +103,7 @@ def _retry(project: Project, values: Mapping[str, Any]) -> Act:
 
 def _rename(project: Project, values: Mapping[str, Any]) -> Act:
     scene = _text(values, "scene")
-    title = editing.one_line(_text(values, "title"), "title", "Write in a few words what the place is called.")
-    if not title:
-        raise UserError("A scene needs a title.", where=scene, cure="Write what the place is called.")
+    title = editing.title_line(scene, _text(values, "title"))
     return Act(f"rename {scene} to {title}", lambda: project.rename(scene, title))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from bglora.engine.files import digest_file
 from bglora.engine.stage import Row
-from bglora.engine.status import StageStatus
+from bglora.engine.status import StageStatus, by_kind
 from bglora.engine.view import LedgerView
 from bglora.project.editing import lora_files, text_file
 from bglora.report.verdicts import prompts_of
@@ -290,7 +290,7 @@ def _stage(one: StageStatus) -> dict[str, Any]:
 
 def reasons(one: StageStatus) -> Iterator[str]:
     """Why a stage has something to do, most frequent first."""
-    yield from (f"{count} × {reason}" if count > 1 else reason for reason, count in one.reasons.items())
+    yield from (f"{count} × {reason}" if count > 1 else reason for reason, count in by_kind(one.reasons).items())
 
 
 def stale(status: Iterable[StageStatus]) -> list[str]:

@@ -83,12 +83,17 @@ def plain(reading: Reading, key: str) -> Any:
 
 
 def toml_literal(value: Any) -> str:
-    """A JSON value as it is written in project.toml."""
-    if isinstance(value, dict):
-        return "\n".join(f"{key} = {toml_literal(inside)}" for key, inside in value.items())
+    """A JSON value as it is written in project.toml, on one line."""
     if isinstance(value, list):
         return "[" + ", ".join(toml_literal(one) for one in value) + "]"
-    return str(tomlkit.item(value).as_string())
+    return str((_inline(value) if isinstance(value, dict) else tomlkit.item(value)).as_string())
+
+
+def toml_lines(key: str, value: Any) -> list[str]:
+    """What `get_value` gives for a key, as a person reads it: of a table a line for each key."""
+    if "." not in key:
+        return [f"{name} = {toml_literal(one)}" for name, one in value.items()]
+    return [value if isinstance(value, str) else toml_literal(value)]
 
 
 @contextmanager

@@ -26,6 +26,9 @@ Scheduler = Literal[
 ]
 """The trainer's own choices, which settings may not import; a test compares them."""
 
+SMALL_SCENE = 100
+"""Plates from which `train.epochs` counts; below it, `train.epochs_small`."""
+
 ALL_SCENES = "all-scenes"
 """Name of the LoRA that `train.scenes` asks for beside or instead of those of single scenes."""
 NEGATIVE = "person, people, character, animal, creature"

@@ -40,6 +40,7 @@ class Caption(Stage):
     """Chooses a scene's plates and writes captions."""
 
     name = "caption"
+    counts = "captions"
     reads = ("inpaint", "cluster")
     home = "datasets"
 

@@ -24,6 +24,7 @@ class Cluster(Stage):
     """Sorts all plates into scenes."""
 
     name = "cluster"
+    counts = "sorted plates"
     version = 2
     reads = ("ingest", "inpaint")
     home = "scenes"

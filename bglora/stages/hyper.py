@@ -11,12 +11,11 @@ from pydantic import ValidationError
 
 from bglora.errors import UserError
 from bglora.settings import Settings
-from bglora.settings.lora import TrainSettings
+from bglora.settings.lora import SMALL_SCENE, TrainSettings
 from bglora.settings.presets import preset_values
 from bglora.training.job import Recipe
 from bglora.training.options import CaptionOptions, DropoutOptions, LossOptions, NoiseOptions
 
-SMALL_SCENE = 100
 UNREAD = {
     "force",
     "checkpoint_every",

@@ -35,6 +35,7 @@ class Ingest(Stage):
     """Finds shots, chooses frames, writes them."""
 
     name = "ingest"
+    counts = "frames"
     home = "frames"
     records = "frames/frames.jsonl"
 

@@ -35,6 +35,7 @@ class Inpaint(Stage):
     """Makes the plates of every shot."""
 
     name = "inpaint"
+    counts = "plates"
     version = 5
     home = "plates"
     records = "plates/plates.jsonl"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,13 +42,15 @@ class Data:
 
     Attributes:
         pictures: how many it learned from. copies: plates that stayed out as near copies of others.
-        limits: settings that kept others out: `ingest.fps = 0`.
+        limits: commands that let in more of them: `bglora set ingest.fps 0`.
+        remedies: commands for another training, see `training.verdict.judge`.
         leaks: finds the training plates on which somebody is.
     """
 
     pictures: int
     copies: int
     limits: Sequence[str]
+    remedies: Mapping[str, str]
     leaks: Callable[[], Sequence[str]]
 
 
@@ -97,7 +99,8 @@ def judge(tools: Tools, grid: Grid, plates: Plates, data: Data) -> Judged:
         )
         for number, scale in enumerate(grid.scales)
     ]
-    words = verdict.judge(found, data.pictures, len(plates.held_out), data.copies, data.limits, data.leaks)
+    held_out = len(plates.held_out)
+    words = verdict.judge(found, data.pictures, held_out, data.copies, data.limits, data.leaks, data.remedies)
     return Judged(grid, found, words, verdict.recommend(found), limit)
 
 

@@ -44,6 +44,7 @@ class Segment(Stage):
     """Finds the characters of every shot."""
 
     name = "segment"
+    counts = "masks"
     version = 2
     home = "segmented"
     records = "segmented.jsonl"

@@ -19,6 +19,7 @@ from bglora.stages import appearances, composition
 from bglora.stages.characters import PREFIX
 from bglora.stages.grids import FINAL, Asked, paint_grids, write_grid
 from bglora.stages.judging import Data, Judged, Plates, best, judge, plates_of, scores, views_of
+from bglora.stages.remedies import remedies
 from bglora.stages.train import SceneData, located_base, scene_data
 
 LIGHT = ("golden evening",)
@@ -31,7 +32,8 @@ FOR_LIKENESS, FOR_COPIES = 32, 64
 
 class Test(Stage):
     name: ClassVar[str] = "test"
-    version: ClassVar[int] = 7
+    counts: ClassVar[str] = "grids"
+    version: ClassVar[int] = 8
     reads: ClassVar[tuple[str, ...]] = ("inpaint", "cluster", "caption", "train")
     home: ClassVar[str] = "grids"
     parallel: ClassVar[bool] = False
@@ -74,6 +76,7 @@ class Test(Stage):
                     "held_out": [entry["image"] for entry in data.held_out],
                     "copies": _near_copies(view, data.scene),
                     "limits": _limits(view, data.scene),
+                    "remedies": remedies(settings, _record(view, Path(lora).stem), len(captions)),
                 },
                 backend=f"{identity} {embedder}{appearances.identity(settings)}",
             )
@@ -109,8 +112,12 @@ def own_character(loras: Mapping[str, str], wanted: Sequence[str]) -> str:
 
 def trained_as(view: View, scene: str) -> str:
     """A short hash of what `train` recorded of a LoRA: another one after another training."""
-    records = [row.record for row in view.rows("train") if row.picture == scene]
-    return digest_bytes(canonical(records).encode())[:16]
+    return digest_bytes(canonical([_record(view, scene)]).encode())[:16]
+
+
+def _record(view: View, scene: str) -> Mapping[str, Any]:
+    """What `train` recorded of a LoRA."""
+    return next((row.record for row in view.rows("train") if row.picture == scene), {})
 
 
 def backgrounds(scenes: Sequence[SceneData], loras: Mapping[str, str]) -> Iterator[tuple[str, SceneData, str]]:
@@ -165,11 +172,12 @@ def _near_copies(view: View, scene: str) -> int:
 
 
 def _limits(view: View, scene: str) -> list[str]:
-    """Changes of settings that would let in more plates: of the film's frames (0 is no limit), and of the scene's."""
+    """Commands that would let in more plates: of the film's frames (0 is no limit), and of the scene's."""
     ingest = view.settings.ingest
-    found = [f"ingest.{key} = 0" for key in ("fps", "max_per_shot") if getattr(ingest, key)]
+    found = [f"`bglora set ingest.{key} 0`" for key in ("fps", "max_per_shot") if getattr(ingest, key)]
     full = any(row.item == scene and row.reason.startswith("not among ") for row in view.rows("caption"))
-    return [*found, "caption.target_size higher"] if full else found
+    more = f"`bglora set caption.target_size {2 * view.settings.caption.target_size}`"
+    return [*found, more] if full else found
 
 
 def default_prompts(
@@ -212,7 +220,7 @@ def _test(item: Item, tools: Tools, painter: Any) -> Outcome:
     apart = views_of(root, payload["held_out"], FOR_LIKENESS)
     plates = Plates(held_out, known, views_of(root, trained, FOR_COPIES), apart)
     leaks = cache(partial(appearances.leaking, tools, root, payload["plates"]))
-    data = Data(len(payload["plates"]), payload["copies"], payload["limits"], leaks)
+    data = Data(len(payload["plates"]), payload["copies"], payload["limits"], payload["remedies"], leaks)
     judged = [judge(tools, grid, plates, data) for grid in grids]
     return _written(item, tools, judged, plates)
 

@@ -133,6 +133,7 @@ def shown_base(base: str) -> str:
 
 class Train(Stage):
     name: ClassVar[str] = "train"
+    counts: ClassVar[str] = "LoRAs"
     version: ClassVar[int] = 2
     reads: ClassVar[tuple[str, ...]] = ("segment", "inpaint", "cluster", "caption")
     home: ClassVar[str] = "loras"

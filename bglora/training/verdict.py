@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from types import MappingProxyType
 from typing import Any
 
 from bglora.training.figures import Estimate, difference
@@ -11,8 +12,9 @@ from bglora.training.figures import Estimate, difference
 FOLLOWS = 0.6
 """Share of the base's difference between prompts that must be left."""
 FEW = 6
-LENGTH = "train.epochs_small (train.epochs for 100 plates and more), and train.max_steps unless it is 0"
-"""What sets how long a training is: the fewer steps of both count."""
+FIRST_DATA = "First more plates, then test again."
+"""The cure of every other fault where the data don't suffice: figures of so few plates advise nothing."""
+NO_REMEDIES: Mapping[str, str] = MappingProxyType({})
 COPIES = 0.1
 GOOD = "good"
 SHOWN = 5
@@ -77,6 +79,7 @@ def judge(
     copies: int = 0,
     limits: Sequence[str] = (),
     leaks: Callable[[], Sequence[str]] = tuple,
+    remedies: Mapping[str, str] = NO_REMEDIES,
 ) -> list[dict[str, Any]]:
     """Every fault found, as {"word", "cure", "figures"}; one {"word": "good"} where there is none.
 
@@ -85,26 +88,30 @@ def judge(
         pictures: training pictures.
         held_out: plates that likeness was measured on; 0 if training pictures had to stand in.
         copies: plates of the scene that stayed out as near copies of others.
-        limits: settings that kept others out: `ingest.fps = 0`.
+        limits: commands that let in more of them: `bglora set ingest.fps 0`.
         leaks: finds the training plates on which somebody is, `harbor-s003/000060`; called only where that is asked.
+        remedies: commands for a training that is `longer`, `shorter` or of a `lower rank`, and for plates that may be
+            `closer` to each other.
     """
     found = []
     if pictures < FEW or held_out == 0:
-        cure = _more_data(pictures, held_out, copies, limits)
+        cure = _more_data(pictures, held_out, copies, limits, remedies)
         found.append(_fault("not enough data", cure, pictures=pictures, held_out=held_out, near_copies=copies))
     base = next((figure for figure in figures if figure.scale == 0), None)
     used = [figure for figure in figures if figure.scale > 0]
     if not used:
-        return found or [_fault("not enough data", "Give test.scales a scale above 0.", scales=0)]
+        return found or [
+            _fault("not enough data", "Give it a scale above 0: `bglora set test.scales '[0, 0.5, 0.7, 1]'`.", scales=0)
+        ]
     recommended = next(figure for figure in used if figure.scale == recommend(figures))
     faults = (
-        _too_weak(recommended, used),
-        _overpowers(recommended),
+        _too_weak(recommended, used, remedies),
+        _overpowers(recommended, remedies),
         _hallucinates(recommended, base, leaks),
-        _copies(recommended),
+        _copies(recommended, remedies),
         _conflicts(recommended, base, used),
     )
-    found += [fault for fault in faults if fault]
+    found += [{**fault, "cure": FIRST_DATA} if found else fault for fault in faults if fault]
     return found or [_fault(GOOD, f"Use it at scale {recommended.scale:g}.", **recommended.to_json())]
 
 
@@ -113,17 +120,19 @@ def faults(verdict: Sequence[Mapping[str, Any]]) -> list[str]:
     return [str(one["word"]) for one in verdict if one["word"] != GOOD]
 
 
-def _too_weak(recommended: ScaleFigures, used: Sequence[ScaleFigures]) -> dict[str, Any] | None:
+def _too_weak(
+    recommended: ScaleFigures, used: Sequence[ScaleFigures], remedies: Mapping[str, str]
+) -> dict[str, Any] | None:
     if recommended.gain.low > 0:
         return None
-    cure = f"Use it above scale {max(figure.scale for figure in used):g}, or train longer: raise {LENGTH}."
+    cure = f"Use it above scale {max(figure.scale for figure in used):g}, or train longer{_typed(remedies, 'longer')}."
     return _fault("too weak", cure, scale=recommended.scale, gain=recommended.gain.to_json())
 
 
-def _overpowers(recommended: ScaleFigures) -> dict[str, Any] | None:
+def _overpowers(recommended: ScaleFigures, remedies: Mapping[str, str]) -> dict[str, Any] | None:
     if recommended.following.high >= FOLLOWS:
         return None
-    cure = f"Use it below scale {recommended.scale:g}, or train shorter: lower {LENGTH}."
+    cure = f"Use it below scale {recommended.scale:g}, or train shorter{_typed(remedies, 'shorter')}."
     following = recommended.following.to_json()
     return _fault("overpowers the prompt", cure, scale=recommended.scale, following=following)
 
@@ -145,10 +154,11 @@ def _hallucinates(
     return _fault("hallucinates characters", cure, scale=recommended.scale, **rates)
 
 
-def _copies(recommended: ScaleFigures) -> dict[str, Any] | None:
+def _copies(recommended: ScaleFigures, remedies: Mapping[str, str]) -> dict[str, Any] | None:
     if recommended.copies.low <= COPIES:
         return None
-    cure = f"Train shorter (lower {LENGTH}), at a lower rank (train.dim), or on more varied plates."
+    shorter, lower = _typed(remedies, "shorter"), _typed(remedies, "lower rank")
+    cure = f"Train shorter{shorter}; or at a lower rank{lower}; or on more varied plates."
     copies = recommended.copies.to_json()
     return _fault("copies its training pictures", cure, scale=recommended.scale, copies=copies)
 
@@ -162,23 +172,30 @@ def _conflicts(
         return None
     weaker = [figure for figure in used if figure.scale < recommended.scale and figure.answered]
     lower = [figure.scale for figure in weaker if figure.answered and not _fewer(figure.answered, usual)]
-    scale = f"at scale {max(lower):g}" if lower else f"below scale {recommended.scale:g}"
+    scale = f"below scale {recommended.scale:g}"
+    if lower:
+        scale = f"at scale {max(lower):g} (`bglora set compose.background_scale {max(lower):g}`)"
     cure = (
-        f"Use it {scale}, or compose.mode regional; "
+        f"Use it {scale}, or beside the character alone (`bglora set compose.mode regional`); "
         "a character LoRA trained on more varied backgrounds holds its own better."
     )
     rates = {"answered": there.to_json(), "base": usual.to_json()}
     return _fault("conflicts with the character", cure, scale=recommended.scale, **rates)
 
 
+def _typed(remedies: Mapping[str, str], end: str) -> str:
+    """`: command`, where one is known."""
+    return f": {remedies[end]}" if remedies.get(end) else ""
+
+
 def _fewer(here: Estimate, there: Estimate) -> bool:
     return difference(here, there).high < 0
 
 
-def _more_data(pictures: int, held_out: int, copies: int, limits: Sequence[str]) -> str:
+def _more_data(pictures: int, held_out: int, copies: int, limits: Sequence[str], remedies: Mapping[str, str]) -> str:
     """What would give more plates that differ: another threshold, other views, more frames, or a larger scene."""
     if pictures >= FEW:
-        return "No plate was held out, so likeness is to plates it has seen: set caption.held_out above 0."
+        return "No plate was held out, so likeness is to plates it has seen: `bglora set caption.held_out 0.1`."
     few = f"It was trained on {pictures} {'plate' if pictures == 1 else 'plates'}" + (
         ", and none was held out to measure likeness on." if held_out == 0 else "."
     )
@@ -186,15 +203,15 @@ def _more_data(pictures: int, held_out: int, copies: int, limits: Sequence[str])
         total = pictures + held_out + copies
         few += (
             f" {copies} of {total} plates were near copies of others: it needs other views of the place, from more of "
-            "the film or from another scene (bglora merge); caption.min_difference lower lets near copies in."
-        )
+            "the film or from another scene (`bglora merge`)."
+        ) + (f" Near copies are let in by {remedies['closer']}." if remedies.get("closer") else "")
     elif not limits:
         few += (
-            " Every usable frame is in: it needs more of the film, or another scene of the same place (bglora merge)."
+            " Every usable frame is in: it needs more of the film, or another scene of the same place (`bglora merge`)."
         )
     if limits:
         few += f" More plates: {', '.join(limits)}."
-        few += "" if copies > pictures else " Or merge it with another scene of the same place (bglora merge)."
+        few += "" if copies > pictures else " Or merge it with another scene of the same place (`bglora merge`)."
     return few
 
 

@@ -14,6 +14,10 @@ from bglora.vision.arrays import F32, U8, Bool, around, grow, shrink
 BAND = 2
 LIGHT = 1.6
 """Exponent from grey levels to light in mixtures: less than a display's 2.2, for compression mixes grey levels."""
+SHUTTER_LIGHT = 2.2
+"""The same exponent where motion blurs an edge: the shutter mixes light before anything makes grey levels of it."""
+SLOPE, MIXED = 0.27, (0.3, 0.7)
+"""Alpha per pixel below which a ramp is broader than optics and compression make an edge; alphas within a ramp."""
 SHADE = (0.2, 1.15)
 """Least and most that shade beside an object makes of the background."""
 PLAIN = 20.0
@@ -33,7 +37,9 @@ def nearest_inside(picture: np.ndarray, inside: Bool) -> np.ndarray:
     return picture[ys[pick], xs[pick]]
 
 
-def alpha_matte(frame: U8, mean: F32, objects: Bool, radius: int = BAND, shaded: bool = True) -> F32:
+def alpha_matte(
+    frame: U8, mean: F32, objects: Bool, radius: int = BAND, shaded: bool = True, light: float = LIGHT
+) -> F32:
     """Alpha of the objects, float32 (H, W) in 0 to 1.
 
     Args:
@@ -41,6 +47,7 @@ def alpha_matte(frame: U8, mean: F32, objects: Bool, radius: int = BAND, shaded:
         objects: bool (H, W). radius: half width in pixels of the band in which alpha is not 0 or 1.
         shaded: whether the shade just outside the objects lies on the background at their border, too, and light is
             mixed instead of grey levels.
+        light: exponent from grey levels to light.
     """
     if not objects.any():
         return objects.astype(np.float32)
@@ -58,11 +65,26 @@ def alpha_matte(frame: U8, mean: F32, objects: Bool, radius: int = BAND, shaded:
     length = np.maximum(np.einsum("pc,pc->p", away, away), 1.0)
     part = np.clip(np.einsum("pc,pc->p", picture[band] - behind, away) / length, 0, 1)
     if shaded:
-        middle = ((front**LIGHT + behind**LIGHT) / 2) ** (1 / LIGHT)
+        middle = ((front**light + behind**light) / 2) ** (1 / light)
         half = np.clip(np.einsum("pc,pc->p", middle - behind, away) / length, 0.1, 0.9)
         part = part ** (np.log(0.5) / np.log(half))
     alpha[band] = np.where(length > PLAIN**2, part, objects[band])
     return alpha
+
+
+def ramps(frame: U8, mean: F32, objects: Bool) -> tuple[int, int]:
+    """How many pixels within the ramps of the objects' edges lie in broad ones, as motion makes them, and how many all.
+
+    Args as in `alpha_matte`.
+    """
+    if not objects.any():
+        return 0, 0
+    box = around(objects, 4 * BAND)
+    alpha = alpha_matte(frame[box], mean[box], objects[box], BAND + 1)
+    dx, dy = cv2.Sobel(alpha, cv2.CV_32F, 1, 0, scale=0.125), cv2.Sobel(alpha, cv2.CV_32F, 0, 1, scale=0.125)
+    slope = cv2.dilate(cv2.magnitude(dx, dy), np.ones((3, 3), np.uint8))
+    mixed = (alpha > MIXED[0]) & (alpha < MIXED[1])
+    return int((mixed & (slope < SLOPE)).sum()), int(mixed.sum())
 
 
 def _shade_outside(picture: F32, mean: F32, objects: Bool, radius: int) -> F32:

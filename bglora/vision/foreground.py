@@ -24,7 +24,7 @@ from bglora.vision.arrays import (
 )
 from bglora.vision.background import Background
 from bglora.vision.difference import STRONG, WEAK, difference, fired
-from bglora.vision.edges import BAND, alpha_matte
+from bglora.vision.edges import BAND, LIGHT, SHUTTER_LIGHT, alpha_matte
 from bglora.vision.ghosts import ghost_parts, outlines
 
 FAINT_EFFECT = 4.2
@@ -39,6 +39,9 @@ NARROW, FEET = 0.06, 0.25
 """Shares of an object's height: what is narrower than twice the first is no shadow, except in the lowest part."""
 CLEAR = 25.0
 """Grey levels from which a difference belongs to a silhouette."""
+CORE, UNLIKELY = 0.5, -1.0
+"""Share of the largest difference nearby from which a part's width counts: a limb falls off at its rim, soft shade does
+not; evidence from which such a part may be an object's."""
 HALF = 0.45
 """Alpha from which a pixel is the object's: a little less than half, for thin parts nowhere show their own color."""
 HOLE = 20
@@ -110,6 +113,8 @@ def foreground(
     colors: Colors | None = None,
     shimmer: F32 | None = None,
     before: Foreground | None = None,
+    blurred: bool = False,
+    exact: bool = True,
 ) -> Foreground:
     """Finds who and what a frame shows that the background doesn't.
 
@@ -121,6 +126,9 @@ def foreground(
         shimmer: distance (grey levels) to other moments where the background moves by itself; -1 elsewhere. Replaces
             the plain difference there when smaller.
         before: earlier masks, which stay where the background is not known.
+        blurred: whether what moves is blurred by its motion.
+        exact: whether the background lies exactly where the frame shows it; where parallax moves it, what is narrow and
+            differs beside an object may be a post that was put in the wrong place.
     """
     unit = frame.shape[1] / 512
     score = difference(frame, background)
@@ -145,7 +153,9 @@ def foreground(
         return Foreground(nothing, nothing, nothing.astype(np.uint8), nothing)
     box = around(hot, round(3 * NEAR * unit) + 4)
     hull = None if before is None else hulls(before.objects, before.effects)[box]
-    part = _Part(frame[box], background.inside(box), allowed[box], score[box], hot[box], unit, min_area, hull)
+    part = _Part(
+        frame[box], background.inside(box), allowed[box], score[box], hot[box], unit, min_area, hull, blurred, exact
+    )
     return part.masks(stays[box], colors).within(box, hot.shape)
 
 
@@ -164,6 +174,8 @@ class _Part:
     unit: float
     min_area: int
     hull: Bool | None
+    blurred: bool
+    exact: bool
 
     def masks(self, stays: Bool, colors: Colors | None) -> Foreground:
         """Parts what is hot into objects and effects; `stays` is object in any case."""
@@ -185,11 +197,12 @@ class _Part:
             evidence += LIGHTER_WEIGHT * (seen.ratio > LIGHTER)
             if self.hull is not None:
                 evidence += np.where(self.hull, np.float32(ENCLOSED), np.float32(OPEN))
-        inside = self.hot & (self._along_edges(evidence) > 0)
+        evidence = self._along_edges(evidence)
+        inside = self.hot & (evidence > 0)
         inside = np.asarray(cv2.morphologyEx(inside.astype(np.uint8), cv2.MORPH_OPEN, np.ones((2, 2), np.uint8)) > 0)
         inside = close_gaps(inside, 2) & grow(self.hot, 1)
         inside = without_specks(without_holes(inside, 40 * self.min_area), self.min_area)
-        return inside | self._silhouette(seen.difference, inside)
+        return inside | self._silhouette(seen.difference, inside, evidence)
 
     def _along_edges(self, evidence: F32) -> F32:
         """Mean of the evidence of hot pixels around, not across the frame's edges (guided filter, He 2010)."""
@@ -199,11 +212,12 @@ class _Part:
         total, count = (cv2.ximgproc.guidedFilter(guide, p, radius, 80.0) for p in (evidence * weight, weight))
         return np.asarray(total / np.maximum(count, 1e-3), np.float32)
 
-    def _silhouette(self, difference: F32, objects: Bool) -> Bool:
+    def _silhouette(self, difference: F32, objects: Bool, evidence: F32) -> Bool:
         """Narrow rests of a silhouette that look like a shadow: blurred rims, pale sleeves before a pale wall.
 
         A shadow is broad or lies at the feet; what differs clearly, is narrow and hangs on an object above its feet is
-        the object's. At the border of the silhouette a pixel must be half object (see `alpha_matte`).
+        the object's. So is what is narrow at half of its height, a tail before a pale wall, say, whose surroundings
+        differ faintly, too. At the border of the silhouette a pixel must be half object (see `alpha_matte`).
         """
         found = np.zeros_like(objects)
         rest = self.hot & ~objects
@@ -216,9 +230,11 @@ class _Part:
             narrow, reach = max(2, round(NARROW * h)), max(3, round(2 * NARROW * h))
             bottom = y + round((1 - FEET) * h)
             box = (slice(max(0, y - reach), bottom), slice(max(0, x - reach), x + w + reach))
-            near = rest[box]
-            broad = grow(shrink(near, narrow), narrow + 1)
-            found[box] |= near & ~broad & grow(labels[box] == k, reach) & (difference[box] > CLEAR)
+            part = np.where(rest[box], difference[box], np.float32(0))
+            core = (part > CORE * cv2.dilate(part, disk(narrow))) & (evidence[box] > UNLIKELY) & self.exact
+            clear = grow(labels[box] == k, reach) & (part > CLEAR)
+            for near in (rest[box], core):
+                found[box] |= near & ~grow(shrink(near, narrow), narrow + 1) & clear
         return touching(objects | (found & sure), objects)
 
     def _effects(self, seen: Change, objects: Bool) -> Bool:
@@ -246,7 +262,8 @@ class _Part:
         if not objects.any():
             return objects, np.zeros(objects.shape, np.uint8)
         shaded = self.hull is not None  # before, a part may be where the background shows somebody, not the frame
-        alpha = alpha_matte(self.frame, self.background.mean, objects & self.hot, shaded=shaded)
+        light = SHUTTER_LIGHT if self.blurred else LIGHT
+        alpha = alpha_matte(self.frame, self.background.mean, objects & self.hot, BAND, shaded, light)
         cut = (alpha > HALF) & grow(objects, 1)
         cut = without_specks(without_holes(cut, 20 * self.min_area), self.min_area)
         alpha[shrink(cut, BAND)] = 1.0

@@ -14,6 +14,7 @@ from bglora.vision.arrays import F32, U8, Bool, grow
 from bglora.vision.background import Background, farthest, first_background, masked_background, spread
 from bglora.vision.camera import Camera
 from bglora.vision.difference import MOMENTS, SHIMMER, STRONG, difference, moving_distance, noise
+from bglora.vision.edges import ramps
 from bglora.vision.exposure import leveled
 from bglora.vision.foreground import Foreground, foreground
 from bglora.vision.ghosts import standing_still
@@ -35,6 +36,8 @@ RIM = 6
 """Pixels around a character who stays in place within which what was seen before is his."""
 MISSED = 0.1
 """Share of his area that moves beyond the outlines of somebody who stays in place, from which they aren't believed."""
+BLURRED, ASKED = 0.4, 8
+"""Share of broad ramps at objects' edges from which a shot is taken with motion blur, and frames that are asked."""
 OFTEN = 0.34
 """Share of a shot's frames in which somebody who stays in place is at a pixel from which it is never background: the
 few samples without him are his own edges."""
@@ -162,6 +165,7 @@ class MotionModel:
         colors: Colors | None = None
         shared: Background | None = None
         soft: F32 | None = None
+        asked, broad, edges = spread(count, ASKED), 0, 0
         for turn in range(PASSES):
             before, found, learner = found, [], ColorLearner()
             removed = [f.objects | f.effects for f in before]
@@ -179,7 +183,12 @@ class MotionModel:
                     colors=colors,
                     shimmer=shimmer,
                     before=before[k] if before else None,
+                    blurred=turn == PASSES - 1 and edges >= FEWEST_OUTLINE and broad > BLURRED * edges,
+                    exact=self.camera.kind != "parallax",
                 )
+                if turn == PASSES - 2 and k in asked:
+                    more, all_ = ramps(self.level[k], shared.mean, one.objects)
+                    broad, edges = broad + more, edges + all_
                 if soft is not None:
                     away = smoothed(self.level[k], shared.mean, one.objects)
                     one = replace(one, effects=shade(away, soft, one.objects, one.effects, self.limits))

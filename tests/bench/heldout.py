@@ -21,6 +21,12 @@ FINE = 3
 VISIBLE = 5.0
 """Grey levels (5 x 5 mean, largest channel) from which a shadow counts as an effect, as in the sample film's truth."""
 
+GAMMA = 2.2
+"""Exponent from grey levels to light."""
+
+Moment = tuple[np.ndarray, np.ndarray]
+"""Figures at one moment: their paint times coverage (H, W, 3) and their coverage (H, W)."""
+
 Path = Callable[[float], tuple[float, float]]
 """Where the feet stand in the world at the share `u` of the shot, in pixels of the frame at rest."""
 
@@ -141,9 +147,8 @@ def draw(kind: Kind, seed: int = 0, scale: float = 1.0) -> Drawn:
         clean = cv2.warpAffine(
             _moved(world, kind.moves, k), view, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT
         )
-        paint, cover, light = _figures(kind, k, view, size)
-        shaded = clean * light
-        picture = shaded * (1 - cover[..., None]) + paint
+        moments, light = _figures(kind, k, view, size)
+        picture, cover = _exposed(clean * light, moments)
         objects = cover > 0.5
         drawn.clean.append(_byte(clean * gains[k]))
         drawn.objects.append(objects)
@@ -165,8 +170,8 @@ def painted(frames: Sequence[np.ndarray], actors: tuple[Actor, ...]) -> Drawn:
     view = _view((0.0, 0.0, 1.0, 0.0), width / WIDTH)
     out = Drawn(kind, [], list(frames), [], [])
     for k, clean in enumerate(frames):
-        paint, cover, light = _figures(kind, k, view, (width, height))
-        picture = clean * light * (1 - cover[..., None]) + paint
+        moments, light = _figures(kind, k, view, (width, height))
+        picture, cover = _exposed(clean * light, moments)
         objects = cover > 0.02
         out.frames.append(_byte(picture))
         out.objects.append(objects)
@@ -237,23 +242,32 @@ def _view(camera: tuple[float, float, float, float], scale: float) -> np.ndarray
     return np.asarray(turn * scale, np.float64)
 
 
-def _figures(kind: Kind, k: int, view: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, ...]:
-    """Paint times coverage (H, W, 3), coverage (H, W) and the light that shadows leave (H, W, 3) in frame k."""
+def _figures(kind: Kind, k: int, view: np.ndarray, size: tuple[int, int]) -> tuple[list[Moment], np.ndarray]:
+    """The figures at the moments of frame k and the light that their shadows leave (H, W, 3)."""
     width, height = size
-    paint: np.ndarray = np.zeros((height, width, 3), np.float32)
-    cover: np.ndarray = np.zeros((height, width), np.float32)
+    moments: list[Moment] = []
     light = np.ones((height, width, 3), np.float32)
     for moment in range(kind.blur):
         u = (k + 0.5 * moment / kind.blur) / (kind.count - 1)
-        now, over = np.zeros_like(paint), np.zeros_like(cover)
+        now, over = np.zeros((height, width, 3), np.float32), np.zeros((height, width), np.float32)
         for actor in sorted(kind.actors, key=lambda actor: actor.path(u)[1]):
             color, body = _figure(actor, u, view, size)
             now = now * (1 - body[..., None]) + color
             over = over + body - over * body
-        paint, cover = paint + now / kind.blur, cover + over / kind.blur
+        moments.append((now, over))
     for actor in kind.actors:
         light *= 1 - _shadow(actor, (k + 0.25 * (kind.blur > 1)) / (kind.count - 1), view, size)
-    return paint, cover, light
+    return moments, light
+
+
+def _exposed(behind: np.ndarray, moments: Sequence[Moment]) -> tuple[np.ndarray, np.ndarray]:
+    """What a shutter that is open for all moments sees, which adds light and not grey levels, and the mean coverage."""
+    pictures = [behind * (1 - over[..., None]) + paint for paint, over in moments]
+    cover = np.mean([over for _, over in moments], 0)
+    if len(pictures) == 1:
+        return pictures[0], cover
+    light = np.mean([np.clip(picture, 0, 255) ** GAMMA for picture in pictures], 0)
+    return light ** (1 / GAMMA), cover
 
 
 def _figure(actor: Actor, u: float, view: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

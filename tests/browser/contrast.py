@@ -23,3 +23,12 @@ CONTRAST = """
   return [...new Set(poor)];
 })()
 """
+
+SMALL = """
+[...document.querySelectorAll("a, button, select, summary, label, input:not([type=checkbox], [type=range]), textarea")]
+  .filter((e) => e.checkVisibility() && !e.closest("p, .skip") && !(e.matches("label") && e.querySelector("textarea")))
+  .map((e) => [e, e.getBoundingClientRect()])
+  .filter(([, box]) => box.width && box.height && (Math.round(box.height) < 40 || Math.round(box.width) < 40))
+  .map(([e, box]) => `${e.outerHTML.slice(0, 90)} ${Math.round(box.width)} x ${Math.round(box.height)}`)
+"""
+"""Controls that are smaller than a fingertip, 40 CSS pixels a side; links inside a sentence are none."""

@@ -9,7 +9,7 @@ import pytest
 
 from bglora.report import build_report
 from tests.browser.chromium import Browser, executable
-from tests.browser.contrast import CONTRAST
+from tests.browser.contrast import CONTRAST, SMALL
 from tests.report.recorded import full_project
 
 VIEWS = [(1280, False), (1280, True), (390, False), (390, True)]
@@ -52,6 +52,24 @@ def test_names_stay_text(browser: Browser, page: Path) -> None:
 def test_all_text_can_be_read_against_its_background(browser: Browser, page: Path, dark: bool) -> None:
     browser.open(page, 1280, dark=dark)
     assert browser.evaluate(CONTRAST) == []
+
+
+def test_a_finger_meets_every_control(browser: Browser, page: Path) -> None:
+    browser.open(page, 390)
+    browser.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    assert browser.evaluate("document.querySelectorAll('summary').length") > 3
+    assert browser.evaluate(SMALL) == []
+
+
+def test_the_menu_jumps_to_its_part_at_once(browser: Browser, page: Path) -> None:
+    browser.open(page, 390)
+    tops = browser.evaluate(
+        """[...document.querySelectorAll(".parts a")].map((link) => {
+          link.click();
+          return document.querySelector(link.hash).getBoundingClientRect().top;
+        })"""
+    )
+    assert len(tops) > 3 and all(0 <= top < 900 for top in tops), tops
 
 
 def test_dark_is_dark_and_light_is_light(browser: Browser, page: Path) -> None:

@@ -14,8 +14,8 @@ import pytest
 
 import bglora
 from bglora.decisions import Decisions
-from bglora.film.png import read_picture
-from tests.browser.contrast import CONTRAST
+from bglora.film.png import read_picture, write_png
+from tests.browser.contrast import CONTRAST, SMALL
 from tests.browser.recorded_film import long_film, plate, record_lora
 from tests.browser.served import PATIENCE_MS, chromium, served, tab
 from tests.whole.drawn_film import place, shot, write_film
@@ -28,6 +28,14 @@ NAMELESS = """
   .map((e) => e.outerHTML)
 """
 """Controls that a screen reader could not name."""
+
+WITHOUT_PLATES = """async () => {
+  const { platesAmong, project } = await import("/static/store.js");
+  const ids = Object.keys(project.state.plates).slice(0, 30);
+  [project.state.plates[ids[0]].status, project.state.plates[ids[1]].status] = ["dropped", "waiting"];
+  return platesAmong(ids);
+}"""
+"""How thirty frames are counted where two of them have no plate."""
 
 SETTINGS = ("ingest.fps=0", "ingest.max_per_shot=0")
 
@@ -342,6 +350,21 @@ def test_a_painted_mask_is_written_and_a_stroke_can_be_undone(browser: Any, smal
     assert (read_picture(path) == before).all()
 
 
+def test_a_mask_edited_in_another_program_is_seen_when_its_user_comes_back(
+    browser: Any, small: tuple[Path, str]
+) -> None:
+    root, url = small
+    path = root / "segmented" / "masks" / "film-s001" / "000011.png"
+    before = path.read_bytes()
+    cell = ".cell[data-id='film-s001/000011']"
+    with tab(browser, url) as page:
+        page.locator(cell, has_not_text="edited").wait_for()
+        write_png(path, 255 - read_picture(path))
+        page.evaluate("dispatchEvent(new Event('focus'))")  # headless, a window never loses the focus
+        page.locator(cell, has_text="edited").wait_for()
+    path.write_bytes(before)
+
+
 def test_points_and_a_box_tell_who_is_meant(browser: Any, small: tuple[Path, str]) -> None:
     root, url = small
     with tab(browser, url) as page:
@@ -376,6 +399,8 @@ def test_every_view_fits_is_silent_and_can_be_read(browser: Any, small: tuple[Pa
             assert page.evaluate("document.documentElement.scrollWidth") == width, view
             assert page.evaluate(CONTRAST) == [], (view, dark)
             assert page.evaluate(NAMELESS) == [], view
+            if width == 390:
+                assert page.evaluate(SMALL) == [], view
 
 
 def test_ten_thousand_plates_scroll_with_few_elements(browser: Any, large: tuple[Path, str]) -> None:
@@ -408,6 +433,7 @@ def test_ten_thousand_plates_scroll_with_few_elements(browser: Any, large: tuple
         assert page.locator("#plates img[src]").count() < 300, "only pictures near the window are loaded"
         page.locator(".jump select").select_option("film-s050")
         assert page.locator(f".cell[data-id='{plate(5000)}']").is_visible()
+        assert page.evaluate(WITHOUT_PLATES) == "28 plates, 2 frames without a plate"
 
 
 def test_scale_is_chosen_on_the_grid(browser: Any, small: tuple[Path, str]) -> None:

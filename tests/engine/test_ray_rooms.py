@@ -5,14 +5,19 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from concurrent.futures import Future
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 import bglora
 from bglora.engine.executors.ray.connecting import Connection
+from bglora.engine.executors.ray.fleet import Fleet
 from bglora.engine.executors.ray.nodes import Node, WorkerNeeds, alive, no_room, rooms
 from bglora.engine.executors.ray.sharing import Token, _looker, judge, refusal
+from bglora.engine.executors.ray.workers import Workforce
 from bglora.errors import UserError
 
 CPU = Node("c", "cpu01", cpus=16, gpus=0, memory_gb=64)
@@ -68,7 +73,7 @@ def test_a_head_that_lends_nothing_and_the_dead_do_not_work() -> None:
 
 def test_a_node_reads_the_token_that_was_laid_and_no_other(tmp_path: Path) -> None:
     film = tmp_path / "film.mp4"
-    token, other = Token(tmp_path / "p", [film]), Token(tmp_path / "p")
+    token, other = Token(tmp_path / "p"), Token(tmp_path / "p")
     token.lay()
     look = _looker()
     at = str(token.path)
@@ -79,6 +84,71 @@ def test_a_node_reads_the_token_that_was_laid_and_no_other(tmp_path: Path) -> No
     assert look(at, other.secret, [])["wrong"] == f"{tmp_path / 'p'} is not the same there"
     token.take_away()
     assert list((tmp_path / "p/.bglora").iterdir()) == []
+
+
+class Cluster:
+    """As much of Ray as asking nodes takes; the test answers for them."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.asked: list[tuple[str, list[str], Future[Any]]] = []
+
+    def nodes(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "NodeID": name.encode().hex().ljust(56, "0"),
+                "Alive": True,
+                "NodeManagerHostname": name,
+                "Resources": {"CPU": 1.0},
+            }
+            for name in self.names
+        ]
+
+    def remote(self, *made: Any, **_: Any) -> Any:
+        def options(scheduling_strategy: Any, **_: Any) -> Any:
+            def call(token: str, secret: str, beside: list[str]) -> Any:
+                answer: Future[Any] = Future()
+                name = bytes.fromhex(scheduling_strategy.node_id).rstrip(b"\0").decode()
+                self.asked.append((name, beside, answer))
+                return SimpleNamespace(future=lambda: answer)
+
+            return SimpleNamespace(remote=call)
+
+        return SimpleNamespace(options=options) if made else self.remote
+
+
+def test_a_node_that_joins_late_is_asked_about_what_the_next_stage_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ray")
+    monkeypatch.setattr("bglora.engine.executors.ray.fleet._LOOK", 0.0)
+    fine = {"wrong": "", "version": bglora.__version__, "card_gb": 0.0}
+    cluster, film = Cluster(), tmp_path / "film.mp4"
+    fleet = Fleet(Workforce(cluster), tmp_path, lambda event: None)
+
+    def answers(name: str, beside: list[Path], answer: dict[str, Any]) -> None:
+        found = [one for one in cluster.asked if one[:2] == (name, [str(path) for path in beside])]
+        if found and not found[-1][2].done():
+            found[-1][2].set_result(answer)
+
+    def first() -> bool:
+        answers("one", [], fine)
+        return False
+
+    def second() -> bool:
+        answers("late", [], fine)  # to the question of the stage before
+        answers("one", [film], fine)
+        answers("late", [film], {**fine, "wrong": f"{film} is not the same there"})
+        return False
+
+    cluster.names = ["one"]
+    fleet.check([], first)
+    cluster.names = ["one", "late"]
+    fleet.look()
+    with pytest.raises(UserError, match="do not see what the settings name") as caught:
+        fleet.check([film], second)
+    assert "node late" in caught.value.where and "node one" not in caught.value.where
+    assert list((tmp_path / ".bglora").iterdir()) == []
 
 
 def test_what_is_wrong_with_nodes_is_told_by_name(tmp_path: Path) -> None:

@@ -112,6 +112,7 @@ print([one.made for one in runner.status()])
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="folders have no such permissions here")
+@pytest.mark.xdist_group("permissions")  # both open the same folder of temporary files to others, and close it again
 @pytest.mark.parametrize("ran_before", [False, True])
 def test_a_read_only_project_is_refused_in_three_lines_but_can_be_looked_at(project: Project, ran_before: bool) -> None:
     if ran_before:

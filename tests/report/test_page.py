@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -105,11 +106,25 @@ def test_a_shot_shows_frame_mask_plate_and_where_its_pixels_come_from(page: str)
     assert page.count('class="layer"') == 10 + 1 + 14
 
 
+def test_what_is_counted_stands_beside_every_count(tmp_path: Path) -> None:
+    view = full_project(tmp_path)
+    view.tables["train"].append(Row("character-kid", "character-kid", "made", "", (), {}))
+    status = [
+        replace(one, counts={"train": "LoRAs", "cluster": "sorted plates"}[one.stage])
+        for one in view.status()
+        if one.stage in ("train", "cluster")
+    ]
+    text = Elements(build_report(view.root, view, status).read_text(encoding="utf-8")).text
+    loras = sum(row.status == "made" for row in view.tables["train"])
+    assert f"{loras} LoRAs" in text.partition("Pipeline")[0], "of places and of characters"
+    assert f"train{loras}LoRAs" in text and re.search(r"cluster\d+sorted plates", text)
+
+
 def test_a_shot_says_what_was_recovered_and_why_the_rest_was_not(page: str) -> None:
     text = Elements(page).text
     assert "Behind the characters, 5.0 % of the frame: 80.0 % recovered from other frames; 18.0 % never" in text
     assert "2.0 % not trusted: the camera could not be followed" in text
-    assert "Guesses by patch" in text and "All plates at a glance (14)" in text
+    assert "Guesses by patch" in text and "All 14 plates at a glance" in text
 
 
 def test_a_shot_says_which_other_shots_gave_background() -> None:

@@ -14,7 +14,6 @@ from PIL import Image
 
 from bglora.engine.stage import Row
 from bglora.project.decided import TELL
-from bglora.report.about import written
 from bglora.report.contents import Sample, Shot, _trim, choose_samples
 from bglora.report.curve import loss_curve, side_curve, smoothed
 from bglora.report.markup import Html, count, duration, percent, tag
@@ -83,11 +82,6 @@ def test_markup_escapes_text_and_attributes() -> None:
         "p", "<b>", Html("<i>x</i>"), None, ["&", "'"], title='"><script>', data_x=True, hidden=False, class_="a"
     )
     assert made == '<p title="&quot;&gt;&lt;script&gt;" data-x class="a">&lt;b&gt;<i>x</i>&amp;&#x27;</p>'
-
-
-@pytest.mark.parametrize(("value", "words"), [(True, "true"), ("a", '"a"'), ((0.5, "b"), '[0.5, "b"]'), (3, "3")])
-def test_settings_are_written_as_in_the_manifest(value: object, words: str) -> None:
-    assert written(value) == words
 
 
 def test_the_curve_leaves_out_what_is_not_finite_and_survives_one_point() -> None:

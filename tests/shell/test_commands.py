@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import tomllib
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -92,8 +93,7 @@ def test_the_second_run_redoes_nothing(command: Command, frames: Path) -> None:
     command("init", "film", "--film", frames, "--set", "ingest.fps=0")
     first = command("-C", "film", "ingest")
     assert first.code == 0
-    assert "Kept 8 of 8 frames" in first.out
-    assert "ingest.fps" in first.out
+    assert "Kept 8 of 8 frames. Fewer: `bglora set ingest.fps 2`." in first.out, "all are kept: more there can't be"
     second = command("-C", "film", "ingest")
     assert second.out == "Nothing to do: everything is done and up to date.\n"
 
@@ -106,6 +106,8 @@ def test_a_try_on_some_pictures_is_called_one(command: Command, frames: Path, tm
     assert "Nothing that --only" in command("-C", "film", "ingest", "--only", "no*").out
     assert "1 other item would be" in command("-C", "film", "ingest", "--only", "no*", "--dry").out
     assert "Kept 8 of 8" in command("-C", "film", "ingest").out
+    fewer = command("-C", "film", "ingest", "--set", "ingest.max_per_shot=4").out
+    assert "Kept 4 of 8" in fewer and "More: `bglora set ingest.max_per_shot 8`." in fewer
 
 
 def test_dry_says_why_and_does_nothing(command: Command, frames: Path, tmp_path: Path) -> None:
@@ -139,6 +141,16 @@ def test_set_and_get(command: Command) -> None:
     assert command("-C", "film", "get", "ingest.crop_bars").out == "false\n"
     assert "already" in command("-C", "film", "set", "ingest.crop_bars", "false").out
     assert command("-C", "film", "get", "caption.prefix", "--set", 'caption.prefix="a b"').out == "a b\n"
+
+
+def test_a_table_is_printed_as_project_toml_takes_it(command: Command) -> None:
+    command("init", "film")
+    command("-C", "film", "set", "train.characters", '{ kid = ["film-s00?_1"], dog = [] }')
+    printed = command("-C", "film", "get", "train").out
+    assert 'characters = {kid = ["film-s00?_1"], dog = []}\n' in printed
+    written = tomllib.loads(printed)
+    assert written["characters"] == {"kid": ["film-s00?_1"], "dog": []}
+    assert command("-C", "film", "get", "train.characters").out == '{kid = ["film-s00?_1"], dog = []}\n'
 
 
 def test_set_takes_a_negative_value(command: Command) -> None:
@@ -175,6 +187,11 @@ def test_decisions_are_written_and_said(command: Command, frames: Path) -> None:
     assert decisions.renames() == {"scene-00": "The pier"}
     assert decisions.splits() == [{"scene": "scene-00", "plates": ["walk-s000/*"]}]
     assert decisions.retries("inpaint") == {"*": 1}
+    again = command("rename", "scene-00", " The  pier")
+    assert (again.out, bglora.open().decisions) == ("scene-00 is called The pier already.\n", decisions)
+    for words in (("rename", "scene-0?", "x"), ("rename", "scene-00", " "), ("merge", "scene-00", "scene-00")):
+        assert command(*words).code == 2
+    assert bglora.open().decisions == decisions
 
 
 def test_set_takes_what_the_option_takes(command: Command) -> None:

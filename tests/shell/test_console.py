@@ -13,8 +13,13 @@ import pytest
 
 import bglora
 from bglora.console.progress import WORKERS, Bars, Lines, StageState
+from bglora.console.tables import plan_lines
 from bglora.console.words import counted, duration, listed, number, safe, size
 from bglora.engine.events import ItemFinished, ItemProgress, ItemStarted, StageFinished, StageStarted, WorkerChanged
+from bglora.engine.plan import Plan, StagePlan, Verdict
+from bglora.engine.stage import Item
+from bglora.engine.status import by_kind
+from bglora.project.memory import Need
 from tests.shell.conftest import ROOT, Answer, process
 
 Command = Callable[..., Answer]
@@ -85,7 +90,8 @@ def test_with_json_people_read_stderr(command: Command, frames: Path) -> None:
 def test_quiet_says_results_and_errors_alone(command: Command, frames: Path) -> None:
     command("init", "film", "--film", frames)
     assert command("-C", "film", "ingest", "--quiet").out == ""
-    assert command("-C", "film", "status", "--quiet").out != ""
+    told = command("-C", "film", "status", "--quiet").out
+    assert all(what in told for what in ("frames", "masks", "sorted plates", "captions", "LoRAs", "grids", "pictures"))
     assert command("-C", "film", "foo", "--quiet").code == 2
 
 
@@ -111,6 +117,35 @@ def test_numbers_as_people_read_them() -> None:
     assert [size(b) for b in (3, 4200, 12e6, 3.42e9)] == ["3 B", "4.2 kB", "12 MB", "3.4 GB"]
     assert (number(5130), counted(1, "shot"), counted(2, "shot")) == ("5 130", "1 shot", "2 shots")
     assert (listed([]), listed(["a"]), listed(["a", "b", "c"])) == ("nothing", "a", "a, b and c")
+
+
+def test_a_plan_tells_stages_that_never_ran_from_those_that_may_have_more_to_do() -> None:
+    work = Verdict(Item("all", pictures=("a-s000/000000",)), "", "", "", ("decision changed: a-s000/000000",))
+    cluster = StagePlan("cluster", todo=(work,), seconds=4.0, bytes=0)
+    caption = StagePlan("caption", fresh=4, waits_for=("cluster",))
+    train = StagePlan("train", waits_for=("cluster", "caption"), note="There are no scenes.")
+    need = Need(memory_gb=2.0, gpu_gb=0.0)
+
+    def said(*stages: StagePlan) -> str:
+        return "\n".join(
+            str(line) for line in plan_lines(Plan(stages), dict.fromkeys(("cluster", "caption", "train"), need))
+        )
+
+    assert "All together: about 4.0 s, and whatever changes with it in caption." in said(cluster, caption)
+    told = "about 4.0 s, and 1 stage without an earlier run to go by, and whatever changes with it in caption."
+    assert told in said(cluster, caption, train)
+
+
+def test_reasons_that_differ_in_names_and_figures_are_shown_as_one() -> None:
+    copies = {f"near copy of a-s000/{number:06d}": 30 - number for number in range(12)}
+    shares = {"a-s001 has given its share: 8 plates": 12, "a-s004 has given its share: 11 plates": 9}
+    found = by_kind({"held out for validation": 4, **shares, **copies})
+    assert found == {
+        "near copy of a-s000/000000, and the like": sum(copies.values()),
+        "a-s001 has given its share: 8 plates, and the like": 21,
+        "held out for validation": 4,
+    }
+    assert list(found)[0].startswith("near copy")
 
 
 def test_a_log_gets_a_line_now_and_then() -> None:

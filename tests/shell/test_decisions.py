@@ -90,6 +90,11 @@ def test_comments_of_a_person_stay(tmp_path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert text.startswith('# why I did it\n[[decision]]\ndrop = "a/1" # ugly\n')
     assert 'keep = "b/1"' in text
+    Decisions.load(tmp_path).add_all([("drop", {"drop": "c/1", "reason": ""}), ("keep", {"keep": "b/2"})])
+    Decisions.load(tmp_path).add("keep", keep="c/1")
+    text = path.read_text(encoding="utf-8")
+    assert text.startswith('# why I did it\n[[decision]]\ndrop = "a/1" # ugly\n')
+    assert text.count("[[decision]]") == 3 and "c/1" not in text
 
 
 @pytest.mark.parametrize(
@@ -120,6 +125,17 @@ def test_thousands_of_decisions_are_looked_up_fast(tmp_path: Path) -> None:
     started = time.process_time()
     decisions.about("pictures", names)
     assert time.process_time() - started < 1.0
+
+
+def test_thousands_of_decisions_are_written_and_taken_back_fast(tmp_path: Path) -> None:
+    import time
+
+    names = [f"a-s{n // 5:04d}/{n:06d}" for n in range(2_000)]
+    started = time.process_time()
+    decisions = Decisions(tmp_path).add_all(("drop", {"drop": name, "reason": ""}) for name in names)
+    assert len(decisions.entries) == len(names)
+    assert decisions.add_all(("keep", {"keep": name}) for name in names[1:]).entries == decisions.entries[:1]
+    assert time.process_time() - started < 15.0, "a look at all for each takes minutes"
 
 
 def test_somebody_is_pointed_out_by_a_box_or_by_points(tmp_path: Path) -> None:

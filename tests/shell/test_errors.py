@@ -33,7 +33,7 @@ def test_every_kind_of_error_has_three_lines_and_its_exit_code(kind: type[Bglora
         (["run", "--foo"], "No such option: --foo", "bglora run", "bglora run --help"),
         (["status", "--limit", "x"], "--limit", "bglora status", "bglora status --help"),
         (["status", "--limit", "0"], "--limit", "bglora status", "--help"),
-        (["status", "--executor", "cloud"], "--executor", "bglora status", "--help"),
+        (["status", "--executor", "cloud"], "'--executor': 'cloud' is not one of", "bglora status", "--help"),
         (["init"], "FILM-NAME", "bglora init", "--help"),
         (["run"], "Say what to run.", "bglora run", "bglora run --all"),
         (["status"], "There is no bglora project here.", "", "bglora init"),
@@ -200,7 +200,8 @@ def test_ctrl_c_while_looking_ends_with_130(command: Command, monkeypatch: pytes
     monkeypatch.setattr("bglora.project.Project.status", stopped)
     answer = command("-C", "film", "status")
     assert answer.code == 130
-    assert answer.told[0] == "Stopped by you; everything done so far is kept."
+    assert answer.err.startswith("stopped: Stopped by you; everything done so far is kept.\nwhere:   bglora status\n")
+    assert "error" not in answer.err, "a stop that was wanted is none"
 
 
 def test_two_runs_at_once_are_refused_and_looking_goes_on(command: Command, frames: Path, tmp_path: Path) -> None:

@@ -19,10 +19,11 @@ from bglora.stages.appearances import asking_prompts, identity
 from bglora.stages.appearances import rates as rates_of
 from bglora.stages.grids import FINAL, Grid, allowing
 from bglora.stages.judging import Judged, best, embedded, views_of
+from bglora.stages.remedies import remedies
 from bglora.stages.test import Test, default_prompts, elsewhere_prompts
 from bglora.training import figures
 from bglora.training.figures import Estimate
-from bglora.training.verdict import ScaleFigures, judge, recommend
+from bglora.training.verdict import FIRST_DATA, ScaleFigures, judge, recommend
 from tests.backends.random_lora import write_lora
 from tests.stages.trained_project import CAPTION, ProjectView, make, trained, with_lora
 
@@ -179,7 +180,9 @@ def test_a_lora_that_paints_over_the_character_asked_for_conflicts_with_it() -> 
         replace(at(1, 0.2), answered=none),
     ]
     (fault,) = judge(scales, 40, 5)
-    assert fault["word"] == "conflicts with the character" and fault["cure"].startswith("Use it at scale 0.5,")
+    assert fault["word"] == "conflicts with the character" and fault["cure"].startswith(
+        "Use it at scale 0.5 (`bglora set compose.background_scale 0.5`),"
+    )
     (fault,) = judge([scales[0], scales[2]], 40, 5)
     assert fault["cure"].startswith("Use it below scale 1,")
     assert [one["word"] for one in judge(scales[:2], 40, 5)] == ["good"]
@@ -242,9 +245,29 @@ def test_few_plates_get_the_cure_that_fits_why_they_are_few() -> None:
         return str(judge([at(0, 0), at(0.5, 0.2)], *data)[0]["cure"])
 
     assert "41 of 44 plates were near copies" in cure(3, 0, 41) and "ingest" not in cure(3, 0, 41)
-    assert "More plates: ingest.fps = 0." in cure(3, 0, 0, ["ingest.fps = 0"])
+    assert "More plates: `bglora set ingest.fps 0`." in cure(3, 0, 0, ["`bglora set ingest.fps 0`"])
     assert "Every usable frame is in" in cure(1, 0)
-    assert cure(9, 0) == "No plate was held out, so likeness is to plates it has seen: set caption.held_out above 0."
+    assert (
+        cure(9, 0) == "No plate was held out, so likeness is to plates it has seen: `bglora set caption.held_out 0.1`."
+    )
+
+
+def test_where_the_data_lack_no_other_cure_is_advised() -> None:
+    scales = [at(0, 0), at(0.5, 0.0), at(1, 0.01)]
+    assert [one["cure"] for one in judge(scales, 40, 5)] == ["Use it above scale 1, or train longer."]
+    lack, weak = judge(scales, 2, 0)
+    assert (lack["word"], weak["word"], weak["cure"]) == ("not enough data", "too weak", FIRST_DATA)
+
+
+def test_a_cure_is_a_command_that_changes_what_bounds_the_training() -> None:
+    settings = Settings.model_validate({"train": {"max_steps": 240, "epochs_small": 20, "epochs": 12}})
+    typed = remedies(settings, {"steps": 240, "dim": 8}, 9)
+    assert typed["longer"] == "`bglora set train.max_steps 360`"
+    assert typed["lower rank"] == "`bglora set train.dim 4`, `bglora set train.alpha 3`"
+    assert remedies(settings, {"steps": 100}, 9)["shorter"] == "`bglora set train.epochs_small 10`"
+    assert "train.epochs 6" in remedies(settings, {"steps": 100}, 100)["shorter"]
+    (fault,) = judge([at(0, 0), at(0.5, 0.0)], 40, 5, remedies=typed)
+    assert fault["cure"].endswith("or train longer: `bglora set train.max_steps 360`.")
 
 
 def test_a_scale_whose_gain_may_be_none_is_not_called_good() -> None:
@@ -260,7 +283,7 @@ def test_what_kept_plates_out_is_told_to_the_verdict(tmp_path: Path) -> None:
     copies = [Row("scene-00", f"film-s000/9{n}", "dropped", "near copy of film-s000/000000", (), {}) for n in range(9)]
     view.stages["caption"] += copies
     (item,) = Test().items(view)
-    assert item.payload["copies"] == 9 and item.payload["limits"] == ["ingest.fps = 0"]
+    assert item.payload["copies"] == 9 and item.payload["limits"] == ["`bglora set ingest.fps 0`"]
 
 
 def test_the_recommended_scale_is_the_most_like_one_that_still_follows_the_prompt() -> None:

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 
 from bglora.vision.appearance import ColorLearner
-from bglora.vision.edges import alpha_matte
+from bglora.vision.edges import LIGHT, SHUTTER_LIGHT, alpha_matte, ramps
 
 SIZE = (96, 128)
 
@@ -38,6 +38,33 @@ def test_dark_and_bright_mix_as_light() -> None:
     mixed = _share_wrong(alpha_matte(frame, behind, cover > 0.5), cover)
     plain = _share_wrong(alpha_matte(frame, behind, cover > 0.5, shaded=False), cover)
     assert mixed < plain
+
+
+def _passed(steps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A dark disk that moves by `steps` pixels while the shutter is open: frame, background and coverage."""
+    covers = [_disk((52 + k, 48), 20, 0.7) for k in range(steps)]
+    behind, front = np.full((*SIZE, 3), 220, np.float32), np.array([40, 40, 40], np.float32)
+    light = np.mean([c[..., None] * front**2.2 + (1 - c[..., None]) * behind**2.2 for c in covers], 0)
+    return np.rint(light ** (1 / 2.2)).astype(np.uint8), behind, np.mean(covers, 0)
+
+
+def test_motion_blur_makes_broad_ramps() -> None:
+    shares = []
+    for steps in (1, 12):
+        frame, behind, cover = _passed(steps)
+        broad, all_ = ramps(frame, behind, cover > 0.5)
+        shares.append(broad / all_)
+    assert shares[0] < 0.2
+    assert shares[1] > 0.6
+
+
+def test_a_rim_that_motion_blurs_is_cut_where_half_of_the_light_is() -> None:
+    frame, behind, cover = _passed(9)
+    wrong = [
+        _share_wrong(alpha_matte(frame, behind, cover > 0.45, shaded=True, light=light), cover)
+        for light in (LIGHT, SHUTTER_LIGHT)
+    ]
+    assert wrong[1] < 0.6 * wrong[0]
 
 
 def test_a_shots_light_and_its_characters_are_told_apart_by_color_alone() -> None:

@@ -10,7 +10,7 @@ from bglora.backends.masks import ShotMasks
 if TYPE_CHECKING:
     import numpy as np
 
-IDENTITY = "motion/8"
+IDENTITY = "motion/9"
 
 FEWEST_FRAMES = 3
 GHOSTS = 0.2

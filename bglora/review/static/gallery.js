@@ -6,6 +6,8 @@ import { VirtualRows } from "./rows.js";
 
 const GAP = 12;
 const UNDER = 34;
+const UNDER_FINGERS = 42;
+const FINGERS = matchMedia("(max-width: 640px), (pointer: coarse)"); // as in review.css
 const HEAD = 64;
 
 /**
@@ -46,7 +48,7 @@ export class Gallery {
     this.columns = columns;
     this.width = width;
     const cell = (width - GAP * (columns - 1)) / columns;
-    const height = Math.round(cell / this.aspect) + UNDER + GAP;
+    const height = Math.round(cell / this.aspect) + (FINGERS.matches ? UNDER_FINGERS : UNDER) + GAP;
     this.host.style.setProperty("--columns", columns);
     this.host.style.setProperty("--thumb", `${Math.round(cell / this.aspect)}px`);
     const rows = [];

@@ -1,6 +1,6 @@
 // A scene's LoRA: what the test said of it, and its grid, on which a click chooses checkpoint and scale.
 
-import { button, el, put, say } from "./markup.js";
+import { button, el, put, say, sentence } from "./markup.js";
 import { sceneMenu } from "./scenemenu.js";
 import { project, titleOf } from "./store.js";
 import { act } from "./wire.js";
@@ -72,7 +72,7 @@ function showChoice(lora) {
 
 function showVerdict(lora) {
   const items = (lora.verdict || []).map(({ word, cure }) =>
-    el("li", { class: word === "good" ? "fine" : "" }, el("b", {}, word), cure ? el("p", {}, cure) : null),
+    el("li", { class: word === "good" ? "fine" : "" }, el("b", {}, word), cure ? el("p", {}, sentence(cure)) : null),
   );
   parts.verdict.replaceChildren(...items);
 }

@@ -37,6 +37,12 @@ export function say(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
+/** Words with what stands between backticks as code. */
+export function sentence(words) {
+  const parts = words.split("`");
+  return parts.length % 2 ? parts.map((part, place) => (place % 2 ? el("code", {}, part) : part)) : [words];
+}
+
 /** A button with a listener. */
 export function button(words, onClick, attributes = {}) {
   return el("button", { type: "button", ...attributes, on: { click: onClick } }, words);

@@ -104,9 +104,16 @@ function shotGroups() {
     kind: "shot",
     id: shot.name,
     title: shot.name,
-    words: [count(shot.frames.length, "plate"), scenesAmong(shot.frames), ...notes(shot.notes)].filter(Boolean).join(" · "),
+    words: [platesAmong(shot.frames), scenesAmong(shot.frames), ...notes(shot.notes)].filter(Boolean).join(" · "),
     plates: shot.frames,
   }));
+}
+
+/** `30 plates`; frames that have no plate, dropped or not there yet, are counted apart. */
+export function platesAmong(ids) {
+  const made = ids.filter((id) => plate(id)?.status === "made").length;
+  const rest = ids.length - made;
+  return [(made || !rest) && count(made, "plate"), rest && `${count(rest, "frame")} without a plate`].filter(Boolean).join(", ");
 }
 
 function scenesAmong(ids) {
@@ -138,8 +145,7 @@ function sceneGroups() {
   if (noise.length) found.push({ kind: "noise", id: "noise", title: "In no scene", words, plates: noise });
   const rest = shots.flatMap((shot) => shot.frames).filter((id) => !project.sceneOf.has(id) && !lost.has(id));
   if (rest.length) {
-    const said = `${count(rest.length, "picture")} dropped, failed or not sorted yet`;
-    found.push({ kind: "rest", id: "rest", title: "Not sorted", words: said, plates: rest });
+    found.push({ kind: "rest", id: "rest", title: "Not sorted", words: platesAmong(rest), plates: rest });
   }
   return found;
 }

@@ -1,6 +1,6 @@
 // Words for the person: what was done, and what went wrong. Both are seen and read aloud.
 
-import { el, button } from "./markup.js";
+import { button, el, sentence } from "./markup.js";
 
 const SHOWN_MS = 9000;
 let timer = 0;
@@ -35,7 +35,7 @@ function shortly(stale) {
 export function warn(what, cure = "") {
   settle();
   const close = button("\u00d7", () => { place("warned").hidden = true; }, { "aria-label": "Close the message", class: "plain" });
-  place("warned").replaceChildren(el("p", {}, el("b", {}, what), cure ? el("span", {}, ` ${cure}`) : null), close);
+  place("warned").replaceChildren(el("p", {}, el("b", {}, sentence(what)), cure ? el("span", {}, " ", sentence(cure)) : null), close);
   place("warned").hidden = false;
 }
 

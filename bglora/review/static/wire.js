@@ -141,6 +141,7 @@ export function reloadSoon() {
 export function listen(heard, busy) {
   const source = new EventSource("/api/events");
   let lost = false;
+  addEventListener("focus", reloadSoon); // back from a paint program: a picture edited there tells nobody
   source.addEventListener("open", () => {
     if (lost) reloadSoon(); // what happened in between was not heard
     lost = false;

@@ -78,7 +78,8 @@ class Connection:
                     cure="Leave --executor out to work without it.",
                 ) from error
             raise self._nobody(first_line(error)) from error
-        # Ray prints what befalls its workers on stdout, where --json must stand alone; it is told as events
+        # Ray prints what befalls its workers on stdout, where --json must stand alone; it is told as events. There is
+        # no public switch: log_to_driver is about the workers' own words only. Ray's debugger uses this one.
         vars(import_module("ray._private.worker"))["_worker_logs_enabled"] = False
 
     def _knock(self) -> None:

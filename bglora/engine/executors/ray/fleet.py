@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bglora.engine.events import Listener, Notice
 from bglora.engine.executors.ray.nodes import Node, alive
-from bglora.engine.executors.ray.sharing import PATIENCE, SILENT, Token, judge, refusal
+from bglora.engine.executors.ray.sharing import PATIENCE, SILENT, Question, Token, judge, refusal
 from bglora.engine.executors.ray.workers import Message, Workforce
 from bglora.errors import MachineError
 
@@ -28,7 +28,7 @@ class Fleet:
         self.force, self.root, self.tell = force, root, tell
         self.nodes: dict[str, Node] = {}
         self._beside: set[Path] | None = None
-        self._asked: dict[str, Node] = {}
+        self._asked: dict[str, Question] = {}
         self._refused: set[str] = set()
         self._token: Token | None = None
         self._looked = 0.0
@@ -56,11 +56,11 @@ class Fleet:
             until = time.monotonic() + PATIENCE
             while self._asked and time.monotonic() < until and not stopping():
                 for message in self.force.messages(_WAIT):
-                    if message.kind == "looked":
+                    if message.kind == "looked" and self._awaited(message):
                         node, told = self._hear(message)
                         wrong += [(node, told)] if told else []
             if not stopping():
-                wrong += [(node, SILENT) for node in self._asked.values()]
+                wrong += [(question.node, SILENT) for question in self._asked.values()]
         finally:
             self._asked.clear()
             self._put_token_away()
@@ -84,6 +84,8 @@ class Fleet:
 
     def hear(self, message: Message) -> bool:
         """Takes in the answer of a node that came later; True if it can work."""
+        if not self._awaited(message):
+            return False
         node, wrong = self._hear(message)
         if not self._asked:
             self._put_token_away()
@@ -107,15 +109,19 @@ class Fleet:
         if not nodes:
             return
         if self._token is None:
-            self._token = Token(self.root, sorted(self._beside or ()))
+            self._token = Token(self.root)
             self._token.lay()
         for node in nodes:
-            self._asked[node.id] = node
-            self.force.expect("looked", node, self._token.ask(self.force.ray, node))
+            question = self._asked[node.id] = Question(node, tuple(sorted(self._beside or ())))
+            self.force.expect("looked", question, self._token.ask(self.force.ray, question))
+
+    def _awaited(self, message: Message) -> bool:
+        """Whether it answers the last question to its node, not one about what an earlier stage needs."""
+        return self._asked.get(message.of.node.id) is message.of
 
     def _hear(self, message: Message) -> tuple[Node, str]:
-        self._asked.pop(message.of.id, None)
-        node, wrong = judge(message.of, message.error or message.value)
+        node = self._asked.pop(message.of.node.id).node
+        node, wrong = judge(node, message.error or message.value)
         if not wrong:
             self.nodes[node.id] = node
         return node, wrong

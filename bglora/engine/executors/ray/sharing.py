@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +20,20 @@ SILENT = "it does not answer"
 NOT_THERE = "is not the same there"
 
 
+@dataclass(frozen=True, eq=False)
+class Question:
+    """What a node is asked: whether it sees the project folder, and these other files and folders."""
+
+    node: Node
+    beside: tuple[Path, ...] = ()
+
+
 class Token:
-    """A file in the project folder that says something nobody can guess, from `lay` to `take_away`.
+    """A file in the project folder that says something nobody can guess, from `lay` to `take_away`."""
 
-    Args:
-        beside: other files and folders that every node must see.
-    """
-
-    def __init__(self, root: Path, beside: Sequence[Path] = ()) -> None:
+    def __init__(self, root: Path) -> None:
         self.path = root / ".bglora" / f"shared-{secrets.token_hex(8)}"
         self.secret = secrets.token_hex(16)
-        self.beside = beside
 
     def lay(self) -> None:
         """Writes it."""
@@ -42,10 +45,11 @@ class Token:
         """Deletes it."""
         files.unlink_quietly(self.path)
 
-    def ask(self, ray: Any, node: Node) -> Any:
+    def ask(self, ray: Any, question: Question) -> Any:
         """Has a node look; the reference to its answer, see `judge`."""
+        node = question.node
         looking = ray.remote(_looker()).options(num_cpus=0, max_retries=0, scheduling_strategy=on_node(node.id))
-        return looking.remote(str(self.path), self.secret, [str(path) for path in self.beside])
+        return looking.remote(str(self.path), self.secret, [str(path) for path in question.beside])
 
 
 def judge(node: Node, answer: Mapping[str, Any] | BaseException) -> tuple[Node, str]:

@@ -225,21 +225,24 @@ class Decisions:
     def _written(self, wanted: Iterable[tuple[str, Mapping[str, Any]]]) -> Decisions:
         import tomlkit
 
+        from bglora.decisions.draft import Draft
         from bglora.settings.edit import write_text
 
         path = self.root / FILE
         text = path.read_text(encoding="utf-8-sig") if path.exists() else HEADER
         document = tomlkit.parse(text)
-        tables: Any = document.get("decision")
-        if not tables:
-            document.pop("decision", None)
-            tables = tomlkit.aot()
-        plain = [dict(table.unwrap()) for table in tables]
+        draft = Draft(document.get("decision", ()))
         for kind, values in wanted:
-            _place(tables, plain, kind, dict(values))
-        if not tables:
+            draft.place(kind, dict(values))
+        tables = tomlkit.aot()
+        for table in draft.tables.values():
+            tables.append(table)
+        if not draft.tables:
             document.pop("decision", None)
-        elif "decision" not in document:
+        elif document.get("decision"):
+            document["decision"] = tables
+        else:
+            document.pop("decision", None)
             document.add("decision", tables)
         written = tomlkit.dumps(document)
         entries = tuple(_entries(written, path))
@@ -352,43 +355,3 @@ def _wrong(path: Path, what: str) -> UserError:
         where=str(path),
         cure=f"Every [[decision]] has one of {', '.join(SHAPES)}; delete the entry, or write it by its command.",
     )
-
-
-def _place(tables: Any, plain: list[dict[str, Any]], kind: str, values: dict[str, Any]) -> None:
-    """Puts a decision at the end of a tomlkit array of tables; what it replaces goes.
-
-    Args:
-        plain: the same tables as plain values, which are looked through a hundred times faster.
-    """
-    import tomlkit
-
-    emptied = kind in EMPTIED and not any(values.get(key) for key in EMPTIED[kind])
-    taken_back = kept_before = False
-    for index in reversed(range(len(plain))):
-        there = plain[index]
-        same = there.get(kind) == values[kind] and there.get("stage") == values.get("stage")
-        if kind == "retry" and same:
-            values["times"] = int(there.get("times", 1)) + 1
-        undone = kind == "keep" and there.get("drop") == values[kind]
-        taken_back, kept_before = taken_back or undone, kept_before or (kind == "keep" and same)
-        if (same and (emptied or kind not in ("split", "prompt"))) or undone:
-            del tables[index], plain[index]
-    if emptied:
-        return
-    if taken_back and not kept_before and not any(_meet(there.get("drop"), values[kind]) for there in plain):
-        return
-    table = tomlkit.table()
-    table.trivia.indent = "\n" if len(tables) else ""
-    for key, value in values.items():
-        table.add(key, value)
-    tables.append(table)
-    plain.append(values)
-
-
-def _meet(one: str | None, other: str) -> bool:
-    """Whether two names or patterns may speak of the same picture; two patterns always may."""
-    if one is None or one == other:
-        return one is not None
-    if PATTERN.search(one) and PATTERN.search(other):
-        return True
-    return re.match(translate(one), other) is not None or re.match(translate(other), one) is not None
