@@ -28,7 +28,7 @@ from bglora.settings.lora import TrainSettings
 from bglora.stages import appearances, composition
 from bglora.stages.grids import FINAL, Asked, Grid, paint_grids
 from bglora.stages.judging import Data, Judged, Plates, judge, plates_of, views_of
-from bglora.stages.test import FOR_COPIES, FOR_LIKENESS, default_prompts, elsewhere_prompts
+from bglora.stages.test import FOR_APPEARANCES, FOR_COPIES, FOR_LIKENESS, default_prompts, elsewhere_prompts
 from bglora.training.figures import Estimate
 from bglora.training.job import Recipe, TrainPicture
 from tests.bench.purity import home_of
@@ -82,9 +82,9 @@ CASES = (
     Case("short", "8 steps", ("too weak",), recipe={"max_steps": 8}),
     Case(
         "long",
-        "4 times as many steps' worth of learning",
+        "4 times as long",
         ("overpowers the prompt",),
-        recipe={"learning_rate": 2e-2},
+        recipe={"max_steps": 4 * USUAL},
     ),
     Case("frames", "on frames, characters left in", ("hallucinates characters",), arm="frames"),
     Case(
@@ -169,7 +169,10 @@ def judged(bench: Bench, case: Case) -> Judged:
         views_of(root, files, FOR_COPIES),
         views_of(root, kept, FOR_LIKENESS),
     )
-    data = Data(len(pictures), 0, [], partial(appearances.leaking, tools, root, trained))
+    leaks = partial(appearances.leaking, tools, root, trained)
+    empty = [f"plates/{name}.png" for name in held_out_of(root, bench.scene.name)]
+    painted = partial(plates_of, root, empty, FOR_APPEARANCES, side, painter)
+    data = Data(len(pictures), copies=0, limits=(), remedies={}, leaks=leaks, painted=painted)
     return judge(tools, grid, plates, data)
 
 
