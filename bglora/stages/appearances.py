@@ -131,6 +131,14 @@ def rates(tools: Tools, pictures: np.ndarray, asking: Sequence[int]) -> Rates | 
     return Rates(shares([k for k in range(pictures.shape[1]) if k not in asking]), shares(asking))
 
 
+def share(tools: Tools, pictures: Sequence[np.ndarray]) -> Estimate | None:
+    """On how many of these RGB pictures somebody is found; None if nobody looks, or there are none."""
+    from bglora.training.figures import wilson
+
+    find = finder(tools)
+    return None if find is None or not len(pictures) else wilson(sum(find(pictures)), len(pictures))
+
+
 def leaking(tools: Tools, root: Path, plates: Mapping[str, str]) -> list[str]:
     """Names of the plates on which somebody is found; none if nobody looks. `plates` are names to paths in `root`."""
     from bglora.training.pictures import read_picture

@@ -45,6 +45,7 @@ class Data:
         limits: commands that let in more of them: `bglora set ingest.fps 0`.
         remedies: commands for another training, see `training.verdict.judge`.
         leaks: finds the training plates on which somebody is.
+        painted: gives plates of the scene at the grid's size and as soft as the base paints, uint8 (n, H, W, 3).
     """
 
     pictures: int
@@ -52,6 +53,7 @@ class Data:
     limits: Sequence[str]
     remedies: Mapping[str, str]
     leaks: Callable[[], Sequence[str]]
+    painted: Callable[[], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,10 @@ def judge(tools: Tools, grid: Grid, plates: Plates, data: Data) -> Judged:
         for number, scale in enumerate(grid.scales)
     ]
     held_out = len(plates.held_out)
-    words = verdict.judge(found, data.pictures, held_out, data.copies, data.limits, data.leaks, data.remedies)
+    told = data.pictures, held_out, data.copies, data.limits
+    words = verdict.judge(
+        found, *told, data.leaks, lambda: appearances.share(tools, list(data.painted())), data.remedies
+    )
     return Judged(grid, found, words, verdict.recommend(found), limit)
 
 

@@ -26,7 +26,7 @@ LIGHT = ("golden evening",)
 ELSEWHERE = ("beach, sand and sea, palm trees", "cozy room, kitchen and furniture")
 """Two other places, for no scene is both."""
 CHARACTER = "with a character"
-FOR_LIKENESS, FOR_COPIES = 32, 64
+FOR_LIKENESS, FOR_APPEARANCES, FOR_COPIES = 32, 32, 64
 """Held-out and training plates that pictures are compared with, at most."""
 
 
@@ -220,7 +220,9 @@ def _test(item: Item, tools: Tools, painter: Any) -> Outcome:
     apart = views_of(root, payload["held_out"], FOR_LIKENESS)
     plates = Plates(held_out, known, views_of(root, trained, FOR_COPIES), apart)
     leaks = cache(partial(appearances.leaking, tools, root, payload["plates"]))
-    data = Data(len(payload["plates"]), payload["copies"], payload["limits"], payload["remedies"], leaks)
+    every = [*trained, *payload["held_out"]]
+    painted = cache(partial(plates_of, root, every, FOR_APPEARANCES, side, painter))
+    data = Data(len(payload["plates"]), payload["copies"], payload["limits"], payload["remedies"], leaks, painted)
     judged = [judge(tools, grid, plates, data) for grid in grids]
     return _written(item, tools, judged, plates)
 

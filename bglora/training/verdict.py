@@ -79,6 +79,7 @@ def judge(
     copies: int = 0,
     limits: Sequence[str] = (),
     leaks: Callable[[], Sequence[str]] = tuple,
+    on_plates: Callable[[], Estimate | None] = lambda: None,
     remedies: Mapping[str, str] = NO_REMEDIES,
 ) -> list[dict[str, Any]]:
     """Every fault found, as {"word", "cure", "figures"}; one {"word": "good"} where there is none.
@@ -90,6 +91,8 @@ def judge(
         copies: plates of the scene that stayed out as near copies of others.
         limits: commands that let in more of them: `bglora set ingest.fps 0`.
         leaks: finds the training plates on which somebody is, `harbor-s003/000060`; called only where that is asked.
+        on_plates: likewise, the share of plates of the place on which somebody is seen where they are painted as the
+            base paints; None if nobody looks.
         remedies: commands for a training that is `longer`, `shorter` or of a `lower rank`, and for plates that may be
             `closer` to each other.
     """
@@ -107,7 +110,7 @@ def judge(
     faults = (
         _too_weak(recommended, used, remedies),
         _overpowers(recommended, remedies),
-        _hallucinates(recommended, base, leaks),
+        _hallucinates(recommended, base, leaks, on_plates),
         _copies(recommended, remedies),
         _conflicts(recommended, base, used),
     )
@@ -138,13 +141,21 @@ def _overpowers(recommended: ScaleFigures, remedies: Mapping[str, str]) -> dict[
 
 
 def _hallucinates(
-    recommended: ScaleFigures, base: ScaleFigures | None, leaks: Callable[[], Sequence[str]]
+    recommended: ScaleFigures,
+    base: ScaleFigures | None,
+    leaks: Callable[[], Sequence[str]],
+    on_plates: Callable[[], Estimate | None],
 ) -> dict[str, Any] | None:
-    """Surely more characters than on the base's own pictures."""
+    """Surely more characters than on the base's own pictures; and than on plates of the place, unless somebody is on
+    one of them: whoever takes a statue for a person does so on its plates, too.
+    """
     unasked, usual = recommended.characters, base.characters if base else None
     if unasked is None or usual is None or difference(unasked, usual).low <= 0:
         return None
     found = leaks()
+    taken_for_somebody = None if found else on_plates()
+    if taken_for_somebody is not None and difference(unasked, taken_for_somebody).low <= 0:
+        return None
     if found:
         shown = ", ".join(found[:SHOWN]) + (f" and {len(found) - SHOWN} more" if len(found) > SHOWN else "")
         cure = f"Somebody is found on these plates: {shown}. Mend their masks or `bglora drop` them, and train again."

@@ -3,7 +3,9 @@
     python -m tests.bench.mini [--stills FOLDER] [--unseen FOLDER ...] [--mini FOLDER] [--pictures N]
 
 The judge is measured on stills that neither it nor `mini` was trained on: the held-out places of STILLS, and UNSEEN
-folders rendered with other seeds. Then it looks at what `mini` paints for prompts with and without a character.
+folders rendered with other seeds; as they are, and as soft as the decoder of `mini` makes them. Then it looks at
+what `mini` paints for prompts with and without a character: by the words alone, and, where the scene shall be empty,
+also with the negative prompt with which `test` paints.
 """
 
 from __future__ import annotations
@@ -20,8 +22,9 @@ from PIL import Image
 
 from bglora.assets import asset
 from bglora.assets.train_mini import decoder, export, stills, unet
-from bglora.assets.train_mini.judge import VISIBLE, clear, measure, read_examples
+from bglora.assets.train_mini.judge import VISIBLE, clear, measure, read_examples, recoded
 from bglora.nets.still_judge import PLACES, StillJudge, load_judge
+from bglora.settings.lora import NEGATIVE
 from bglora.training.figures import Estimate, wilson
 from tests.bench.table import table, write_section
 from tests.shared import ROOT
@@ -71,8 +74,10 @@ def prompts(count: int) -> list[Prompt]:
     return found
 
 
-def paint(folder: Path, asked: list[Prompt], steps: int = STEPS, guidance: float = GUIDANCE) -> list[np.ndarray]:
-    """One picture (SIDE, SIDE, 3), uint8, a prompt; seeds count up."""
+def paint(
+    folder: Path, asked: list[Prompt], steps: int = STEPS, guidance: float = GUIDANCE, negative: str = ""
+) -> list[np.ndarray]:
+    """One picture (SIDE, SIDE, 3), uint8, a prompt; seeds count up. `negative` is used where nobody shall be."""
     from diffusers import StableDiffusionXLPipeline
 
     pipeline: Any = StableDiffusionXLPipeline.from_pretrained(folder, local_files_only=True)
@@ -82,6 +87,7 @@ def paint(folder: Path, asked: list[Prompt], steps: int = STEPS, guidance: float
         part = asked[start : start + 16]
         images = pipeline(
             [prompt.text for prompt in part],
+            negative_prompt=["" if prompt.character else negative for prompt in part],
             height=SIDE,
             width=SIDE,
             num_inference_steps=steps,
@@ -130,6 +136,8 @@ def percent(hits: np.ndarray) -> str:
 def main() -> None:
     import tempfile
 
+    from diffusers import AutoencoderKL
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--stills", type=Path, default=ROOT / "stills")
     parser.add_argument("--unseen", type=Path, nargs="*", default=[])
@@ -152,16 +160,25 @@ def main() -> None:
     rows.append(["... those with a character", percent(character[there])])
     rows.append(["... those without", percent(character[~there])])
     rows.append(["... the hidden ones counted too", percent(measure(judge, every)[1])])
+    soft = recoded(unseen, AutoencoderKL.from_pretrained(options.mini / "vae").float())
+    character = measure(judge, soft)[1]
+    rows.append(["the same stills, encoded and decoded by mini: character or empty", percent(character)])
+    rows.append(["... those with a character", percent(character[there])])
+    rows.append(["... those without", percent(character[~there])])
     asked = prompts(options.pictures)
-    pictures = paint(options.mini, asked, guidance=options.guidance)
-    place, character = judged(judge, pictures, asked)
     there = np.array([prompt.character for prompt in asked])
+    pictures, refused = (paint(options.mini, asked, guidance=options.guidance, negative=no) for no in ("", NEGATIVE))
+    place, character = judged(judge, pictures, asked)
     rows.append(["pictures of mini: the place that was asked for", percent(place)])
     for name in PLACES:
         rows.append([f"... {name}", percent(place[[prompt.place == name for prompt in asked]])])
-    rows.append(["pictures of mini: empty or with a character, as asked for", percent(character)])
+    rows.append(["pictures of mini, by words alone: empty or with a character, as asked for", percent(character)])
     rows.append(["... asked with a character", percent(character[there])])
     rows.append(["... asked empty", percent(character[~there])])
+    place, character = judged(judge, refused, asked)
+    rows.append(["... with a negative prompt where nobody shall be: as asked for", percent(character)])
+    rows.append(["... asked empty", percent(character[~there])])
+    rows.append(["... the place that was asked for", percent(place)])
     rows.append(["decoder, held-out stills", f"{decoder_psnr(options.mini, options.stills):.1f} dB"])
     with tempfile.TemporaryDirectory() as work:
         error = painter_error(options.mini, options.stills, Path(work))
@@ -175,7 +192,10 @@ def main() -> None:
     note = (
         f"{len(unseen)} stills of places and cameras that neither the judge nor `mini` was trained on, and "
         f"{len(every) - len(unseen)} hidden ones: of their character less than {VISIBLE:.0%} is seen. `mini` paints "
-        f"{SIDE} x {SIDE}, {STEPS} steps, guidance {options.guidance:g}, one seed a prompt. Wilson's intervals."
+        f"{SIDE} x {SIDE}, {STEPS} steps, guidance {options.guidance:g}, one seed a prompt. With the negative "
+        f"prompt: the same prompts and seeds, and where nobody shall be “{NEGATIVE}”, "
+        "as `test` has it unless told otherwise. What the judge misses on stills that `mini` has only encoded and "
+        "decoded, it would miss on a `mini` that painted without a fault. Wilson's intervals."
     )
     write_section(TITLE, COMMAND, found, note)
 

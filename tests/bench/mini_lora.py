@@ -17,22 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from bglora.stages.judging import plates_of
-from tests.bench.purity import (
-    ARMS,
-    GUIDANCE,
-    PICTURES,
-    RECIPE,
-    SCALE,
-    STEPS,
-    TRAINING_SEEDS,
-    Bench,
-    interval,
-    opened,
-    over_trainings,
-    scene_of,
-    seconds,
-    sheet,
-)
+from tests.bench.purity import PICTURES, SCALE, TRAINING_SEEDS, Bench, interval, opened, over_trainings, sheet
+from tests.bench.scene_training import ARMS, GUIDANCE, RECIPE, STEPS, scene_of, seconds
 from tests.bench.table import table, write_section
 
 COMMAND = "python -m tests.bench.mini_lora PROJECT"

@@ -1,6 +1,6 @@
 """What a training learns from characters left in its pictures: one scene, five ways to hand it over.
 
-    python -m tests.bench.purity PROJECT [--only ways,captions,ranks] [--scene scene-02] [--steps 240] [--work FOLDER]
+    python -m tests.bench.purity PROJECT [--only ways,captions,ranks] [--scene scene-00] [--steps 240] [--work FOLDER]
 
 PROJECT is a project of the sample film that has run up to `caption` on `mini`. The same pictures, captions, steps and
 seeds are trained (a) on the film's frames as they are, (b) on frames whose holes Telea's method filled, (c) on frames
@@ -18,16 +18,13 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-from PIL import Image
 
 from bglora.assets import asset
 from bglora.backends.embed import descriptor
@@ -36,13 +33,25 @@ from bglora.backends.paint.diffusers import Painter
 from bglora.backends.paint.sheet import contact_sheet
 from bglora.backends.train import native
 from bglora.nets.still_judge import StillJudge, load_judge
-from bglora.settings.lora import TestSettings, TrainSettings
-from bglora.settings.presets import preset_values
-from bglora.stages.hyper import recipe_of_settings, recipe_settings
+from bglora.settings.lora import TrainSettings
 from bglora.stages.judging import plates_of
 from bglora.training import figures
 from bglora.training.figures import Estimate
-from bglora.training.job import UNTRUSTED, Recipe, TrainJob, TrainPicture
+from tests.bench.ghosts import Ghosts
+from tests.bench.scene_training import (
+    ARMS,
+    GUIDANCE,
+    LOOK,
+    RECIPE,
+    STEPS,
+    TRUSTED,
+    Arm,
+    Scene,
+    scene_of,
+    train,
+    without_empty_words,
+    write_pictures,
+)
 from tests.bench.table import table, write_section
 
 COMMAND = "python -m tests.bench.purity PROJECT"
@@ -53,15 +62,15 @@ TRAINING_SEEDS = (1, 2, 3)
 PICTURES = 40
 SCALE = 1.0
 HELD_OUT = 24
-SECONDS = "cpu-seconds.txt"
-EMPTY_WORDS = ("no characters", "empty scene")
 SOMEBODY = "with a character"
 RANKS = (32, 128)
 NOTE = """One scene of the sample film, the same pictures, captions (with the empty-scene words), steps and noise for
-every row; three training seeds, 40 pictures each at scale 1, prompts that ask for nobody. Somebody there: by the
-small judge of mini, with Wilson's interval; likeness: cosine to the most alike of 24 plates that nobody trained on, as
-the product filled them. Differences are paired by training seed and noise; the bootstrap's 95 % interval draws
-trainings first, then pictures: one that includes 0 is unclear."""
+every row; three training seeds, 40 pictures each at scale 1, prompts that ask for nobody. Character's share: how much
+of the difference between a plate and its frame a picture of that camera shows, 0 a plate, 1 the frame (the most of any
+trained frame of the shot, so that noise alone is above 0). Somebody there: by the small judge of mini, with Wilson's
+interval; likeness: cosine to the most alike of 24 plates that nobody trained on, as the product filled them.
+Differences are paired by training seed and noise; the bootstrap's 95 % interval draws trainings first, then pictures:
+one that includes 0 is unclear."""
 NOTE_CAPTIONS = """The same scene as plates with the loss weighted by provenance, three training seeds, 40 pictures
 each: trained with captions that end with "no characters, empty scene", and without these words. Both are asked for an
 empty scene in these words, and, without them, for "with a character". Differences are paired by training seed and
@@ -69,156 +78,6 @@ noise."""
 NOTE_RANKS = """The same, (e) with two ranks, alpha three quarters of the rank, and a learning rate that falls as the
 rank grows, so that both move the weights about as far. Copies: likeness of the layout to the nearest training
 picture."""
-
-
-def preset_recipe() -> Recipe:
-    """What the preset cpu trains with: nothing is drawn on the way, and its last weights count."""
-    settings = TrainSettings(**preset_values("cpu")["train"])
-    values = {f"train.{key}": value for key, value in recipe_settings(settings, 0).items()}
-    fixed: dict[str, Any] = {"epochs": 1000, "samples": 0, "keep": "last", "threads": 1, "save_precision": "fp32"}
-    return replace(recipe_of_settings(values, settings, KEEP_TOKENS), **fixed)
-
-
-KEEP_TOKENS = 2
-RECIPE = preset_recipe()
-LOOK = TestSettings(**preset_values("cpu")["test"])
-STEPS, GUIDANCE = LOOK.steps, LOOK.guidance_scale
-TRUSTED = RECIPE.provenance_weights
-"""Loss weights by provenance, as the product sets them."""
-
-
-@dataclass(frozen=True)
-class Arm:
-    """A way to hand a scene to the trainer.
-
-    Attributes:
-        picture: frame, mask (bool, where somebody or their shade is) and plate to what is trained, uint8 (H, W, 3).
-        trust: mask and provenance to the provenance that weighs the loss; None: all pixels count.
-    """
-
-    name: str
-    words: str
-    picture: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
-    trust: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
-
-
-def telea(frame: np.ndarray, mask: np.ndarray, plate: np.ndarray) -> np.ndarray:
-    return np.asarray(cv2.inpaint(frame, mask.astype(np.uint8), 5, cv2.INPAINT_TELEA))
-
-
-ARMS = (
-    Arm("frames", "(a) frames, characters and all", lambda frame, mask, plate: frame),
-    Arm("telea", "(b) holes filled by Telea", telea),
-    Arm(
-        "left-out",
-        "(c) holes left out of the loss",
-        lambda frame, mask, plate: frame,
-        lambda mask, provenance: np.where(mask, UNTRUSTED, 0).astype(np.uint8),
-    ),
-    Arm("plates", "(d) plates", lambda frame, mask, plate: plate),
-    Arm(
-        "weighted",
-        "(e) plates, loss by provenance",
-        lambda frame, mask, plate: plate,
-        lambda mask, provenance: provenance,
-    ),
-)
-
-
-@dataclass(frozen=True)
-class Scene:
-    """A scene's trained pictures with their captions, and plates of it that nobody trains on."""
-
-    name: str
-    trigger: str
-    captions: Mapping[str, str]
-    held_out: Sequence[str]
-    repeats: int
-
-
-@dataclass(frozen=True)
-class Tools:
-    """What a training backend needs of the engine."""
-
-    root: Path
-    scratch: Path
-
-    def progress(self, done: float, total: float, text: str) -> None:
-        """Nobody looks."""
-
-    def stopping(self) -> bool:
-        return False
-
-
-def scene_of(root: Path, name: str) -> Scene:
-    """The scene as `caption` left it; its plates that stayed out of the dataset are the held-out ones."""
-    rows = [json.loads(line) for line in (root / "datasets/caption.jsonl").read_text("utf-8").splitlines()]
-    rows = [row for row in rows if row["item"] == name]
-    captions = {}
-    for row in rows:
-        for path in row["outputs"]:
-            if path.endswith(".txt"):
-                captions[row["picture"]] = (root / path).read_text("utf-8").strip()
-    about = next(row["remark"] for row in rows if row.get("remark"))
-    held_out = [row["picture"] for row in rows if row["picture"] not in captions]
-    return Scene(name, about["trigger"], captions, held_out, int(about["repeats"]))
-
-
-def held_out_of(root: Path, name: str) -> list[str]:
-    """The plates that `caption` kept apart to check the training."""
-    rows = [json.loads(line) for line in (root / "datasets/caption.jsonl").read_text("utf-8").splitlines()]
-    return next(list(row["remark"]["held_out"]) for row in rows if row["item"] == name and row.get("remark"))
-
-
-def write_pictures(root: Path, scene: Scene, arm: Arm, folder: Path) -> tuple[TrainPicture, ...]:
-    """The scene's pictures as an arm hands them over."""
-    folder.mkdir(parents=True, exist_ok=True)
-    pictures = []
-    for name, caption in scene.captions.items():
-        frame, plate = (cv2.imread(str(root / home / f"{name}.png")) for home in ("frames", "plates"))
-        mask = cv2.imread(str(root / "segmented/masks" / f"{name}.png"), cv2.IMREAD_GRAYSCALE) > 0
-        image, trust = folder / f"{name.replace('/', '_')}.png", None
-        cv2.imwrite(str(image), arm.picture(frame, mask, plate))
-        if arm.trust is not None:
-            with Image.open(root / "provenance" / f"{name}.png") as palette:  # cv2 would give its colors' brightness
-                provenance = np.asarray(palette)
-            trust = image.with_suffix(".trust.png")
-            cv2.imwrite(str(trust), arm.trust(mask, provenance))
-        pictures.append(TrainPicture(name, image, caption, trust))
-    return tuple(pictures)
-
-
-def without_empty_words(caption: str) -> str:
-    return ", ".join(tag for tag in (part.strip() for part in caption.split(",")) if tag not in EMPTY_WORDS)
-
-
-def train(pictures: tuple[TrainPicture, ...], scene: Scene, recipe: Recipe, work: Path, base: str = "mini") -> Path:
-    """The LoRA of these pictures; what lies there already is taken as it is. `seconds` tells what it took."""
-    file = work / "loras" / f"{scene.name}.safetensors"
-    if not file.exists():
-        job = TrainJob(
-            scene=scene.name,
-            title=scene.name,
-            trigger=scene.trigger,
-            base=base,
-            pictures=pictures,
-            held_out=(),
-            dataset=work,
-            repeats=scene.repeats,
-            flip=False,
-            keep_tokens=KEEP_TOKENS,
-            created="",
-            recipe=recipe,
-        )
-        before = time.process_time()
-        native.create(None).train(job, Tools(work, work))
-        (work / SECONDS).write_text(f"{time.process_time() - before:.1f}\n", "utf-8")
-    return file
-
-
-def seconds(lora: Path) -> float:
-    """CPU seconds that `train` took for this LoRA."""
-    return float((lora.parents[1] / SECONDS).read_text("utf-8"))
 
 
 def paint(painter: Painter, lora: Path | None, prompts: Sequence[str], file: Path) -> np.ndarray:
@@ -236,22 +95,23 @@ def paint(painter: Painter, lora: Path | None, prompts: Sequence[str], file: Pat
 
 @dataclass(frozen=True)
 class Shown:
-    """What one arm's pictures show: somebody is there, likeness to plates. One row a training seed, (seeds, n), and one
-    for the base alone, (1, n).
+    """What one arm's pictures show: somebody is there, likeness to plates, how much of the film's characters. One row
+    a training seed, (seeds, n), and one for the base alone, (1, n).
     """
 
     somebody: np.ndarray
     likeness: np.ndarray
+    ghosts: np.ndarray
 
 
-def shown(pictures: Sequence[np.ndarray], plates: np.ndarray, judge: StillJudge) -> Shown:
+def shown(pictures: Sequence[np.ndarray], plates: np.ndarray, judge: StillJudge, film: Ghosts) -> Shown:
     embed = descriptor.create(None)
     found, alike = [], []
     for one in pictures:
         vectors = embed.embed([*one, *plates])
         found.append(judge.judge(list(one)).character > 0.5)
         alike.append((vectors[: len(one)] @ vectors[len(one) :].T).max(axis=1))
-    return Shown(np.stack(found), np.stack(alike))
+    return Shown(np.stack(found), np.stack(alike), np.stack([film.strengths(one) for one in pictures]))
 
 
 def over_trainings(values: np.ndarray) -> Estimate:
@@ -318,7 +178,19 @@ class Bench:
         return [paint(self.painter, None, prompts, self.work / f"{name}.npz")]
 
     def shown(self, pictures: Sequence[np.ndarray]) -> Shown:
-        return shown(pictures, self.plates, self.judge)
+        return shown(pictures, self.plates, self.judge, self.film)
+
+    @cached_property
+    def film(self) -> Ghosts:
+        """The scene's frames and plates, as soft as the base paints."""
+        names = list(self.scene.captions)
+        plates, frames = (self.softened(home) for home in ("plates", "frames"))
+        return Ghosts([name.split("/")[0] for name in names], plates, frames)
+
+    def softened(self, home: str) -> np.ndarray:
+        """The scene's pictures of a folder of the project, through the base's VAE, uint8 (n, S, S, 3)."""
+        files = [f"{home}/{name}.png" for name in self.scene.captions]
+        return plates_of(self.project, files, len(files), self.painter.size, self.painter)
 
 
 def ways(bench: Bench, file: Path | None) -> None:
@@ -326,8 +198,13 @@ def ways(bench: Bench, file: Path | None) -> None:
     grids = {arm.words: bench.painted(bench.loras(arm.name, arm, bench.scene), bench.prompts) for arm in ARMS}
     grids["the base alone"] = bench.base(bench.prompts, "base")
     arms = {words: bench.shown(pictures) for words, pictures in grids.items()}
-    head = ["trained on", "somebody there", "more than (d)", "likeness", "nearer than (d)"]
-    write_section(TITLE, COMMAND, table(head, lines(arms, "(d) plates")), f"{NOTE}\n{control(bench)}")
+    rows, beside = [], arms["(d) plates"].ghosts
+    for (words, *found), one in zip(lines(arms, "(d) plates"), arms.values(), strict=True):
+        ghosts = [interval(over_trainings(values)) for values in (one.ghosts, one.ghosts - beside)]
+        rows.append([words, *ghosts, *found])
+    head = ["trained on", "character's share", "more than (d)", "somebody there", "more than (d)"]
+    head += ["likeness", "nearer than (d)"]
+    write_section(TITLE, COMMAND, table(head, rows), f"{NOTE}\n{control(bench)}")
     if file:
         sheet({words: pictures[0] for words, pictures in grids.items()}, bench, file)
 
@@ -335,11 +212,9 @@ def ways(bench: Bench, file: Path | None) -> None:
 def control(bench: Bench) -> str:
     """What the judge says of the pictures that were trained on, as soft as mini paints: what a rate can be at all."""
     told = []
-    for home in ("frames", "plates"):
-        files = [f"{home}/{name}.png" for name in bench.scene.captions]
-        pictures = plates_of(bench.project, files, len(files), bench.painter.size, bench.painter)
+    for home, pictures in (("frames", bench.film.frames), ("plates", bench.film.plates)):
         there = bench.judge.judge(list(pictures)).character > 0.5
-        told.append(f"{there.sum()} of the {len(files)} {home}")
+        told.append(f"{there.sum()} of the {len(pictures)} {home}")
     return f"On the trained pictures themselves, through mini's VAE, the judge sees somebody on {' and '.join(told)}."
 
 
@@ -417,7 +292,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("project", type=Path)
     parser.add_argument("--only", default="ways,captions,ranks", help="some of: ways, captions, ranks")
-    parser.add_argument("--scene", default="scene-02")
+    parser.add_argument("--scene", default="scene-00")
     parser.add_argument("--steps", type=int, default=RECIPE.max_steps)
     parser.add_argument("--work", type=Path, default=Path("purity-work"))
     parser.add_argument("--sheet", type=Path, help="write a picture of the five ways here")

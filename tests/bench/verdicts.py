@@ -1,6 +1,6 @@
 """Whether the verdict of `test` is right: LoRAs made to have each fault, and the words that they get.
 
-    python -m tests.bench.verdicts PROJECT [--scene scene-02] [--work FOLDER] [--character FILE] [--only NAMES]
+    python -m tests.bench.verdicts PROJECT [--scene scene-00] [--work FOLDER] [--character FILE] [--only NAMES]
 
 PROJECT is a project of the sample film that has run up to `caption` on `mini`. Each LoRA is trained, painted with and
 judged by the product's own code with the settings of `test` in the preset cpu. What is done stays in WORK, beside the
@@ -28,10 +28,21 @@ from bglora.settings.lora import TrainSettings
 from bglora.stages import appearances, composition
 from bglora.stages.grids import FINAL, Asked, Grid, paint_grids
 from bglora.stages.judging import Data, Judged, Plates, judge, plates_of, views_of
-from bglora.stages.test import FOR_COPIES, FOR_LIKENESS, default_prompts, elsewhere_prompts
+from bglora.stages.test import FOR_APPEARANCES, FOR_COPIES, FOR_LIKENESS, default_prompts, elsewhere_prompts
 from bglora.training.figures import Estimate
 from bglora.training.job import Recipe, TrainPicture
-from tests.bench.purity import ARMS, LOOK, RECIPE, TRUSTED, Scene, held_out_of, home_of, scene_of, train, write_pictures
+from tests.bench.purity import home_of
+from tests.bench.scene_training import (
+    ARMS,
+    LOOK,
+    RECIPE,
+    TRUSTED,
+    Scene,
+    held_out_of,
+    scene_of,
+    train,
+    write_pictures,
+)
 from tests.bench.table import table, write_section
 
 COMMAND = "python -m tests.bench.verdicts PROJECT"
@@ -71,9 +82,9 @@ CASES = (
     Case("short", "8 steps", ("too weak",), recipe={"max_steps": 8}),
     Case(
         "long",
-        "4 times as many steps' worth of learning",
+        "4 times as long",
         ("overpowers the prompt",),
-        recipe={"learning_rate": 2e-2},
+        recipe={"max_steps": 4 * USUAL},
     ),
     Case("frames", "on frames, characters left in", ("hallucinates characters",), arm="frames"),
     Case(
@@ -158,7 +169,10 @@ def judged(bench: Bench, case: Case) -> Judged:
         views_of(root, files, FOR_COPIES),
         views_of(root, kept, FOR_LIKENESS),
     )
-    data = Data(len(pictures), 0, [], partial(appearances.leaking, tools, root, trained))
+    leaks = partial(appearances.leaking, tools, root, trained)
+    empty = [f"plates/{name}.png" for name in held_out_of(root, bench.scene.name)]
+    painted = partial(plates_of, root, empty, FOR_APPEARANCES, side, painter)
+    data = Data(len(pictures), copies=0, limits=(), remedies={}, leaks=leaks, painted=painted)
     return judge(tools, grid, plates, data)
 
 
@@ -187,7 +201,7 @@ def shown(value: Estimate | None) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("project", type=Path)
-    parser.add_argument("--scene", default="scene-02")
+    parser.add_argument("--scene", default="scene-00")
     parser.add_argument("--work", type=Path, default=Path("verdicts-work"))
     parser.add_argument(
         "--character", type=Path, help="a character LoRA on mini that stands by where somebody is asked"

@@ -172,6 +172,16 @@ def test_plates_that_leak_are_named_with_the_verdict() -> None:
     assert "film-s000/000004 and 2 more" in fault["cure"] and "film-s000/000005" not in fault["cure"]
 
 
+@pytest.mark.parametrize(
+    ("statues", "leaks", "word"),
+    [(0, [], "hallucinates characters"), (20, [], "good"), (20, ["film-s000/000001"], "hallucinates characters")],
+)
+def test_who_is_seen_on_empty_plates_too_is_no_hallucination(statues: int, leaks: list[str], word: str) -> None:
+    scales = rates(10, 12, 2, 12)
+    (verdict,) = judge(scales, 40, 5, leaks=lambda: leaks, on_plates=lambda: figures.wilson(statues, 24))
+    assert verdict["word"] == word
+
+
 def test_a_lora_that_paints_over_the_character_asked_for_conflicts_with_it() -> None:
     base, some, none = Estimate(0.8, 0.7, 0.9), Estimate(0.75, 0.6, 0.85), Estimate(0.2, 0.1, 0.3)
     scales = [

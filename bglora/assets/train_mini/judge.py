@@ -170,10 +170,9 @@ def draw(examples: tuple[Example, ...], rng: np.random.Generator) -> list[Drawn]
 
 
 def recoded(examples: list[Example], vae: Any) -> list[Example]:
-    """Every third camera's examples as the decoder of `mini` paints them, enlarged again."""
-    cameras = set(sorted({example.name[:-1] for example in examples})[::3])
+    """The examples as the decoder of `mini` paints them, enlarged again."""
     found = []
-    for example in (example for example in examples if example.name[:-1] in cameras):
+    for example in examples:
         small = cv2.resize(example.picture, (PAINTED, PAINTED), interpolation=cv2.INTER_AREA)
         pixels = torch.from_numpy(small).permute(2, 0, 1)[None].float() / 127.5 - 1.0
         with torch.inference_mode():
@@ -302,8 +301,10 @@ def main() -> None:
 
     torch.set_num_threads(1)
     examples = read_examples(options.stills)
+    cameras = set(sorted({example.name[:-1] for example in examples})[::3])
+    soft = [example for example in examples if example.name[:-1] in cameras]
     vae = AutoencoderKL.from_pretrained(options.mini / "vae").float()
-    save(train(examples + recoded(examples, vae), options.steps, options.start), options.out)
+    save(train(examples + recoded(soft, vae), options.steps, options.start), options.out)
     test = clear(read_examples(options.test))
     place, character = measure(load_judge(options.out), test)
     print(
