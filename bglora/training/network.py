@@ -16,7 +16,13 @@ def create(unet: Any, encoders: Sequence[Any], options: NetworkOptions, rates: L
     """Attaches a LoRA to a U-Net, and to the two text encoders if the options say so.
 
     Layers are in one group for each learning rate: `textencoder`, `unet`, or the U-Net's blocks.
+
+    Raises:
+        RuntimeError: the U-Net still holds LoRAs that something was painted with: what is learned beside them is of no
+            use without them.
     """
+    if getattr(unet, "peft_config", None):
+        raise RuntimeError(f"the U-Net still holds LoRAs: {', '.join(unet.peft_config)}")
     models = {"unet": unet, **dict(zip(("te1", "te2"), encoders, strict=False))}
     targets = [
         Target(

@@ -16,9 +16,11 @@ from bglora import backends
 from bglora.backends.paint import diffusers
 from bglora.errors import UserError
 from bglora.nets import offload
-from bglora.training import tensor_file
+from bglora.training import network, tensor_file
 from bglora.training.base import _load as read_anew
 from bglora.training.base import load_base
+from bglora.training.groups import LearningRates
+from bglora.training.options import NetworkOptions
 from tests.backends.random_lora import write_lora
 from tests.training.tiny_base import tiny_base
 
@@ -54,6 +56,15 @@ def test_a_lora_acts_by_its_scale_and_scale_0_is_the_base_alone(painter: Any, lo
     assert 0 < np.abs(half - plain).mean() < np.abs(full - plain).mean()
     painter.close()
     np.testing.assert_array_equal(paint(painter), plain)
+
+
+def test_nothing_is_trained_on_a_base_that_still_holds_a_lora(painter: Any, lora: Path) -> None:
+    paint(painter, [(lora, 1.0)])
+    asked = painter.base.unet, (), NetworkOptions(dim=4, alpha=4.0), LearningRates(1e-3)
+    with pytest.raises(RuntimeError, match="still holds LoRAs"):
+        network.create(*asked, seed=0)
+    painter.close()
+    network.create(*asked, seed=0).detach()
 
 
 def test_a_schedule_sets_the_scale_of_each_step(painter: Any, lora: Path) -> None:

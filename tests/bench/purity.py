@@ -87,7 +87,10 @@ def paint(painter: Painter, lora: Path | None, prompts: Sequence[str], file: Pat
     asked = [prompts[number % len(prompts)] for number in range(PICTURES)]
     adapters = [(lora, SCALE)] if lora else []
     size = (painter.size, painter.size)
-    pictures = np.stack(painter.paint(asked, "", range(PICTURES), size, STEPS, GUIDANCE, adapters))
+    try:
+        pictures = np.stack(painter.paint(asked, "", range(PICTURES), size, STEPS, GUIDANCE, adapters))
+    finally:
+        painter.close()  # the next LoRA is trained on the same base
     file.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(file, pictures=pictures)
     return pictures
