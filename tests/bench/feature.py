@@ -103,6 +103,7 @@ def _run(root: Path, stage: str, jobs: int, spent: Spent, measured: Measured) ->
     if process.returncode not in (0, 1):
         raise SystemExit(f"{stage} ended with {process.returncode}: {events[-1:]}")
     spent.ended = next(event for event in reversed(events) if event["event"] == "stage-finished")
+    spent.ended["items"] += spent.ended["fresh"]  # those of runs that were stopped, too
     spent.ended["kept"] = len(list((root / "frames").glob("*/*.png")))
 
 
