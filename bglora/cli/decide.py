@@ -60,8 +60,11 @@ def rename(
     session: Session, scene: Scene, title: Annotated[str, typer.Argument(metavar="TITLE", help="The place's name.")]
 ) -> None:
     """Give a scene a title. Its id stays."""
+    from bglora.project.editing import title_line
+
+    title = title_line(scene, title)
     changed = session.project().rename(scene, title)
-    sentence = f"{scene} is called {' '.join(title.split())}{'' if changed else ' already'}."
+    sentence = f"{scene} is called {title}{'' if changed else ' already'}."
     _told(session, {"decision": "rename", "scene": scene, "title": title}, sentence, changed)
 
 

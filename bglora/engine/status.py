@@ -65,7 +65,7 @@ class StageStatus:
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
 
-def status_of(ledger: Ledger, plan: StagePlan, counts: str = "pictures") -> StageStatus:
+def status_of(ledger: Ledger, plan: StagePlan, counts: str) -> StageStatus:
     """The status that belongs to a stage's plan; `counts`: what the stage's rows are."""
     failures: dict[str, int] = {}
     for _, reason in plan.failures:

@@ -8,7 +8,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from bglora.engine.stage import Row, View
-from bglora.stages.remedies import remedies
+from bglora.stages.remedies import command, remedies
+
+Way = tuple[str, str, float]
+"""What for, which setting, and its value then."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +56,12 @@ def _ingest(view: View, rows: Sequence[Row]) -> Decided:
     rest = total - kept - left_out.total()
     between = f"; the other {rest} lie between those kept" if rest > 0 else ""
     ingest = view.settings.ingest
-    if kept < total:
-        limits = [(key, getattr(ingest, key)) for key in ("fps", "max_per_shot")]
-        more = [_set(f"ingest.{key}", f"{2 * limit:g}") for key, limit in limits if limit]
-        change = f"More: {', '.join(more)}." if more else ""
+    if rest > 0:
+        change = _ways(
+            view, ("More", "ingest.fps", 2 * ingest.fps), ("More", "ingest.max_per_shot", 2 * ingest.max_per_shot)
+        )
     else:
-        change = f"Fewer: {_set('ingest.fps', f'{ingest.fps / 2 or 2:g}')}."
+        change = _ways(view, ("Fewer", "ingest.fps", ingest.fps / 2 or 2.0))
     return Decided("ingest", f"Kept {kept}{of} frames{_why(left_out)}{between}.", change)
 
 
@@ -71,9 +74,12 @@ def _segment(view: View, rows: Sequence[Row]) -> Decided:
     text = f"Characters found in {seen} of {_count(len(made), 'frame')}{gone}.{lost}"
     rescue = " Nobody is in dropped frames? `bglora keep 'SHOT/*'` takes them as they are." if gone else ""
     segment = view.settings.segment
-    change = f"Wider masks: {_set('segment.dilate', segment.dilate + 2)}; "
-    change += f"smaller characters: {_set('segment.min_area', max(1, segment.min_area // 2))}."
-    return Decided("segment", text, change + rescue)
+    change = _ways(
+        view,
+        ("Wider masks", "segment.dilate", segment.dilate + 2),
+        ("Smaller characters", "segment.min_area", segment.min_area // 2),
+    )
+    return Decided("segment", text, f"{change}{rescue}".strip())
 
 
 def _inpaint(view: View, rows: Sequence[Row]) -> Decided:
@@ -85,8 +91,8 @@ def _inpaint(view: View, rows: Sequence[Row]) -> Decided:
         f"{_count(len(made), 'plate')}: {natural} as they were, {whole} recovered from other frames, "
         f"{guessed} partly guessed; {_dropped(rows)}."
     )
-    stricter = _set("inpaint.max_guessed", f"{view.settings.inpaint.max_guessed / 2:g}")
-    return Decided("inpaint", text, f"Stricter: {stricter}; single pictures: `bglora drop`, `bglora keep`.")
+    stricter = _ways(view, ("Stricter", "inpaint.max_guessed", view.settings.inpaint.max_guessed / 2))
+    return Decided("inpaint", text, f"{stricter} Single pictures: `bglora drop`, `bglora keep`.".strip())
 
 
 def _cluster(view: View, rows: Sequence[Row]) -> Decided:
@@ -95,8 +101,10 @@ def _cluster(view: View, rows: Sequence[Row]) -> Decided:
     noise = len(rows) - len(_made(rows))
     none = f"; {_count(noise, 'plate belongs', 'plates belong')} to none" if noise else ""
     text = f"{_count(len(scenes), 'scene')} ({listed}){none}." if scenes else "No scene was found."
-    smaller = _set("cluster.min_cluster_size", max(1, view.settings.cluster.min_cluster_size // 2))
-    change = f"Otherwise: `bglora rename`, `bglora merge`, `bglora split`; smaller places, too: {smaller}."
+    smaller = _ways(
+        view, ("Smaller places, too", "cluster.min_cluster_size", view.settings.cluster.min_cluster_size // 2)
+    )
+    change = f"Otherwise: `bglora rename`, `bglora merge`, `bglora split`. {smaller}".strip()
     return Decided("cluster", text, change)
 
 
@@ -106,13 +114,12 @@ def _caption(view: View, rows: Sequence[Row]) -> Decided:
     apart = f", {held} held out to check the training" if held else ""
     text = f"{_count(len(_made(rows)), 'picture')} in {_count(sets, 'data set')}{apart}."
     caption, reasons = view.settings.caption, [row.reason for row in rows]
-    more = []
-    if caption.min_difference and any(reason.startswith("near copy of ") for reason in reasons):
-        more.append(_set("caption.min_difference", f"{caption.min_difference / 2:g}"))
+    more: list[Way] = []
+    if any(reason.startswith("near copy of ") for reason in reasons):
+        more.append(("More", "caption.min_difference", caption.min_difference / 2))
     if any(reason.startswith("not among ") for reason in reasons):
-        more.append(_set("caption.target_size", 2 * caption.target_size))
-    change = f"More: {', '.join(more)}. " if more else ""
-    return Decided("caption", text, f"{change}Captions are .txt files, edit them freely.")
+        more.append(("More", "caption.target_size", 2 * caption.target_size))
+    return Decided("caption", text, f"{_ways(view, *more)} Captions are .txt files, edit them freely.".strip())
 
 
 def _train(view: View, rows: Sequence[Row]) -> Decided:
@@ -160,8 +167,13 @@ def _compose(view: View, rows: Sequence[Row]) -> Decided:
         if used.get("why"):
             by.setdefault(used["why"], []).append(f"{row.record['scene']} ({file}scale {used['scale']:g})")
     told = (f" Backgrounds {why}: {', '.join(dict.fromkeys(scenes))}." for why, scenes in by.items())
-    more = _set("compose.pictures", 2 * view.settings.compose.pictures)
-    change = f"More: {more}. Weaker backgrounds: {_set('compose.background_scale', 0.5)}."
+    compose = view.settings.compose
+    weaker = 0.5 if compose.background_scale == "auto" else compose.background_scale / 2
+    change = _ways(
+        view,
+        ("More", "compose.pictures", 2 * compose.pictures),
+        ("Weaker backgrounds", "compose.background_scale", weaker),
+    )
     return Decided("compose", text + "".join(told), change)
 
 
@@ -181,8 +193,13 @@ def _made(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if row.status == "made"]
 
 
-def _set(key: str, value: object) -> str:
-    return f"`bglora set {key} {value}`"
+def _ways(view: View, *ways: Way) -> str:
+    """What each end takes: "More: `bglora set ingest.fps 4`, `bglora set ingest.max_per_shot 16`."."""
+    ends: dict[str, list[str]] = {}
+    for end, key, value in ways:
+        if typed := command(view.settings, key, value):
+            ends.setdefault(end, []).append(typed)
+    return " ".join(f"{end}: {', '.join(typed)}." for end, typed in ends.items())
 
 
 def _count(number: int, one: str, many: str = "") -> str:

@@ -101,10 +101,15 @@ def judge(tools: Tools, grid: Grid, plates: Plates, data: Data) -> Judged:
         )
         for number, scale in enumerate(grid.scales)
     ]
-    held_out = len(plates.held_out)
-    told = data.pictures, held_out, data.copies, data.limits
     words = verdict.judge(
-        found, *told, data.leaks, lambda: appearances.share(tools, list(data.painted())), data.remedies
+        found,
+        data.pictures,
+        len(plates.held_out),
+        data.copies,
+        data.limits,
+        leaks=data.leaks,
+        on_plates=lambda: appearances.share(tools, list(data.painted())),
+        remedies=data.remedies,
     )
     return Judged(grid, found, words, verdict.recommend(found), limit)
 

@@ -94,7 +94,7 @@ def judge(
         on_plates: likewise, the share of plates of the place on which somebody is seen where they are painted as the
             base paints; None if nobody looks.
         remedies: commands for a training that is `longer`, `shorter` or of a `lower rank`, and for plates that may be
-            `closer` to each other.
+            `closer` to each other; those that aren't known are not told.
     """
     found = []
     if pictures < FEW or held_out == 0:
@@ -114,7 +114,8 @@ def judge(
         _copies(recommended, remedies),
         _conflicts(recommended, base, used),
     )
-    found += [{**fault, "cure": FIRST_DATA} if found else fault for fault in faults if fault]
+    lacking = bool(found)
+    found += [{**fault, "cure": FIRST_DATA} if lacking else fault for fault in faults if fault]
     return found or [_fault(GOOD, f"Use it at scale {recommended.scale:g}.", **recommended.to_json())]
 
 

@@ -73,7 +73,7 @@ def alpha_matte(
 
 
 def ramps(frame: U8, mean: F32, objects: Bool) -> tuple[int, int]:
-    """How many pixels within the ramps of the objects' edges lie in broad ones, as motion makes them, and how many all.
+    """How many pixels lie within broad ramps at the objects' edges, as motion makes them, and how many within any.
 
     Args as in `alpha_matte`.
     """

@@ -216,8 +216,9 @@ class _Part:
         """Narrow rests of a silhouette that look like a shadow: blurred rims, pale sleeves before a pale wall.
 
         A shadow is broad or lies at the feet; what differs clearly, is narrow and hangs on an object above its feet is
-        the object's. So is what is narrow at half of its height, a tail before a pale wall, say, whose surroundings
-        differ faintly, too. At the border of the silhouette a pixel must be half object (see `alpha_matte`).
+        the object's. So is what is narrow where it differs at least half as much as at its clearest: a tail before a
+        pale wall, say, though the wall around it differs faintly, too. At the border of the silhouette a pixel must be
+        half object (see `alpha_matte`).
         """
         found = np.zeros_like(objects)
         rest = self.hot & ~objects

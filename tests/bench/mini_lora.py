@@ -3,9 +3,9 @@
     python -m tests.bench.mini_lora PROJECT [--scene scene-00] [--steps N] [--mini FOLDER] [--work FOLDER]
 
 PROJECT is a project of the sample film that has run up to `caption`; it is read, not touched. scene-00 is its town.
-Each LoRA and the base alone paint the captions of the scene from the same noise. What is done stays in WORK, beside the
-base and recipe that it was made with, and isn't done again. About 4 minutes on one core. `--sheet FILE` writes a
-picture of base, LoRAs and plates.
+Each LoRA and the base alone paint the captions of the scene from the same noise. What is done stays in WORK, in a
+folder for each base and recipe, and isn't done again. About 4 minutes on one core. `--sheet FILE` writes a picture of
+base, LoRAs and plates.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tests.bench.table import table, write_section
 
 COMMAND = "python -m tests.bench.mini_lora PROJECT"
 TITLE = "mini, told a place by a LoRA"
-ARM = next(arm for arm in ARMS if arm.name == "weighted")
+ARM = ARMS["weighted"]
 
 
 def main() -> None:
@@ -61,8 +61,8 @@ def main() -> None:
 
 def other_places(bench: Bench) -> np.ndarray:
     """Plates of all other scenes, as soft as mini paints, uint8 (n, S, S, 3): how like a place may be by chance."""
-    names = (bench.project / "datasets/caption.jsonl").read_text("utf-8").splitlines()
-    scenes = sorted({json.loads(line)["item"] for line in names} - {bench.scene.name})
+    rows = (bench.project / "datasets/caption.jsonl").read_text("utf-8").splitlines()
+    scenes = sorted({json.loads(row)["item"] for row in rows} - {bench.scene.name})
     files = [f"plates/{name}.png" for scene in scenes for name in scene_of(bench.project, scene).captions]
     return plates_of(bench.project, files, len(files), bench.painter.size, bench.painter)
 

@@ -10,8 +10,8 @@ of each LoRA, asked for an empty scene, are looked over by the small judge that 
 Two more experiments of the same kind: (e) with and without the words for an empty scene in its captions, and (e) with
 rank 128 beside 32. `--sheet FILE` writes a picture of the five ways side by side, for README.
 
-What is done stays in WORK, beside base and recipe that it was made with, and isn't done again: LoRAs and pictures by
-arm and training seed. On one core: five ways about 11 minutes, captions 3 more, ranks 5.
+What is done stays in WORK, in a folder for each base and recipe, and isn't done again: LoRAs and pictures by arm and
+training seed. On one core: five ways about 11 minutes, captions 3 more, ranks 5.
 """
 
 from __future__ import annotations
@@ -198,7 +198,7 @@ class Bench:
 
 def ways(bench: Bench, file: Path | None) -> None:
     """The five ways, beside the base alone."""
-    grids = {arm.words: bench.painted(bench.loras(arm.name, arm, bench.scene), bench.prompts) for arm in ARMS}
+    grids = {arm.words: bench.painted(bench.loras(arm.name, arm, bench.scene), bench.prompts) for arm in ARMS.values()}
     grids["the base alone"] = bench.base(bench.prompts, "base")
     arms = {words: bench.shown(pictures) for words, pictures in grids.items()}
     rows, beside = [], arms["(d) plates"].ghosts
@@ -232,7 +232,7 @@ def sheet(grids: Mapping[str, np.ndarray], bench: Bench, file: Path) -> None:
 
 def captions(bench: Bench) -> None:
     """(e) with and without the words for an empty scene in its captions."""
-    arm = next(one for one in ARMS if one.name == "weighted")
+    arm = ARMS["weighted"]
     bare = replace(bench.scene, captions={k: without_empty_words(v) for k, v in bench.scene.captions.items()})
     asked = [f"{without_empty_words(prompt)}, {SOMEBODY}" for prompt in bench.prompts]
     loras = {
@@ -256,7 +256,7 @@ def captions(bench: Bench) -> None:
 
 def ranks(bench: Bench) -> None:
     """(e) with rank 128 beside 32."""
-    arm = next(one for one in ARMS if one.name == "weighted")
+    arm = ARMS["weighted"]
     grids, sizes = {}, []
     for rank in RANKS:
         rate = RECIPE.learning_rate * RECIPE.dim / rank

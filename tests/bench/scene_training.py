@@ -21,6 +21,7 @@ from bglora.training.job import UNTRUSTED, Recipe, TrainJob, TrainPicture
 
 SECONDS = "cpu-seconds.txt"
 EMPTY_WORDS = ("no characters", "empty scene")
+KEEP_TOKENS = 2
 
 
 def preset_recipe() -> Recipe:
@@ -31,7 +32,6 @@ def preset_recipe() -> Recipe:
     return replace(recipe_of_settings(values, settings, KEEP_TOKENS), **fixed)
 
 
-KEEP_TOKENS = 2
 RECIPE = preset_recipe()
 LOOK = TestSettings(**preset_values("cpu")["test"])
 STEPS, GUIDANCE = LOOK.steps, LOOK.guidance_scale
@@ -58,23 +58,26 @@ def telea(frame: np.ndarray, mask: np.ndarray, plate: np.ndarray) -> np.ndarray:
     return np.asarray(cv2.inpaint(frame, mask.astype(np.uint8), 5, cv2.INPAINT_TELEA))
 
 
-ARMS = (
-    Arm("frames", "(a) frames, characters and all", lambda frame, mask, plate: frame),
-    Arm("telea", "(b) holes filled by Telea", telea),
-    Arm(
-        "left-out",
-        "(c) holes left out of the loss",
-        lambda frame, mask, plate: frame,
-        lambda mask, provenance: np.where(mask, UNTRUSTED, 0).astype(np.uint8),
-    ),
-    Arm("plates", "(d) plates", lambda frame, mask, plate: plate),
-    Arm(
-        "weighted",
-        "(e) plates, loss by provenance",
-        lambda frame, mask, plate: plate,
-        lambda mask, provenance: provenance,
-    ),
-)
+ARMS = {
+    arm.name: arm
+    for arm in (
+        Arm("frames", "(a) frames, characters and all", lambda frame, mask, plate: frame),
+        Arm("telea", "(b) holes filled by Telea", telea),
+        Arm(
+            "left-out",
+            "(c) holes left out of the loss",
+            lambda frame, mask, plate: frame,
+            lambda mask, provenance: np.where(mask, UNTRUSTED, 0).astype(np.uint8),
+        ),
+        Arm("plates", "(d) plates", lambda frame, mask, plate: plate),
+        Arm(
+            "weighted",
+            "(e) plates, loss by provenance",
+            lambda frame, mask, plate: plate,
+            lambda mask, provenance: provenance,
+        ),
+    )
+}
 
 
 @dataclass(frozen=True)

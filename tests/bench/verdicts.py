@@ -3,8 +3,8 @@
     python -m tests.bench.verdicts PROJECT [--scene scene-00] [--work FOLDER] [--character FILE] [--only NAMES]
 
 PROJECT is a project of the sample film that has run up to `caption` on `mini`. Each LoRA is trained, painted with and
-judged by the product's own code with the settings of `test` in the preset cpu. What is done stays in WORK, beside the
-base and recipe that it was made with, and isn't done again; judging is cheap and always done anew.
+judged by the product's own code with the settings of `test` in the preset cpu. What is done stays in WORK, in a
+folder for each base and recipe, and isn't done again; judging is cheap and always done anew.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Case:
 
     Attributes:
         asked: the words that it must get, and no others.
-        arm: what is trained: `plates`, `frames`. pictures: how many of them at most; 0: all.
+        arm: what is trained, a name in `ARMS`. pictures: how many of them at most; 0: all.
         recipe: fields of the recipe that differ from the usual ones.
         held_out: whether likeness is measured on held-out plates.
     """
@@ -117,7 +117,7 @@ class Bench:
 def lora_of(bench: Bench, case: Case) -> tuple[Path, tuple[TrainPicture, ...]]:
     """The LoRA, trained where it isn't there yet, and what it was trained on."""
     home = bench.work / ("good" if case.name == "none" else case.name)
-    arm = next(one for one in ARMS if one.name == case.arm)
+    arm = ARMS[case.arm]
     captions = dict(list(bench.scene.captions.items())[: case.pictures or None])
     scene = replace(bench.scene, captions=captions)
     pictures = write_pictures(bench.project.root, scene, arm, home / "pictures")

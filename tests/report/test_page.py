@@ -235,11 +235,12 @@ def test_a_shot_whose_masks_were_dropped_says_that_it_gets_no_plates(tmp_path: P
     assert text.count("dropped: parallax") == 4 and text.count("no plate without a mask") == 4
 
 
-def test_what_stages_decided_stands_with_the_settings_that_change_it(tmp_path: Path) -> None:
+def test_what_stages_decided_stands_with_the_commands_that_change_it(tmp_path: Path) -> None:
     view = full_project(tmp_path)
-    told = [Decided("ingest", f"Kept 15 of 48 frames {EVIL}.", "More: ingest.fps.")]
-    text = Elements(build_report(tmp_path, view, view.status(), told).read_text("utf-8")).text
-    assert f"Kept 15 of 48 frames {EVIL}. More: ingest.fps." in text
+    told = [Decided("ingest", f"Kept 15 of 48 frames {EVIL}.", "More: `bglora set ingest.fps 4`.")]
+    page = build_report(tmp_path, view, view.status(), told).read_text("utf-8")
+    assert f"Kept 15 of 48 frames {EVIL}. More: bglora set ingest.fps 4." in Elements(page).text
+    assert "<code>bglora set ingest.fps 4</code>." in page
 
 
 def test_failures_name_the_command_that_tries_again(page: str) -> None:

@@ -187,7 +187,7 @@ def test_decisions_are_written_and_said(command: Command, frames: Path) -> None:
     assert decisions.renames() == {"scene-00": "The pier"}
     assert decisions.splits() == [{"scene": "scene-00", "plates": ["walk-s000/*"]}]
     assert decisions.retries("inpaint") == {"*": 1}
-    again = command("rename", "scene-00", " The  pier")
+    again = command("rename", "scene-00", " The  pier,")
     assert (again.out, bglora.open().decisions) == ("scene-00 is called The pier already.\n", decisions)
     for words in (("rename", "scene-0?", "x"), ("rename", "scene-00", " "), ("merge", "scene-00", "scene-00")):
         assert command(*words).code == 2

@@ -111,7 +111,7 @@ class Worker:
 
 
 class Message(NamedTuple):
-    """What came back: `kind` is `begun`, `made`, `sign` or `looked` (a node)."""
+    """What came back: `kind` is `begun`, `made`, `sign` or `looked` (of a `Question`)."""
 
     kind: str
     of: Any
