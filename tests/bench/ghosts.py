@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-LEAST = 0.01
-"""Share of the picture that a character covers to be looked for."""
+CLEAR, LEAST = 32.0, 0.01
+"""Grey levels from which frame and plate differ by a character, and share of the picture that they must differ on."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Ghosts:
         """Of each picture, (m,), uint8 (m, S, S, 3): the most of any character of the camera that it is most like."""
         plates = self.plates.astype(np.float32)
         difference = self.frames.astype(np.float32) - plates
-        there = np.abs(difference).max(axis=3) > 32.0
+        there = np.abs(difference).max(axis=3) > CLEAR
         difference *= there[..., None]
         energy = np.square(difference).sum(axis=(1, 2, 3))
         known = there.mean(axis=(1, 2)) > LEAST

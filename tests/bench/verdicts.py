@@ -170,7 +170,7 @@ def judged(bench: Bench, case: Case) -> Judged:
         views_of(root, kept, FOR_LIKENESS),
     )
     leaks = partial(appearances.leaking, tools, root, trained)
-    empty = [f"plates/{name}.png" for name in held_out_of(root, bench.scene.name)]
+    empty = [f"plates/{name}.png" for name in (*bench.scene.captions, *held_out_of(root, bench.scene.name))]
     painted = partial(plates_of, root, empty, FOR_APPEARANCES, side, painter)
     data = Data(len(pictures), copies=0, limits=(), remedies={}, leaks=leaks, painted=painted)
     return judge(tools, grid, plates, data)
