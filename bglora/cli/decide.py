@@ -75,8 +75,9 @@ def merge(
 ) -> None:
     """Make one scene of several."""
     session.project().merge(into, *scenes)
-    told = {"decision": "merge", "scene": into, "others": scenes}
-    _told(session, told, f"{', '.join(scenes)} will be part of {into}.")
+    others = [scene for scene in scenes if scene != into]
+    told = {"decision": "merge", "scene": into, "others": others}
+    _told(session, told, f"{', '.join(others)} will be part of {into}.")
 
 
 def split(
