@@ -1,6 +1,7 @@
 """Whether the verdict of `test` is right: LoRAs made to have each fault, and the words that they get.
 
     python -m tests.bench.verdicts PROJECT [--scene scene-00] [--work FOLDER] [--character FILE] [--only NAMES]
+                                   [--seeds N]
 
 PROJECT is a project of the sample film that has run up to `caption` on `mini`. Each LoRA is trained, painted with and
 judged by the product's own code with the settings of `test` in the preset cpu. What is done stays in WORK, in a
@@ -50,7 +51,7 @@ TITLE = "Verdicts on LoRAs made to have each fault"
 USUAL = RECIPE.max_steps
 SEED = 20
 NOTE = """One scene of the sample film on mini; every LoRA is trained, painted with and judged as the product does it,
-with the settings of the preset cpu. Gain: likeness to held-out plates above the base's; following: difference between
+with the settings of the preset cpu (but for seeds that the command names). Gain: likeness to held-out plates above the base's; following: difference between
 prompts as a share of the base's; somebody and asked for: shares of pictures with a character whose prompt asks for
 nobody, and for somebody, with those of the base behind the slash. All at the scale to use, with 95 % intervals. A row
 is right when every asked word is among the given ones and no other is."""
@@ -107,11 +108,12 @@ class Bench:
     work: Path
     painter: Painter
     character: Path | None
+    seeds: int
 
     @property
     def settings(self) -> Settings:
-        """The project's, but test's are the preset's."""
-        return self.project.settings.model_copy(update={"test": LOOK})
+        """The project's, but test's are the preset's with so many seeds."""
+        return self.project.settings.model_copy(update={"test": LOOK.model_copy(update={"seeds": self.seeds})})
 
 
 def lora_of(bench: Bench, case: Case) -> tuple[Path, tuple[TrainPicture, ...]]:
@@ -142,7 +144,7 @@ def asked_of(bench: Bench) -> Asked:
 def grid_of(bench: Bench, case: Case, tools: ItemTools, lora: Path) -> Grid:
     """The test pictures, painted where they aren't there yet."""
     asked, test = asked_of(bench), bench.settings.test
-    file = lora.parent.parent / f"grid{'-cast' if bench.character else ''}.npz"
+    file = lora.parent.parent / f"grid-{bench.seeds}{'-cast' if bench.character else ''}.npz"
     if file.exists():
         pictures = np.load(file)["pictures"]
         scales = sorted({0.0, *test.scales})
@@ -206,13 +208,14 @@ def main() -> None:
     parser.add_argument(
         "--character", type=Path, help="a character LoRA on mini that stands by where somebody is asked"
     )
+    parser.add_argument("--seeds", type=int, default=LOOK.seeds, help="pictures for each prompt and scale")
     parser.add_argument("--only", default="", help="some of: " + ", ".join(case.name for case in CASES))
     parser.add_argument("--dry", action="store_true", help="print, and leave README.md alone")
     options = parser.parse_args()
     work = home_of(options.work, USUAL)
     painter = paint_backend.create(TrainSettings())
     project = bglora.open(options.project)
-    bench = Bench(project, scene_of(project.root, options.scene), work, painter, options.character)
+    bench = Bench(project, scene_of(project.root, options.scene), work, painter, options.character, options.seeds)
     chosen = [case for case in CASES if not options.only or case.name in options.only.split(",")]
     rows = []
     for case in chosen:
@@ -226,7 +229,8 @@ def main() -> None:
     if options.dry or options.only:
         print(table(head, rows))
     else:
-        write_section(TITLE, COMMAND, table(head, rows), NOTE)
+        command = COMMAND + (f" --seeds {options.seeds}" if options.seeds != LOOK.seeds else "")
+        write_section(TITLE, command, table(head, rows), NOTE)
 
 
 if __name__ == "__main__":
