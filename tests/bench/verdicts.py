@@ -51,10 +51,10 @@ TITLE = "Verdicts on LoRAs made to have each fault"
 USUAL = RECIPE.max_steps
 SEED = 20
 NOTE = """One scene of the sample film on mini; every LoRA is trained, painted with and judged as the product does it,
-with the settings of the preset cpu (but for seeds that the command names). Gain: likeness to held-out plates above the base's; following: difference between
-prompts as a share of the base's; somebody and asked for: shares of pictures with a character whose prompt asks for
-nobody, and for somebody, with those of the base behind the slash. All at the scale to use, with 95 % intervals. A row
-is right when every asked word is among the given ones and no other is."""
+with the settings of the preset cpu (but for seeds that the command names). Gain: likeness to held-out plates above the
+base's; following: difference between prompts as a share of the base's; somebody and asked for: shares of pictures with
+a character whose prompt asks for nobody, and for somebody, with those of the base behind the slash. All at the scale
+to use, with 95 % intervals. A row is right when every asked word is among the given ones and no other is."""
 EMPTY_WORDS = "no characters, empty scene"
 
 
