@@ -345,5 +345,8 @@ class _Made:
 
 
 def _buckets(settings: Any) -> dict[str, Any]:
-    """What wide plates are cut to: resolution and step of the training buckets."""
-    return {"buckets": [settings.train.resolution, settings.train.bucket_step]} if settings.inpaint.wide else {}
+    """What wide plates are cut to: resolution and step of the training buckets; SDXL's shapes where squares are trained,
+    for no square of a wide plate shows more than one of its frame does.
+    """
+    size, step = settings.train.resolution, settings.train.bucket_step or settings.train.resolution // 16
+    return {"buckets": [size, step]} if settings.inpaint.wide else {}
