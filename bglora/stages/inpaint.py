@@ -345,8 +345,9 @@ class _Made:
 
 
 def _buckets(settings: Any) -> dict[str, Any]:
-    """What wide plates are cut to: resolution and step of the training buckets; SDXL's shapes where squares are trained,
-    for no square of a wide plate shows more than one of its frame does.
+    """What wide plates are cut to: resolution and step of the training buckets.
+
+    Where squares are trained it is SDXL's shapes: no square of a wide plate shows more than one of its frame does.
     """
     size, step = settings.train.resolution, settings.train.bucket_step or settings.train.resolution // 16
     return {"buckets": [size, step]} if settings.inpaint.wide else {}
