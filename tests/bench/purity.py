@@ -10,7 +10,7 @@ of each LoRA, asked for an empty scene, are looked over by the small judge that 
 Two more experiments of the same kind: (e) with and without the words for an empty scene in its captions, and (e) with
 rank 128 beside 32. `--sheet FILE` writes a picture of the five ways side by side, for README.
 
-What is done stays in WORK, in a folder for each base and recipe, and isn't done again: LoRAs and pictures by arm and
+What is done stays in WORK, in a folder for each base, recipe and set of pictures, and isn't done again: LoRAs and pictures by arm and
 training seed. On one core: five ways about 11 minutes, captions 3 more, ranks 5.
 """
 
@@ -276,10 +276,13 @@ def ranks(bench: Bench) -> None:
     write_section(TITLE_RANKS, f"{COMMAND} --only ranks", table(head, rows), NOTE_RANKS)
 
 
-def home_of(work: Path, steps: int, base: str = "mini") -> Path:
-    """A folder for what is made with this base, trainer, recipe, number of steps and look."""
-    made_with = f"{native.identity(TrainSettings(base=base))} {RECIPE} {steps} {LOOK}"
-    return (work / f"{Path(base).name}-{hashlib.sha256(made_with.encode()).hexdigest()[:12]}").absolute()
+def home_of(work: Path, project: Path, scene: Scene, steps: int, base: str = "mini") -> Path:
+    """A folder for what is made of this scene's pictures with this base, trainer, recipe, number of steps and look."""
+    made_of = hashlib.sha256(f"{native.identity(TrainSettings(base=base))} {RECIPE} {steps} {LOOK} {scene}".encode())
+    for name in scene.captions:
+        for home in ("frames", "segmented/masks", "plates", "provenance"):
+            made_of.update((project / home / f"{name}.png").read_bytes())
+    return (work / f"{Path(base).name}-{made_of.hexdigest()[:12]}").absolute()
 
 
 def opened(project: Path, name: str, work: Path, steps: int, base: str = "mini") -> Bench:
@@ -288,7 +291,7 @@ def opened(project: Path, name: str, work: Path, steps: int, base: str = "mini")
     held_out = [f"plates/{picture}.png" for picture in scene.held_out]
     plates = plates_of(project, held_out, HELD_OUT, painter.size, painter)
     judge = load_judge(asset("mini_judge.safetensors"))
-    return Bench(project, scene, home_of(work, steps, base), steps, painter, judge, plates, base)
+    return Bench(project, scene, home_of(work, project, scene, steps, base), steps, painter, judge, plates, base)
 
 
 def main() -> None:

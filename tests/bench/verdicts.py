@@ -5,7 +5,7 @@
 
 PROJECT is a project of the sample film that has run up to `caption` on `mini`. Each LoRA is trained, painted with and
 judged by the product's own code with the settings of `test` in the preset cpu. What is done stays in WORK, in a
-folder for each base and recipe, and isn't done again; judging is cheap and always done anew.
+folder for each base, recipe and set of pictures, and isn't done again; judging is cheap and always done anew.
 """
 
 from __future__ import annotations
@@ -212,10 +212,11 @@ def main() -> None:
     parser.add_argument("--only", default="", help="some of: " + ", ".join(case.name for case in CASES))
     parser.add_argument("--dry", action="store_true", help="print, and leave README.md alone")
     options = parser.parse_args()
-    work = home_of(options.work, USUAL)
     painter = paint_backend.create(TrainSettings())
     project = bglora.open(options.project)
-    bench = Bench(project, scene_of(project.root, options.scene), work, painter, options.character, options.seeds)
+    scene = scene_of(project.root, options.scene)
+    work = home_of(options.work, project.root, scene, USUAL)
+    bench = Bench(project, scene, work, painter, options.character, options.seeds)
     chosen = [case for case in CASES if not options.only or case.name in options.only.split(",")]
     rows = []
     for case in chosen:
