@@ -4,8 +4,8 @@
 
 PROJECT is a project of the sample film that has run up to `caption`; it is read, not touched. scene-00 is its town.
 Each LoRA and the base alone paint the captions of the scene from the same noise. What is done stays in WORK, in a
-folder for each base, recipe and set of pictures, and isn't done again. About 4 minutes on one core. `--sheet FILE` writes a picture of
-base, LoRAs and plates.
+folder for each base, recipe and set of pictures, and isn't done again. About 4 minutes on one core. `--sheet FILE`
+writes a picture of base, LoRAs and plates.
 """
 
 from __future__ import annotations

@@ -10,8 +10,8 @@ of each LoRA, asked for an empty scene, are looked over by the small judge that 
 Two more experiments of the same kind: (e) with and without the words for an empty scene in its captions, and (e) with
 rank 128 beside 32. `--sheet FILE` writes a picture of the five ways side by side, for README.
 
-What is done stays in WORK, in a folder for each base, recipe and set of pictures, and isn't done again: LoRAs and pictures by arm and
-training seed. On one core: five ways about 11 minutes, captions 3 more, ranks 5.
+What is done stays in WORK, in a folder for each base, recipe and set of pictures, and isn't done again: LoRAs and
+pictures by arm and training seed. On one core: five ways about 11 minutes, captions 3 more, ranks 5.
 """
 
 from __future__ import annotations
