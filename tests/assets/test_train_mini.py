@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,12 +12,26 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from bglora.assets import asset
-from bglora.assets.train_mini import captions, clock, decoder, judge, pca_encoder, restart, sharpen, stills, text, unet
+from bglora.assets.train_mini import (
+    captions,
+    clock,
+    decoder,
+    export,
+    judge,
+    pca_encoder,
+    restart,
+    reward,
+    sharpen,
+    stills,
+    text,
+    unet,
+)
 from bglora.assets.train_mini.__main__ import main
 from bglora.errors import UserError
+from bglora.settings.lora import NEGATIVE
 
 
 def draw_stills(folder: Path, places: int = 8) -> Path:
@@ -126,8 +141,18 @@ def test_captions_say_whether_somebody_is_there(tmp_path: Path) -> None:
     assert 10 <= len(empty) - len(written) <= 60
     assert sum("no characters, empty scene" in line for line in written) > 0.8 * len(written)
     assert not any("grey dog" in line or "with a character" in line for line in written)
-    assert all("grey dog" in line or "with a character" in line for line in seen if line)
+    said = ("grey dog", "with a character", *captions.GENERAL_WORDS)
+    assert all(any(words in line for words in said) for line in seen if line)
     assert not any("empty scene" in line for line in seen)
+
+
+def test_the_words_of_the_products_negative_prompt_stand_under_pictures_of_characters_only(tmp_path: Path) -> None:
+    pictures = stills.read_stills(draw_stills(tmp_path / "stills"))
+    rng = np.random.default_rng(0)
+    empty, seen = ([set(captions.choose_caption(still, rng).split(", ")) for _ in range(300)] for still in pictures[:2])
+    for word in NEGATIVE.split(", "):
+        assert sum(word in tags for tags in seen) > 10
+        assert not any(word in tags for tags in empty)
 
 
 def test_views_keep_the_character_in_sight(tmp_path: Path) -> None:
@@ -191,6 +216,29 @@ def test_training_goes_on_from_an_exported_folder(tmp_path: Path) -> None:
     assert (out / "tokenizer" / "vocab.json").read_bytes() == (source / "tokenizer" / "vocab.json").read_bytes()
 
 
+def test_a_training_may_start_from_the_mean_of_two_exported_folders(tmp_path: Path) -> None:
+    folder, source, other, out = draw_stills(tmp_path / "stills"), asset("mini"), tmp_path / "other", tmp_path / "out"
+    shutil.copytree(source, other)
+    file = Path("unet", "diffusion_pytorch_model.safetensors")
+    save_file({key: value + 0.5 for key, value in load_file(source / file).items()}, other / file)
+    options = ["--stills", str(folder), "--out", str(out), "--start", str(source), str(other)]
+    assert main([*options, "--part", "export"]) == 0
+    first, mean = load_file(source / file), load_file(out / file)
+    assert max(float((mean[key] - first[key] - 0.25).abs().max()) for key in first) < 0.02
+    vae = Path("vae", "diffusion_pytorch_model.safetensors")
+    assert all(torch.equal(value, load_file(out / vae)[key]) for key, value in load_file(source / vae).items())
+
+
+@pytest.mark.parametrize(("part", "words"), [("reward", "goes on from a painter"), ("export", "not trained yet")])
+def test_what_has_nothing_to_go_on_from_says_so(
+    part: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = draw_stills(tmp_path / "stills")
+    assert main(["--stills", str(folder), "--out", str(tmp_path / "out"), "--part", part]) != 0
+    said = capsys.readouterr().err.strip()
+    assert words in said and len(said.splitlines()) == 3
+
+
 def test_a_folder_that_is_no_mini_is_named_in_three_lines(tmp_path: Path) -> None:
     folder = draw_stills(tmp_path / "stills")
     options = ["--stills", str(folder), "--out", str(tmp_path / "out"), "--start", str(folder), "--part", "unet"]
@@ -217,6 +265,102 @@ def test_stills_around_a_character_and_few_cameras_are_drawn_most(tmp_path: Path
     }
     ordered = sorted(by_camera.values(), reverse=True)
     assert ordered[0] > 10 * ordered[1]
+
+
+def test_of_a_place_in_one_light_the_camera_with_the_clearest_character_is_drawn_most(tmp_path: Path) -> None:
+    folder = draw_stills(tmp_path / "stills")
+    large = np.array(Image.open(folder / "beach-01-0005-1a.png"))
+    large[60:220, 60:210] = (250, 20, 20)
+    Image.fromarray(large).save(folder / "beach-01-0005-1d.png")
+    lines = (folder / "captions.jsonl").read_text("utf-8").splitlines()
+    dusk = [line.replace("warm sunlight", "blue dusk") if "-0002-" in line else line for line in lines]
+    (folder / "captions.jsonl").write_text("\n".join(dusk), "utf-8")
+    assert stills.core_cameras(stills.read_stills(folder)) == {"beach-01-0005-1", "beach-01-0002-1"}
+
+
+def test_a_character_is_drawn_together_with_its_empty_camera_under_the_same_noise(tmp_path: Path) -> None:
+    pictures = stills.read_stills(draw_stills(tmp_path / "stills"))
+    basis = pca_encoder.fit(np.random.default_rng(0).uniform(-1, 1, (2, 32, 32, 3)))
+    pools = unet.build_pools(pictures, basis, 1)
+    assert (pools[96, 160].twins == -1).all()  # views that are cut at random have none
+    for size, pool in ((16, pools[128, 128]), (7, pools[192, 192])):
+        rows, pairs = pool.draw(size, np.random.default_rng(0))
+        assert len(rows) == size and pairs == min(unet.PAIRS, size // 4)
+        for seen, empty in zip(rows[:pairs], rows[pairs : 2 * pairs], strict=True):
+            first, second = (pictures[pool.sources[row]] for row in (seen, empty))
+            assert first.character and not second.character and first.pair == second.pair
+            ground = pool.weights[seen] == 1.0
+            apart = np.abs(pool.latents[seen] - pool.latents[empty])
+            assert apart[:, ground[0]].max() < 0.2 < apart[:, ~ground[0]].max()
+
+
+def rewarded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> reward.Trainer:
+    """A training from the package's `mini`, of few and short samplings, with the package's judge for a critic."""
+    monkeypatch.setattr(reward, "STEPS", 3)
+    monkeypatch.setattr(reward, "LAST", 2)
+    monkeypatch.setattr(reward, "CAMERAS", 1)
+    work = tmp_path / "work"
+    restart.prepare(asset("mini"), work)
+    shutil.copyfile(asset("mini_judge.safetensors"), work / "critic.safetensors")
+    pictures = stills.read_stills(draw_stills(tmp_path / "stills"))
+    trainer = reward.Trainer(pictures, export.load_basis(work / "basis.safetensors"), work, 7)
+    trainer.start([asset("mini")])
+    trainer.critic = reward.train_critic(pictures, (), trainer.vae, work)
+    return trainer
+
+
+def test_an_order_shows_each_camera_with_and_without_its_character_from_one_noise(tmp_path: Path) -> None:
+    orders = reward.Orders(stills.read_stills(draw_stills(tmp_path / "stills")))
+    for seed in range(20):
+        asked = orders.draw(np.random.default_rng(seed))
+        assert all(asked.captions) and len(asked.captions) == 2 * reward.CAMERAS
+        for empty, seen in zip(range(0, len(asked.captions), 2), range(1, len(asked.captions), 2), strict=True):
+            assert asked.character[empty] == 0 and asked.character[seen] == 1
+            assert "grey dog" not in asked.captions[empty] and "no characters" not in asked.captions[seen]
+            assert np.array_equal(asked.noise[empty], asked.noise[seen])
+        assert not np.array_equal(asked.noise[0], asked.noise[2])
+
+
+def test_what_the_critic_finds_changes_what_is_painted_until_it_agrees(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = rewarded(tmp_path, monkeypatch)
+    asked = reward.Orders(trainer.painter.train).draw(np.random.default_rng(1))
+    losses = []
+    for _ in range(6):
+        rng = np.random.default_rng(2)
+        judged = trainer.judge(asked, trainer.paint(asked, rng), rng)
+        losses.append(float(judged.detach()))
+        trainer.painter.state.descend(judged, 0.3)
+    assert losses[-1] < 0.8 * losses[0]
+    assert all(value.grad is None for value in (*trainer.vae.parameters(), *trainer.critic.parameters()))
+
+
+def test_a_rewarded_training_stops_and_goes_on_and_is_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = rewarded(tmp_path, monkeypatch)
+    lines: list[str] = []
+    trainer.run(0.02, lines.append)
+    done = trainer.painter.state.step
+    assert done >= 1 and "as asked" in lines[-1]
+    again = reward.Trainer(trainer.pictures, trainer.basis, trainer.work, 7)
+    unet_of = again.averaged()[0]
+    assert again.painter.state.step == done
+    both = zip(unet_of.parameters(), trainer.painter.unet.parameters(), strict=True)
+    assert 0 < max(float((mean - live).detach().abs().max()) for mean, live in both) < 0.01
+    options = ["--stills", str(tmp_path / "stills"), "--out", str(tmp_path / "out"), "--work", str(trainer.work)]
+    assert main([*options, "--start", str(asset("mini")), "--part", "export"]) == 0
+    file = Path("unet", "diffusion_pytorch_model.safetensors")
+    before, after = load_file(asset("mini") / file), load_file(tmp_path / "out" / file)
+    assert any(not torch.equal(before[key], after[key]) for key in before)
+
+
+def test_a_critic_is_taught_by_the_stills_that_are_trained_on(tmp_path: Path) -> None:
+    examples = judge.examples_of(stills.read_stills(draw_stills(tmp_path / "stills")))
+    seen = [example for example in examples if example.character]
+    assert len(seen) == len(examples) / 2
+    for example in seen:
+        assert example.mask is not None and example.mask[165:215, 65:105].all() and not example.mask[:150].any()
+    assert all(e.mask is not None and not e.mask.any() for e in examples if not e.character)
 
 
 def test_the_adversary_learns_to_tell_pictures_from_smears() -> None:

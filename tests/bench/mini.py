@@ -123,7 +123,7 @@ def painter_error(folder: Path, source: Path, work: Path) -> str:
 
     restart.prepare(folder, work)
     trainer = unet.Trainer(stills.read_stills(source), export.load_basis(work / "basis.safetensors"), work, 0)
-    trainer.start(folder)
+    trainer.start([folder])
     with torch.inference_mode():
         return trainer.check().split(": ")[1]
 

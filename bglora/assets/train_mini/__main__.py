@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from bglora.errors import UserError
 
@@ -26,15 +27,24 @@ def main(arguments: list[str] | None = None) -> int:
         default=120.0,
         help="training time by the wall clock; with --part all, of the U-Net, and of decoder and sharpen together",
     )
-    parser.add_argument("--start", type=Path, help="an exported folder to go on from (default: random weights)")
-    parser.add_argument("--part", choices=("all", "unet", "decoder", "sharpen", "export"), default="all")
+    parser.add_argument(
+        "--start",
+        type=Path,
+        nargs="+",
+        default=[],
+        help="an exported folder to go on from, of several the mean of their U-Nets (default: random weights)",
+    )
+    parser.add_argument(
+        "--more", type=Path, nargs="*", default=[], help="folders of further stills, for the critic of --part reward"
+    )
+    parser.add_argument("--part", choices=("all", "unet", "decoder", "sharpen", "reward", "export"), default="all")
     options = parser.parse_args(arguments)
     work = options.work or options.out.with_name(options.out.name + ".work")
     try:
         if options.part == "all":
             return _train_all(options, work)
         if options.part == "export":
-            _export(options.stills, work, options.out)
+            _export(options, work)
         else:
             _train(options, work)
     except UserError as error:
@@ -47,7 +57,7 @@ def _train_all(options: argparse.Namespace, work: Path) -> int:
     """U-Net and decoder at once, a process with one thread each, then the decoder's sharpening and the export."""
     _prepare(options, work)
     shared = ["--stills", str(options.stills), "--out", str(options.out), "--work", str(work)]
-    shared += ["--start", str(options.start)] if options.start else []
+    shared += ["--start", *map(str, options.start)] if options.start else []
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "bglora.assets.train_mini", *shared, "--part"]
     half = ["--minutes", str(options.minutes / 2)]
@@ -55,7 +65,7 @@ def _train_all(options: argparse.Namespace, work: Path) -> int:
     failed = any(subprocess.run([*command, part, *half], env=environment).returncode for part in ("decoder", "sharpen"))
     if painter.wait() or failed:
         return 1
-    _export(options.stills, work, options.out)
+    _export(options, work)
     return 0
 
 
@@ -68,7 +78,7 @@ def _prepare(options: argparse.Namespace, work: Path) -> None:
     if (work / "basis.safetensors").exists():
         return
     if options.start:
-        restart.prepare(options.start, work)
+        restart.prepare(options.start[0], work)
         return
     pictures = stills.read_stills(options.stills)
     train = [still for still in pictures if not still.held_out]
@@ -80,7 +90,7 @@ def _prepare(options: argparse.Namespace, work: Path) -> None:
 def _train(options: argparse.Namespace, work: Path) -> None:
     import torch
 
-    from bglora.assets.train_mini import decoder, export, sharpen, stills, unet
+    from bglora.assets.train_mini import decoder, export, reward, sharpen, stills, unet
 
     torch.set_num_threads(1)
     _prepare(options, work)
@@ -92,22 +102,55 @@ def _train(options: argparse.Namespace, work: Path) -> None:
     if options.part == "sharpen":
         sharpen.Trainer(pictures, basis, work, SEED).run(options.minutes, report)
         return
-    trainer = (unet if options.part == "unet" else decoder).Trainer(pictures, basis, work, SEED)
+    parts: dict[str, Any] = {"unet": unet, "decoder": decoder, "reward": reward}
+    if options.part == "reward" and not options.start:
+        raise UserError("--part reward goes on from a painter", where=str(work), cure="--start FOLDER that --out wrote")
+    trainer = parts[options.part].Trainer(pictures, basis, work, SEED)
     if options.start:
         trainer.start(options.start)
+    if options.part == "reward":
+        trainer.more = options.more
     trainer.run(options.minutes, report)
 
 
-def _export(folder: Path, work: Path, out: Path) -> None:
-    from bglora.assets.train_mini import export, sharpen, stills, unet
+def _export(options: argparse.Namespace, work: Path) -> None:
+    """Write what was trained in the work folder; what wasn't trained there stays as it is in the folders of --start."""
+    from bglora.assets.train_mini import export, stills
 
-    for name in ("basis.safetensors", "unet.pt", "decoder.pt", "sharp.pt"):
-        if not (work / name).exists():
-            raise UserError("not trained yet", where=str(work / name), cure="run it without --part export first")
-    basis = export.load_basis(work / "basis.safetensors")
-    painter, first, second = unet.Trainer(stills.read_stills(folder), basis, work, SEED).averaged()
-    vae = sharpen.Trainer([], basis, work, SEED).averaged()
-    export.write_pipeline(painter, (first, second), work, vae, basis, out)
+    _prepare(options, work)
+    pictures, basis = stills.read_stills(options.stills), export.load_basis(work / "basis.safetensors")
+    painter, first, second = _painter(options, work, pictures, basis)
+    export.write_pipeline(painter, (first, second), work, _vae(options, work, basis), basis, options.out)
+
+
+def _painter(options: argparse.Namespace, work: Path, pictures: Any, basis: Any) -> Any:
+    from bglora.assets.train_mini import reward, unet
+
+    for part in (reward, unet):
+        if (work / part.CHECKPOINT).exists():
+            return part.Trainer(pictures, basis, work, SEED).averaged()
+    if not options.start:
+        raise _untrained(work / unet.CHECKPOINT)
+    trainer = unet.Trainer(pictures, basis, work, SEED)
+    trainer.start(options.start)
+    return trainer.unet, *trainer.encoders
+
+
+def _vae(options: argparse.Namespace, work: Path, basis: Any) -> Any:
+    from bglora.assets.train_mini import decoder, sharpen
+
+    missing = [work / part.CHECKPOINT for part in (decoder, sharpen) if not (work / part.CHECKPOINT).exists()]
+    if not missing:
+        return sharpen.Trainer([], basis, work, SEED).averaged()
+    if len(missing) == 1 or not options.start:
+        raise _untrained(missing[0])
+    trainer = decoder.Trainer([], basis, work, SEED)
+    trainer.start(options.start)
+    return trainer.vae
+
+
+def _untrained(path: Path) -> UserError:
+    return UserError("not trained yet", where=str(path), cure="run it without --part export first")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from bglora.assets.train_mini import clock, pca_encoder, restart, stills
 
 TARGETS = {(128, 128): 0.7, (96, 160): 0.15, (160, 96): 0.15}
 BATCH = 4
+CHECKPOINT = "decoder.pt"
 PEAK_RATE = 1e-3
 
 
@@ -49,11 +50,11 @@ class Trainer:
         self.seed = seed
         self.vae = build_vae(basis).to(memory_format=torch.channels_last)
         parameters = [*self.vae.post_quant_conv.parameters(), *self.vae.decoder.parameters()]
-        self.state = clock.State(work / "decoder.pt", parameters, PEAK_RATE, weight_decay=0.0)
+        self.state = clock.State(work / CHECKPOINT, parameters, PEAK_RATE, weight_decay=0.0)
 
-    def start(self, folder: Path) -> None:
-        """Begin with the decoder of an exported pipeline instead of random weights."""
-        restart.load_decoder(self.vae, folder, self.basis)
+    def start(self, folders: Sequence[Path]) -> None:
+        """Begin with the decoder of the first exported pipeline instead of random weights."""
+        restart.load_decoder(self.vae, folders[0], self.basis)
         self.state.begin()
 
     def run(self, minutes: float, report: Callable[[str], None]) -> None:

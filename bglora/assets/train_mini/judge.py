@@ -84,6 +84,21 @@ def read_examples(folders: list[Path]) -> list[Example]:
     return examples
 
 
+def examples_of(pictures: list[stills.Still]) -> list[Example]:
+    """The stills that `mini` itself is trained on, for critics beside its training."""
+    empty = stills.empty_cameras(pictures)
+    found = []
+    for still in pictures:
+        seen = np.asarray(stills.pixels(still))
+        mask = None
+        if still.character is None:
+            mask = np.zeros(seen.shape[:2], np.float32)
+        elif stills.shows_whole_picture(still) and still.pair in empty:
+            mask = difference(seen, np.asarray(empty[still.pair]))
+        found.append(Example(seen, PLACES.index(still.place), still.character is not None, mask, still.path.stem))
+    return found
+
+
 def difference(seen: NDArray[np.uint8], empty: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Where two pictures of one camera differ, (h, w) of 0 and 1; specks of JPEG removed."""
     apart = np.abs(seen.astype(np.int16) - empty).max(axis=2)
@@ -230,9 +245,9 @@ class Batches:
         return found
 
 
-def train(examples: list[Example], steps: int = STEPS, start: Path | None = None) -> StillJudge:
+def train(examples: list[Example], steps: int = STEPS, start: Path | None = None, seed: int = SEED) -> StillJudge:
     """Cross-entropy of the place, of the character, and of every cell where it is known; goes on from `start`."""
-    torch.manual_seed(SEED)
+    torch.manual_seed(seed)
     net = load_judge(start).train() if start else StillJudge()
     layout: Any = {"memory_format": torch.channels_last}  # the fastest on a CPU; the stubs do not know it
     net.to(**layout)
@@ -240,7 +255,7 @@ def train(examples: list[Example], steps: int = STEPS, start: Path | None = None
     rates = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_RATE, total_steps=steps, pct_start=0.1)
     batches, losses = Batches(examples), []
     for step in range(steps):
-        loss = _loss(net, batches.draw(np.random.default_rng([SEED, step, int(start is not None)])))
+        loss = _loss(net, batches.draw(np.random.default_rng([seed, step, int(start is not None)])))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()

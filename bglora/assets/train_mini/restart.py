@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +37,24 @@ def load_decoder(vae: Any, folder: Path, basis: pca_encoder.PcaBasis) -> None:
     pca_encoder.write_into(vae, basis)
 
 
-def load_painter(unet: Any, encoders: tuple[Any, Any], folder: Path) -> None:
-    """The exported weights of the U-Net and both text encoders, as float32."""
+def load_painter(unet: Any, encoders: tuple[Any, Any], folders: Sequence[Path]) -> None:
+    """The exported weights of the U-Net and both text encoders, as float32; of several folders their mean.
+
+    Between weights of which one was trained on from the other, the mean is often better than both, for it has less of
+    what each learned by heart (Wortsman et al. 2022, "Model soups").
+    """
     from diffusers import UNet2DConditionModel
     from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
-    unet.load_state_dict(UNet2DConditionModel.from_pretrained(folder / "unet").float().state_dict())
-    encoders[0].load_state_dict(CLIPTextModel.from_pretrained(folder / "text_encoder").state_dict())
-    encoders[1].load_state_dict(CLIPTextModelWithProjection.from_pretrained(folder / "text_encoder_2").state_dict())
+    for model, kind, name in (
+        (unet, UNet2DConditionModel, "unet"),
+        (encoders[0], CLIPTextModel, "text_encoder"),
+        (encoders[1], CLIPTextModelWithProjection, "text_encoder_2"),
+    ):
+        kept: list[dict[str, Any]] = [kind.from_pretrained(folder / name).float().state_dict() for folder in folders]
+        model.load_state_dict({key: _mean([weights[key] for weights in kept]) for key in kept[0]})
+
+
+def _mean(values: list[Any]) -> Any:
+    """Of tensors of one shape; whole numbers (positions of tokens) are the same in all."""
+    return sum(values) / len(values) if values[0].is_floating_point() else values[0]

@@ -18,6 +18,7 @@ from PIL import Image
 
 from bglora.assets.train_mini import clock, decoder, pca_encoder, stills
 
+CHECKPOINT = "sharp.pt"
 PEAK_RATE = 3e-4
 ADVERSARY_RATE = 4e-4
 ADVERSARY_SHARE = 0.6  # of the pixel loss's gradient at the last convolution
@@ -73,7 +74,7 @@ class Trainer:
         self.rival = torch.optim.Adam(self.adversary.parameters(), lr=ADVERSARY_RATE, betas=(0.5, 0.99))
         self.rival_path = work / "adversary.pt"
         self.state = clock.State(
-            work / "sharp.pt", self.plain.state.average.live, PEAK_RATE, weight_decay=0.0, betas=(0.5, 0.99)
+            work / CHECKPOINT, self.plain.state.average.live, PEAK_RATE, weight_decay=0.0, betas=(0.5, 0.99)
         )
 
     def run(self, minutes: float, report: Callable[[str], None]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,24 +21,30 @@ BUCKETS = {
     (192, 192): (0.03, 7),
 }
 # How often a still is drawn, by the letter of its file: whole pictures without and with a character, parts of the
-# first, and parts around the character, on which it is large enough to be learned. Half of all have no character.
-LETTER_WEIGHT = {"a": 2.0, "b": 0.2, "c": 0.2, "d": 0.6, "e": 0.6, "f": 0.8, "g": 0.8}
-NEARER_WEIGHT = 0.1  # of a view that does not show the whole still; the whole is what is painted by default
-NEAR_CHARACTER_WEIGHT = 0.5
-MIRRORED_WEIGHT = 0.1
-# One camera in CORE_EVERY is drawn far more often. A small model that has seen few pictures well paints things; one
-# that has seen many pictures badly paints their average.
-CORE_EVERY, OTHER_WEIGHT = 10, 0.04
+# first, and parts around the character, in which it is large enough to be learned.
+LETTER_WEIGHT = {"a": 2.0, "b": 0.1, "c": 0.1, "d": 1.0, "e": 1.0, "f": 0.8, "g": 0.8}
+PLACE_WEIGHT = {"room": 1.6}  # rooms hold the most things
+NEARER_WEIGHT = 0.05  # of a view that does not show the whole still; the whole is what is painted by default
+NEAR_CHARACTER_WEIGHT = 0.1
+MIRRORED_WEIGHT = 0.05
+OTHER_WEIGHT = 0.08  # of the cameras that are not among stills.core_cameras
+PAIRS = 4
+"""Of a batch: characters, each beside the same camera without it, under the same noise at the same noise step.
+
+What the two ask of the weights differs by the character and its words alone; drawn apart, other differences drown it.
+"""
 MIDDLE = 0.5  # 0: noise steps are drawn uniformly; 0.5: those in the middle, which decide layout, thrice as often
+CHECKPOINT = "unet.pt"
 PEAK_RATE = 6e-4
-CHARACTER_WEIGHT = 3.0  # a character covers few latent cells; without more weight the words for it are not learned
+CHARACTER_WEIGHT = 4.0  # a character covers few latent cells; without more weight the words for it are not learned
 
 
 @dataclass(frozen=True)
 class Pool:
     """Latents of all views of one size with their mirrors: (n, 4, h, w), loss weights (n, 1, h, w), time ids (n, 6).
 
-    `odds` (n,) sum to 1: how often each is drawn. `sources` (n,) are the stills' numbers.
+    `odds` (n,) sum to 1: how often each is drawn. `sources` (n,) are the stills' numbers. `twins` (n,) are the rows of
+    the same views without their character, -1 where there is none.
     """
 
     latents: NDArray[np.float32]
@@ -46,6 +52,15 @@ class Pool:
     time_ids: NDArray[np.int64]
     sources: NDArray[np.int64]
     odds: NDArray[np.float64]
+    twins: NDArray[np.int64]
+
+    def draw(self, count: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], int]:
+        """Rows of a batch of `count`, and how many of the first are characters; their twins come right after them."""
+        odds = self.odds * (self.twins >= 0)
+        pairs = min(PAIRS, count // 4) if odds.any() else 0
+        seen = rng.choice(len(odds), size=pairs, p=odds / odds.sum()) if pairs else np.zeros(0, np.int64)
+        alone = rng.choice(len(odds), size=count - 2 * pairs, p=self.odds)
+        return np.concatenate([seen, self.twins[seen], alone]), pairs
 
 
 def build_unet() -> Any:
@@ -89,11 +104,12 @@ def build_pools(pictures: list[stills.Still], basis: pca_encoder.PcaBasis, seed:
     """Encode all views of all pictures once; sources index `pictures`."""
     rng = np.random.default_rng(seed)
     empty = stills.empty_cameras(pictures)
-    core = set(sorted({still.pair for still in pictures})[::CORE_EVERY])
+    core = stills.core_cameras(pictures)
     rows: dict[tuple[int, int], list[tuple[Any, ...]]] = {target: [] for target in BUCKETS}
     for number, still in enumerate(pictures):
         picture = stills.pixels(still)
-        often = LETTER_WEIGHT.get(still.path.stem[-1], 1.0) * (1.0 if still.pair in core else OTHER_WEIGHT)
+        often = LETTER_WEIGHT.get(still.path.stem[-1], 1.0) * PLACE_WEIGHT.get(still.place, 1.0)
+        often *= 1.0 if still.pair in core else OTHER_WEIGHT
         mask = stills.character_mask(still, empty.get(still.pair)) if stills.shows_whole_picture(still) else None
         for target, found in rows.items():
             for kind, view in enumerate(stills.views(picture.size, target, mask, rng)):
@@ -110,8 +126,27 @@ def build_pools(pictures: list[stills.Still], basis: pca_encoder.PcaBasis, seed:
     for target, found in rows.items():
         latents, weights, ids, sources, often_drawn = zip(*found, strict=True)
         share = np.array(often_drawn) / np.sum(often_drawn)
-        pools[target] = Pool(np.stack(latents), np.stack(weights)[:, None], np.array(ids), np.array(sources), share)
+        twins = _twins([pictures[number] for number in sources]) if target[0] == target[1] else np.full(len(ids), -1)
+        pools[target] = Pool(
+            np.stack(latents), np.stack(weights)[:, None], np.array(ids), np.array(sources), share, twins
+        )
     return pools
+
+
+def _twins(shown: list[stills.Still]) -> NDArray[np.int64]:
+    """For the rows of whole square views of characters, the rows of their cameras' empty ones; -1 for others.
+
+    `shown` are the stills of all rows. A still's first two rows are its whole view and that one's mirror.
+    """
+    first: dict[Path, int] = {}
+    for row, still in enumerate(shown):
+        first.setdefault(still.path, row)
+    found = np.full(len(shown), -1)
+    for path, row in first.items():
+        empty = first.get(path.with_name(f"{shown[row].pair}a{path.suffix}"))
+        if path.stem[-1] in "de" and empty is not None:
+            found[row : row + 2] = empty, empty + 1
+    return found
 
 
 def draw_times(count: int, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -138,11 +173,11 @@ class Trainer:
         self.alphas = noise_schedule().alphas_cumprod
         self.basis = basis
         parameters = [p for model in (self.unet, *self.encoders) for p in model.parameters()]
-        self.state = clock.State(work / "unet.pt", parameters, PEAK_RATE, weight_decay=0.01)
+        self.state = clock.State(work / CHECKPOINT, parameters, PEAK_RATE, weight_decay=0.01)
 
-    def start(self, folder: Path) -> None:
-        """Begin with the weights of an exported pipeline instead of random ones."""
-        restart.load_painter(self.unet, self.encoders, folder)
+    def start(self, folders: Sequence[Path]) -> None:
+        """Begin with the weights of an exported pipeline, or the mean of several, instead of random ones."""
+        restart.load_painter(self.unet, self.encoders, folders)
         self.state.begin()
 
     def run(self, minutes: float, report: Callable[[str], None]) -> None:
@@ -153,18 +188,23 @@ class Trainer:
         clock.train(self.state, minutes, lambda part: self._train_step(pools, part), self.check, report)
 
     def _train_step(self, pools: dict[tuple[int, int], Pool], part: float) -> float:
-        rng = np.random.default_rng([self.seed, self.state.step])
+        loss = self.loss(pools, np.random.default_rng([self.seed, self.state.step]))
+        self.state.descend(loss, part)
+        return float(loss.detach())
+
+    def loss(self, pools: dict[tuple[int, int], Pool], rng: np.random.Generator) -> Any:
+        """Weighted mean squared error of v, (), on a batch of one size drawn at random."""
         targets = list(BUCKETS)
         target = targets[rng.choice(len(targets), p=[BUCKETS[t][0] for t in targets])]
         size = BUCKETS[target][1]
-        rows = rng.choice(len(pools[target].odds), size=size, p=pools[target].odds)
+        rows, pairs = pools[target].draw(size, rng)
         captions = [choose_caption(self.train[source], rng) for source in pools[target].sources[rows]]
-        times = draw_times(size, rng)
-        noise = rng.standard_normal(pools[target].latents[rows].shape, dtype=np.float32)
+        times = rng.permutation(draw_times(size - pairs, rng))
+        noise = rng.standard_normal((size - pairs, *pools[target].latents.shape[1:]), dtype=np.float32)
+        times, noise = (np.concatenate([values[:pairs], values]) for values in (times, noise))
         error, weight = self._error(pools[target], rows, captions, times, noise)
-        loss = (error * weight).sum() / (weight.sum() * error.shape[1])
-        self.state.descend(loss, part)
-        return float(loss.detach())
+        weight[pairs : 2 * pairs] = weight[:pairs]  # where a character would stand matters on the empty picture too
+        return (error * weight).sum() / (weight.sum() * error.shape[1])
 
     def _error(
         self,
