@@ -18,6 +18,9 @@ from bglora.training.verdict import ScaleFigures
 
 VIEW = 48
 """Pixels of a side: copies are told by their layout."""
+VIEWED = 384
+"""Pixels of a side, at most, at which a plate goes through the base's VAE to be compared with copies: a layout has no
+more detail, and there may be many."""
 
 
 @dataclass(frozen=True)
@@ -163,23 +166,28 @@ def scores(chosen: Judged, judged: Sequence[Judged], plates: Plates, looker: str
     return told
 
 
-def views_of(root: Path, paths: Sequence[str], most: int) -> np.ndarray:
+def views_of(root: Path, paths: Sequence[str], most: int, side: int, painter: Any) -> np.ndarray:
     """What a square picture may repeat of plates that are trained on in their own shape: the squares at both ends and
-    in the middle of each, and the whole of it, squeezed. uint8 (n, VIEW, VIEW, 3); of `most` plates, evenly chosen.
+    in the middle of each, and the whole of it, squeezed; as soft as the base paints, for a copy can be no sharper.
+
+    Returns:
+        uint8 (n, VIEW, VIEW, 3), of `most` plates, evenly chosen.
     """
     import cv2
 
     from bglora.training.pictures import read_picture
 
-    found = []
+    side, found = min(side, VIEWED), []
     for path in _spread(paths, most):
         picture = read_picture(root / path)
         height, width = picture.shape[:2]
-        side = min(height, width)
-        starts = sorted({(y, x) for y in _starts(height - side) for x in _starts(width - side)})
-        cuts = [picture[y : y + side, x : x + side] for y, x in starts]
+        short = min(height, width)
+        starts = sorted({(y, x) for y in _starts(height - short) for x in _starts(width - short)})
+        cuts = [picture[y : y + short, x : x + short] for y, x in starts]
         cuts += [picture] if len(cuts) > 1 else []
-        found += [cv2.resize(cut, (VIEW, VIEW), interpolation=cv2.INTER_AREA) for cut in cuts]
+        squares = np.stack([cv2.resize(cut, (side, side), interpolation=cv2.INTER_AREA) for cut in cuts])
+        painted = painter.as_painted(squares)
+        found += [cv2.resize(one, (VIEW, VIEW), interpolation=cv2.INTER_AREA) for one in painted]
     return np.stack(found) if found else np.zeros((0, VIEW, VIEW, 3), np.uint8)
 
 

@@ -33,7 +33,7 @@ FOR_LIKENESS, FOR_APPEARANCES, FOR_COPIES = 32, 32, 64
 class Test(Stage):
     name: ClassVar[str] = "test"
     counts: ClassVar[str] = "grids"
-    version: ClassVar[int] = 8
+    version: ClassVar[int] = 9
     reads: ClassVar[tuple[str, ...]] = ("inpaint", "cluster", "caption", "train")
     home: ClassVar[str] = "grids"
     parallel: ClassVar[bool] = False
@@ -217,8 +217,8 @@ def _test(item: Item, tools: Tools, painter: Any) -> Outcome:
     trained = list(payload["plates"].values())
     held_out = plates_of(root, payload["held_out"], FOR_LIKENESS, side, painter)
     known = plates_of(root, [] if len(held_out) else trained, FOR_LIKENESS, side, painter)
-    apart = views_of(root, payload["held_out"], FOR_LIKENESS)
-    plates = Plates(held_out, known, views_of(root, trained, FOR_COPIES), apart)
+    apart = views_of(root, payload["held_out"], FOR_LIKENESS, side, painter)
+    plates = Plates(held_out, known, views_of(root, trained, FOR_COPIES, side, painter), apart)
     leaks = cache(partial(appearances.leaking, tools, root, payload["plates"]))
     every = [*trained, *payload["held_out"]]
     painted = cache(partial(plates_of, root, every, FOR_APPEARANCES, side, painter))

@@ -168,8 +168,8 @@ def judged(bench: Bench, case: Case) -> Judged:
     plates = Plates(
         plates_of(root, kept, FOR_LIKENESS, side, painter),
         plates_of(root, [] if kept else files, FOR_LIKENESS, side, painter),
-        views_of(root, files, FOR_COPIES),
-        views_of(root, kept, FOR_LIKENESS),
+        views_of(root, files, FOR_COPIES, side, painter),
+        views_of(root, kept, FOR_LIKENESS, side, painter),
     )
     leaks = partial(appearances.leaking, tools, root, trained)
     empty = [f"plates/{name}.png" for name in (*bench.scene.captions, *held_out_of(root, bench.scene.name))]

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bglora.backends.paint import diffusers as paint
 from bglora.engine.stage import Row
 from bglora.engine.tools import ItemTools
 from bglora.errors import UserError
 from bglora.settings import Settings
+from bglora.settings.lora import TrainSettings
 from bglora.stages.appearances import asking_prompts, identity
 from bglora.stages.appearances import rates as rates_of
 from bglora.stages.grids import FINAL, Grid, allowing
@@ -324,16 +326,20 @@ def test_a_copy_is_found_mirrored_too_and_another_picture_is_none() -> None:
     assert list(figures.nearest(painted, training) > 0.9) == [True, True, False]
 
 
-def test_a_copy_of_any_part_of_a_wide_plate_is_found(tmp_path: Path) -> None:
-    small = np.random.default_rng(4).integers(0, 255, (6, 10, 3), dtype=np.uint8)
-    wide = Image.fromarray(small).resize((160, 90))
+def test_a_copy_of_any_part_of_a_wide_plate_is_found_as_soft_as_the_base_paints_it(tmp_path: Path) -> None:
+    rng = np.random.default_rng(4)
+    small = Image.fromarray(rng.integers(0, 255, (6, 10, 3), dtype=np.uint8)).resize((160, 90))
+    wide = Image.fromarray((np.asarray(small) * rng.uniform(0.3, 1, (90, 160, 1))).astype(np.uint8))  # fine detail
     wide.save(tmp_path / "plate.png")
-    views = views_of(tmp_path, ["plate.png"], 8)
+    painter = paint.create(TrainSettings())
+    views = views_of(tmp_path, ["plate.png"], 8, 128, painter)
     assert views.shape == (4, 48, 48, 3)
     ends = [wide.crop((x, 0, x + 90, 90)).resize((128, 128)) for x in (0, 70)]
-    painted = np.stack([np.asarray(one) for one in (*ends, wide.resize((128, 128)))])
-    assert (figures.nearest(painted, views) > 0.95).all()
-    assert figures.nearest(painted[:1, ::-1], views)[0] < 0.9
+    sharp = np.stack([np.asarray(one) for one in (*ends, wide.resize((128, 128)))])
+    copies = painter.as_painted(sharp)
+    assert (figures.nearest(copies, views) > 0.97).all()
+    assert (figures.nearest(copies, sharp) < figures.nearest(copies, views)).all()
+    assert figures.nearest(copies[:1, ::-1], views)[0] < 0.9
 
 
 def test_held_out_plates_of_a_trained_view_do_not_hide_copies() -> None:
