@@ -83,9 +83,9 @@ CASES = (
     Case("short", "8 steps", ("too weak",), recipe={"max_steps": 8}),
     Case(
         "long",
-        "4 times as long",
+        "4 times as long, at 4 times the rate",
         ("overpowers the prompt",),
-        recipe={"max_steps": 4 * USUAL},
+        recipe={"max_steps": 4 * USUAL, "learning_rate": 4 * RECIPE.learning_rate},
     ),
     Case("frames", "on frames, characters left in", ("hallucinates characters",), arm="frames"),
     Case(

@@ -24,7 +24,7 @@ ADVERSARY_RATE = 4e-4
 ADVERSARY_SHARE = 0.6  # of the pixel loss's gradient at the last convolution
 MATCHING = 0.5
 LARGEST_WEIGHT = 4.0
-SHARE = 0.6  # of the sharpened weights in what is exported, the rest is the plain decoder's (Wang et al. 2018, ESRGAN)
+SHARE = 0.75  # of the sharpened weights in what is exported, the rest is the plain decoder's (Wang et al. 2018, ESRGAN)
 ALONE_STEPS = 150  # the adversary learns alone first: an ignorant one pulls the decoder anywhere
 
 
