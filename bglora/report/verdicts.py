@@ -24,8 +24,8 @@ LACKING = "not enough data"
 MEANINGS = {
     "likeness": "how like the place's own plates the pictures are, 1 at most; higher is better.",
     "gain": "likeness minus that of the base alone; above 0 with its whole interval, the LoRA surely helps.",
-    "following": "how much a change of the prompt still changes the picture, as a share of the base's; below 0.6 the "
-    "LoRA overpowers the prompt.",
+    "following": "how much the prompt still decides, the base alone being 1: pictures of different prompts differ, and "
+    "other places stay other places; below 0.6 the LoRA overpowers the prompt.",
     "variety": "how much pictures differ from seed to seed, as a share of the base's; near 0, all look the same.",
     "copies": "share of the pictures that repeat a training picture; 0 is best, surely above 0.1 is a fault.",
     "characters": "share of the pictures with a character on them though the prompt asks for nobody, beside scale 0.",

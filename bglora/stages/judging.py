@@ -86,7 +86,7 @@ def judge(tools: Tools, grid: Grid, plates: Plates, data: Data) -> Judged:
     embeddings, places = embedded(embed, pictures, known)
     here = [k for k in range(pictures.shape[1]) if k not in grid.elsewhere]
     likeness = figures.likeness(embeddings, places)[:, here]
-    followed, varied = figures.ratio(figures.following(embeddings)), figures.ratio(figures.variety(embeddings))
+    followed, varied = followed_prompts(embeddings, grid.elsewhere), figures.ratio(figures.variety(embeddings))
     flat = pictures.reshape(-1, *pictures.shape[3:])
     correlations = figures.nearest(flat, plates.views).reshape(pictures.shape[0], -1)
     limit = figures.copy_limit(plates.apart, plates.views)
@@ -115,6 +115,21 @@ def judge(tools: Tools, grid: Grid, plates: Plates, data: Data) -> Judged:
         remedies=data.remedies,
     )
     return Judged(grid, found, words, verdict.recommend(found), limit)
+
+
+def followed_prompts(embeddings: np.ndarray, elsewhere: Sequence[int]) -> list[Estimate]:
+    """How much prompts are followed, by scale; 1: as the base does.
+
+    The less of two: how far apart the pictures of different prompts are, and how far other places stay what they are.
+    A LoRA may paint its own place in as many colors as there are prompts.
+    """
+    from bglora.training import figures
+
+    apart, kept = figures.ratio(figures.following(embeddings)), figures.keeping(embeddings, elsewhere)
+    if kept is None:
+        return apart
+    by_scale = zip(apart, map(figures.bootstrap, kept), strict=True)
+    return [min(both, key=lambda estimate: estimate.mean) for both in by_scale]
 
 
 def embedded(judge: Any, pictures: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -6,6 +6,7 @@ length 1, so that the product of two is their similarity (cosine). Scale number 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,6 +68,33 @@ def likeness(embeddings: F32, plates: F32) -> F32:
 def following(embeddings: F32) -> F32:
     """How far apart the prompts' pictures of the same seed lie, (scales, seeds): 1 - similarity, mean over pairs."""
     return _spread(np.swapaxes(embeddings, 1, 2))
+
+
+TOLD_APART = 0.05
+"""Similarity by which a base's pictures of a prompt must be nearer to each other than to those of other prompts."""
+
+
+def keeping(embeddings: F32, elsewhere: Sequence[int]) -> F32 | None:
+    """How far pictures of other places stay what the base paints there, (scales, m): one value a prompt and seed.
+
+    1: as like the base's pictures of that prompt as these are to each other; 0: as like as the base's pictures of
+    another prompt are. None where the base does not tell any of these prompts apart.
+
+    Args:
+        embeddings: unit vectors (scales, prompts, seeds, D), the base alone first.
+        elsewhere: numbers of the prompts that name other places.
+    """
+    base, seeds = embeddings[0], embeddings.shape[2]
+    others = ~np.eye(seeds, dtype=bool) if seeds > 1 else np.ones((1, 1), bool)
+    found = []
+    for number in elsewhere:
+        alike = embeddings[:, number] @ base[number].T  # (scales, seeds, seeds); the same seed says too much
+        own = alike[..., others].reshape(len(embeddings), seeds, -1).mean(axis=-1)
+        strange = np.delete(base, number, axis=0).reshape(-1, base.shape[-1])
+        cross = float((base[number] @ strange.T).mean()) if len(strange) else 0.0
+        if own[0].mean() - cross > TOLD_APART:
+            found.append((own - cross) / (own[0].mean() - cross))
+    return np.concatenate(found, axis=1) if found else None
 
 
 def variety(embeddings: F32) -> F32:

@@ -10,7 +10,7 @@ from typing import Any
 from bglora.training.figures import Estimate, difference
 
 FOLLOWS = 0.6
-"""Share of the base's difference between prompts that must be left."""
+"""Share of the base's following of prompts that must be left."""
 FEW = 6
 FIRST_DATA = "First more plates, then test again."
 """The cure of every other fault where the data don't suffice: figures of so few plates advise nothing."""
@@ -30,7 +30,7 @@ class ScaleFigures:
     Attributes:
         likeness: similarity to held-out plates.
         gain: likeness minus the base's, picture by picture.
-        following: difference between prompts, as a share of the base's.
+        following: how much prompts are followed, as a share of the base's (`stages.judging.followed_prompts`).
         variety: difference between seeds, as a share of the base's.
         copies: share of pictures nearer to a training picture than held-out plates are.
         characters: share of the pictures with a character on them though the prompt asks for none; None if nobody
@@ -54,15 +54,19 @@ class ScaleFigures:
 
 
 def recommend(figures: Sequence[ScaleFigures]) -> float:
-    """The smallest scale that is about as like the place as the best, among those that still follow the prompt.
+    """The smallest scale that is about as like the place as the best, among those that still follow the prompt and
+    leave the character who is asked for in the picture.
 
-    Only scales count that are surely nearer to the place than the base alone; where none is, the largest that follows
-    the prompt: what is weak wants more. Where none follows it, the smallest above 0; without any scale above 0, 0.
+    Only scales count that are surely nearer to the place than the base alone; where none is, the largest that obeys:
+    what is weak wants more. Where none leaves the character, those count that follow the prompt; where none does so
+    either, the smallest above 0; without any scale above 0, 0.
     """
     used = [figure for figure in figures if figure.scale > 0]
     if not used:
         return 0.0
-    obedient = [figure for figure in used if figure.following.mean >= FOLLOWS]
+    base = next((figure for figure in figures if figure.scale == 0), None)
+    following = [figure for figure in used if figure.following.mean >= FOLLOWS]
+    obedient = [figure for figure in following if not _paints_over(figure, base)] or following
     if not obedient:
         return min(figure.scale for figure in used)
     nearer = [figure for figure in obedient if figure.gain.low > 0]
@@ -109,10 +113,10 @@ def judge(
     recommended = next(figure for figure in used if figure.scale == recommend(figures))
     faults = (
         _too_weak(recommended, used, remedies),
-        _overpowers(recommended, remedies),
+        _overpowers(recommended, used, remedies),
         _hallucinates(recommended, base, leaks, on_plates),
         _copies(recommended, remedies),
-        _conflicts(recommended, base, used),
+        _conflicts(recommended, base),
     )
     lacking = bool(found)
     found += [{**fault, "cure": FIRST_DATA} if lacking else fault for fault in faults if fault]
@@ -133,8 +137,13 @@ def _too_weak(
     return _fault("too weak", cure, scale=recommended.scale, gain=recommended.gain.to_json())
 
 
-def _overpowers(recommended: ScaleFigures, remedies: Mapping[str, str]) -> dict[str, Any] | None:
-    if recommended.following.high >= FOLLOWS:
+def _overpowers(
+    recommended: ScaleFigures, used: Sequence[ScaleFigures], remedies: Mapping[str, str]
+) -> dict[str, Any] | None:
+    """No scale follows the prompt, and one of them surely doesn't."""
+    if any(figure.following.mean >= FOLLOWS for figure in used):
+        return None
+    if all(figure.following.high >= FOLLOWS for figure in used):
         return None
     cure = f"Use it below scale {recommended.scale:g}, or train shorter{_typed(remedies, 'shorter')}."
     following = recommended.following.to_json()
@@ -175,33 +184,28 @@ def _copies(recommended: ScaleFigures, remedies: Mapping[str, str]) -> dict[str,
     return _fault("copies its training pictures", cure, scale=recommended.scale, copies=copies)
 
 
-def _conflicts(
-    recommended: ScaleFigures, base: ScaleFigures | None, used: Sequence[ScaleFigures]
-) -> dict[str, Any] | None:
-    """Surely fewer characters than there are without the LoRA, where a prompt asks for one."""
+def _conflicts(recommended: ScaleFigures, base: ScaleFigures | None) -> dict[str, Any] | None:
     there, usual = recommended.answered, base.answered if base else None
-    if there is None or usual is None or not _fewer(there, usual):
+    if there is None or usual is None or not _paints_over(recommended, base):
         return None
-    weaker = [figure for figure in used if figure.scale < recommended.scale and figure.answered]
-    lower = [figure.scale for figure in weaker if figure.answered and not _fewer(figure.answered, usual)]
-    scale = f"below scale {recommended.scale:g}"
-    if lower:
-        scale = f"at scale {max(lower):g} (`bglora set compose.background_scale {max(lower):g}`)"
     cure = (
-        f"Use it {scale}, or beside the character alone (`bglora set compose.mode regional`); "
-        "a character LoRA trained on more varied backgrounds holds its own better."
+        f"Use it below scale {recommended.scale:g}, or beside the character alone (`bglora set compose.mode "
+        "regional`); a character LoRA trained on more varied backgrounds holds its own better."
     )
     rates = {"answered": there.to_json(), "base": usual.to_json()}
     return _fault("conflicts with the character", cure, scale=recommended.scale, **rates)
 
 
+def _paints_over(figure: ScaleFigures, base: ScaleFigures | None) -> bool:
+    """Surely fewer characters than there are without the LoRA, where a prompt asks for one."""
+    if figure.answered is None or base is None or base.answered is None:
+        return False
+    return difference(figure.answered, base.answered).high < 0
+
+
 def _typed(remedies: Mapping[str, str], end: str) -> str:
     """`: command`, where one is known."""
     return f": {remedies[end]}" if remedies.get(end) else ""
-
-
-def _fewer(here: Estimate, there: Estimate) -> bool:
-    return difference(here, there).high < 0
 
 
 def _more_data(pictures: int, held_out: int, copies: int, limits: Sequence[str], remedies: Mapping[str, str]) -> str:

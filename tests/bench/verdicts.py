@@ -52,9 +52,12 @@ USUAL = RECIPE.max_steps
 SEED = 20
 NOTE = """One scene of the sample film on mini; every LoRA is trained, painted with and judged as the product does it,
 with the settings of the preset cpu (but for seeds that the command names). Gain: likeness to held-out plates above the
-base's; following: difference between prompts as a share of the base's; somebody and asked for: shares of pictures with
-a character whose prompt asks for nobody, and for somebody, with those of the base behind the slash. All at the scale
-to use, with 95 % intervals. A row is right when every asked word is among the given ones and no other is."""
+base's; following: how much prompts are followed, the base being 1; somebody and asked for: shares of pictures with a
+character whose prompt asks for nobody, and for somebody, with those of the base behind the slash. All at the scale to
+use, with 95 % intervals. A row is right when every asked word is among the given ones and no other is, but for what
+the same fault brings along: who trains too long also paints over characters and copies, who trains on three pictures
+may copy them. The word for copies is never the one asked for: held-out plates of this scene are as near to trained ones
+as a copy on mini is, and where they are, a copy can't be told from the place."""
 EMPTY_WORDS = "no characters, empty scene"
 
 
@@ -63,7 +66,7 @@ class Case:
     """A LoRA made to have a fault.
 
     Attributes:
-        asked: the words that it must get, and no others.
+        asked: the words that it must get. also: words that the same fault may bring; others are wrong.
         arm: what is trained, a name in `ARMS`. pictures: how many of them at most; 0: all.
         recipe: fields of the recipe that differ from the usual ones.
         held_out: whether likeness is measured on held-out plates.
@@ -72,6 +75,7 @@ class Case:
     name: str
     words: str
     asked: tuple[str, ...]
+    also: tuple[str, ...] = ()
     arm: str = "weighted"
     pictures: int = 0
     recipe: Mapping[str, Any] | None = None
@@ -83,15 +87,17 @@ CASES = (
     Case("short", "8 steps", ("too weak",), recipe={"max_steps": 8}),
     Case(
         "long",
-        "4 times as long, at 4 times the rate",
+        "8 times as long",
         ("overpowers the prompt",),
-        recipe={"max_steps": 4 * USUAL, "learning_rate": 4 * RECIPE.learning_rate},
+        also=("conflicts with the character", "copies its training pictures"),
+        recipe={"max_steps": 8 * USUAL},
     ),
     Case("frames", "on frames, characters left in", ("hallucinates characters",), arm="frames"),
     Case(
         "three",
         "on three pictures, rank 32, twice as long",
-        ("copies its training pictures", "not enough data"),
+        ("not enough data",),
+        also=("copies its training pictures", "conflicts with the character"),
         pictures=3,
         recipe={"max_steps": 2 * USUAL, "dim": 32, "alpha": 24.0},
     ),
@@ -182,7 +188,7 @@ def line(case: Case, found: Judged) -> list[str]:
     """A row of the table."""
     base, used = found.figures[0], next(one for one in found.figures if one.scale == found.scale)
     words = [str(one["word"]) for one in found.verdict]
-    right = "yes" if sorted(words) == sorted(case.asked) else "no"
+    right = "yes" if {*case.asked} <= {*words} <= {*case.asked, *case.also} else "no"
     return [
         f"{case.words}: {', '.join(case.asked)}",
         ", ".join(words),

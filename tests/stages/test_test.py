@@ -20,7 +20,7 @@ from bglora.settings.lora import TrainSettings
 from bglora.stages.appearances import asking_prompts, identity
 from bglora.stages.appearances import rates as rates_of
 from bglora.stages.grids import FINAL, Grid, allowing
-from bglora.stages.judging import Judged, best, embedded, views_of
+from bglora.stages.judging import Judged, best, embedded, followed_prompts, views_of
 from bglora.stages.remedies import remedies
 from bglora.stages.test import Test, default_prompts, elsewhere_prompts
 from bglora.training import figures
@@ -141,6 +141,18 @@ def rates(hits: int, of: int, base: int, of_base: int, name: str = "characters")
         ([at(0, 0), replace(at(1, 0.2), gain=Estimate(0.2, 0.0, 0.4))], 40, 5, "too weak"),
         ([at(0, 0), replace(at(1, 0.2), following=Estimate(0.5, 0.4, 0.6))], 40, 5, "good"),
         ([at(0, 0), replace(at(1, 0.2), following=Estimate(0.5, 0.4, 0.599))], 40, 5, "overpowers the prompt"),
+        (
+            [at(0, 0), replace(at(0.5, 0.2), following=Estimate(0.56, 0.4, 0.7)), at(1, 0.3, following=0.1)],
+            40,
+            5,
+            "overpowers the prompt",
+        ),
+        (
+            [at(0, 0), replace(at(0.5, 0.2), following=Estimate(0.6, 0.4, 0.8)), at(1, 0.3, following=0.1)],
+            40,
+            5,
+            "good",
+        ),
         ([at(0, 0), replace(at(1, 0.2), copies=Estimate(0.2, 0.1, 0.3))], 40, 5, "good"),
         ([at(0, 0), replace(at(1, 0.2), copies=Estimate(0.2, 0.101, 0.3))], 40, 5, "copies its training pictures"),
         (rates(3, 12, 0, 12), 40, 5, "good"),
@@ -184,20 +196,16 @@ def test_who_is_seen_on_empty_plates_too_is_no_hallucination(statues: int, leaks
     assert verdict["word"] == word
 
 
-def test_a_lora_that_paints_over_the_character_asked_for_conflicts_with_it() -> None:
+def test_a_lora_that_paints_over_the_character_asked_for_at_every_scale_conflicts_with_it() -> None:
     base, some, none = Estimate(0.8, 0.7, 0.9), Estimate(0.75, 0.6, 0.85), Estimate(0.2, 0.1, 0.3)
-    scales = [
-        replace(at(0, 0), answered=base),
-        replace(at(0.5, 0.1), answered=some),
-        replace(at(1, 0.2), answered=none),
-    ]
-    (fault,) = judge(scales, 40, 5)
-    assert fault["word"] == "conflicts with the character" and fault["cure"].startswith(
-        "Use it at scale 0.5 (`bglora set compose.background_scale 0.5`),"
-    )
-    (fault,) = judge([scales[0], scales[2]], 40, 5)
-    assert fault["cure"].startswith("Use it below scale 1,")
-    assert [one["word"] for one in judge(scales[:2], 40, 5)] == ["good"]
+    control, over = replace(at(0, 0), answered=base), replace(at(1, 0.2), answered=none)
+    (fault,) = judge([control, replace(at(0.5, 0.1), answered=none), over], 40, 5)
+    assert fault["word"] == "conflicts with the character"
+    assert fault["cure"].startswith("Use it below scale 1, or beside the character alone (`bglora set compose.mode")
+    beside = replace(at(0.5, 0.1), answered=some)
+    assert recommend([control, beside, over]) == 0.5
+    (fine,) = judge([control, beside, over], 40, 5)
+    assert fine["word"] == "good" and "0.5" in fine["cure"]
 
 
 def test_grid_and_plates_are_compared_in_one_space_whatever_a_backend_measures_of_a_call() -> None:
@@ -315,6 +323,24 @@ def test_prompts_that_paint_one_picture_are_not_followed_and_seeds_that_do_have_
     followed, varied = figures.ratio(figures.following(grid)), figures.ratio(figures.variety(grid))
     assert followed[0].mean == pytest.approx(1.0) and followed[1].mean == pytest.approx(0.0, abs=1e-9)
     assert varied[1].mean > 0.5
+
+
+def test_a_lora_that_paints_its_own_place_elsewhere_does_not_follow_whatever_its_colors() -> None:
+    places = np.eye(8)[:3]  # of a town, a beach and a room
+    drawn = np.random.default_rng(2).standard_normal((4, 3, 6, 8)) * 0.1
+    grid = places[None, :, None] + drawn
+    grid[1, 1:] += 0.3 * places[0]  # a touch of the town: still a beach
+    grid[2, 1:] = places[0] + drawn[2, 1:] + np.eye(8)[3:5, None]  # the town everywhere, in the prompts' colors
+    grid[3, 1:] = np.eye(8)[5:7, None] + drawn[3, 1:]  # neither the town nor what was asked for
+    grid /= np.linalg.norm(grid, axis=-1, keepdims=True)
+    apart = figures.ratio(figures.following(grid))
+    assert apart[3].mean > 0.7
+    found = followed_prompts(grid, range(1, 3))
+    assert found[0].mean == pytest.approx(1.0) and found[1].mean > 0.8
+    assert found[2].high < 0.3 and found[3].high < 0.3
+    assert followed_prompts(grid, ()) == apart
+    alike = np.ones((2, 3, 6, 1))  # a base that paints one picture whatever is asked tells nothing
+    assert figures.keeping(alike, range(1, 3)) is None
 
 
 def test_a_copy_is_found_mirrored_too_and_another_picture_is_none() -> None:
