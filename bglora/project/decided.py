@@ -153,7 +153,7 @@ def _test(view: View, rows: Sequence[Row]) -> Decided:
         )
     text = f"Verdicts: {'; '.join(words)}." if words else "No grid was made."
     if given & COUNTED and view.settings.train.base == "mini" and not view.settings.test.detector:
-        text += " Characters are counted by mini's small judge, who sees somebody on every third of its empty pictures:"
+        text += " Characters are counted by mini's small judge, who takes one soft empty picture in five for somebody:"
         text += " look at the grid before you drop plates."
     return Decided("test", text, "Cures: `bglora report`.")
 

@@ -125,10 +125,10 @@ def followed_prompts(embeddings: np.ndarray, elsewhere: Sequence[int]) -> list[E
     """
     from bglora.training import figures
 
-    apart, kept = figures.ratio(figures.following(embeddings)), figures.keeping(embeddings, elsewhere)
-    if kept is None:
+    apart, retained = figures.ratio(figures.following(embeddings)), figures.place_retention(embeddings, elsewhere)
+    if retained is None:
         return apart
-    by_scale = zip(apart, map(figures.bootstrap, kept), strict=True)
+    by_scale = zip(apart, figures.ratio(retained), strict=True)
     return [min(both, key=lambda estimate: estimate.mean) for both in by_scale]
 
 
@@ -184,6 +184,9 @@ def scores(chosen: Judged, judged: Sequence[Judged], plates: Plates, looker: str
 def views_of(root: Path, paths: Sequence[str], most: int, side: int, painter: Any) -> np.ndarray:
     """What a square picture may repeat of plates that are trained on in their own shape: the squares at both ends and
     in the middle of each, and the whole of it, squeezed; as soft as the base paints, for a copy can be no sharper.
+
+    Args:
+        side: pixels of a test picture's side; plates go through the base's VAE at this size, at VIEWED if it is larger.
 
     Returns:
         uint8 (n, VIEW, VIEW, 3), of `most` plates, evenly chosen.

@@ -70,30 +70,29 @@ def following(embeddings: F32) -> F32:
     return _spread(np.swapaxes(embeddings, 1, 2))
 
 
-TOLD_APART = 0.05
-"""Similarity by which a base's pictures of a prompt must be nearer to each other than to those of other prompts."""
+def place_retention(embeddings: F32, elsewhere: Sequence[int]) -> F32 | None:
+    """By how much pictures of other places are more like the base's of their prompt than its of the other prompts are.
 
-
-def keeping(embeddings: F32, elsewhere: Sequence[int]) -> F32 | None:
-    """How far pictures of other places stay what the base paints there, (scales, m): one value a prompt and seed.
-
-    1: as like the base's pictures of that prompt as these are to each other; 0: as like as the base's pictures of
-    another prompt are. None where the base does not tell any of these prompts apart.
+    A difference of similarities, (scales, n): one value a prompt and seed. A picture is compared with the base's of
+    other seeds only, since an unchanged one of its own seed would say more than a faultless one of another. As a share
+    of the base's own (`ratio`), 1 is the place that was asked for and 0 as strange to it as another prompt's. None
+    where it can't be told: one seed, no such prompt, or a base that surely tells none of them apart.
 
     Args:
         embeddings: unit vectors (scales, prompts, seeds, D), the base alone first.
         elsewhere: numbers of the prompts that name other places.
     """
     base, seeds = embeddings[0], embeddings.shape[2]
-    others = ~np.eye(seeds, dtype=bool) if seeds > 1 else np.ones((1, 1), bool)
+    if seeds < 2:
+        return None
     found = []
     for number in elsewhere:
-        alike = embeddings[:, number] @ base[number].T  # (scales, seeds, seeds); the same seed says too much
-        own = alike[..., others].reshape(len(embeddings), seeds, -1).mean(axis=-1)
-        strange = np.delete(base, number, axis=0).reshape(-1, base.shape[-1])
-        cross = float((base[number] @ strange.T).mean()) if len(strange) else 0.0
-        if own[0].mean() - cross > TOLD_APART:
-            found.append((own - cross) / (own[0].mean() - cross))
+        alike = embeddings[:, number] @ base[number].T  # (scales, seeds, seeds)
+        within = alike[..., ~np.eye(seeds, dtype=bool)].reshape(len(embeddings), seeds, -1).mean(axis=-1)
+        strangers = np.delete(base, number, axis=0).reshape(-1, base.shape[-1])
+        retained = within - (base[number] @ strangers.T).mean()
+        if bootstrap(retained[0]).low > 0:
+            found.append(retained)
     return np.concatenate(found, axis=1) if found else None
 
 

@@ -58,7 +58,7 @@ def recommend(figures: Sequence[ScaleFigures]) -> float:
     leave the character who is asked for in the picture.
 
     Only scales count that are surely nearer to the place than the base alone; where none is, the largest that obeys:
-    what is weak wants more. Where none leaves the character, those count that follow the prompt; where none does so
+    what is weak wants more. Where none leaves the character, the smallest that follows the prompt; where none does so
     either, the smallest above 0; without any scale above 0, 0.
     """
     used = [figure for figure in figures if figure.scale > 0]
@@ -66,9 +66,9 @@ def recommend(figures: Sequence[ScaleFigures]) -> float:
         return 0.0
     base = next((figure for figure in figures if figure.scale == 0), None)
     following = [figure for figure in used if figure.following.mean >= FOLLOWS]
-    obedient = [figure for figure in following if not _paints_over(figure, base)] or following
+    obedient = [figure for figure in following if not _paints_over(figure, base)]
     if not obedient:
-        return min(figure.scale for figure in used)
+        return min(figure.scale for figure in following or used)
     nearer = [figure for figure in obedient if figure.gain.low > 0]
     if not nearer:
         return max(figure.scale for figure in obedient)
@@ -111,12 +111,15 @@ def judge(
             _fault("not enough data", "Give it a scale above 0: `bglora set test.scales '[0, 0.5, 0.7, 1]'`.", scales=0)
         ]
     recommended = next(figure for figure in used if figure.scale == recommend(figures))
+    # Where the scale to use is too weak for sure figures, a larger one that is like the place says what is wrong.
+    strong = min((figure for figure in used if figure.gain.low > 0), key=lambda figure: figure.scale, default=None)
+    telling = recommended if strong is None or recommended.gain.low > 0 else strong
     faults = (
-        _too_weak(recommended, used, remedies),
-        _overpowers(recommended, used, remedies),
+        _too_weak(telling, used, remedies),
+        _overpowers(telling, used, remedies),
         _hallucinates(recommended, base, leaks, on_plates),
         _copies(recommended, remedies),
-        _conflicts(recommended, base),
+        _conflicts(telling, base, used),
     )
     lacking = bool(found)
     found += [{**fault, "cure": FIRST_DATA} if lacking else fault for fault in faults if fault]
@@ -138,16 +141,14 @@ def _too_weak(
 
 
 def _overpowers(
-    recommended: ScaleFigures, used: Sequence[ScaleFigures], remedies: Mapping[str, str]
+    telling: ScaleFigures, used: Sequence[ScaleFigures], remedies: Mapping[str, str]
 ) -> dict[str, Any] | None:
-    """No scale follows the prompt, and one of them surely doesn't."""
-    if any(figure.following.mean >= FOLLOWS for figure in used):
+    """It doesn't follow the prompt where it is like the place, and there or at a larger scale that is sure."""
+    failing = [figure for figure in used if figure.scale >= telling.scale and figure.following.high < FOLLOWS]
+    if telling.following.mean >= FOLLOWS or not failing:
         return None
-    if all(figure.following.high >= FOLLOWS for figure in used):
-        return None
-    cure = f"Use it below scale {recommended.scale:g}, or train shorter{_typed(remedies, 'shorter')}."
-    following = recommended.following.to_json()
-    return _fault("overpowers the prompt", cure, scale=recommended.scale, following=following)
+    cure = f"Use it below scale {telling.scale:g}, or train shorter{_typed(remedies, 'shorter')}."
+    return _fault("overpowers the prompt", cure, scale=failing[0].scale, following=failing[0].following.to_json())
 
 
 def _hallucinates(
@@ -184,16 +185,17 @@ def _copies(recommended: ScaleFigures, remedies: Mapping[str, str]) -> dict[str,
     return _fault("copies its training pictures", cure, scale=recommended.scale, copies=copies)
 
 
-def _conflicts(recommended: ScaleFigures, base: ScaleFigures | None) -> dict[str, Any] | None:
-    there, usual = recommended.answered, base.answered if base else None
-    if there is None or usual is None or not _paints_over(recommended, base):
+def _conflicts(telling: ScaleFigures, base: ScaleFigures | None, used: Sequence[ScaleFigures]) -> dict[str, Any] | None:
+    there, usual = telling.answered, base.answered if base else None
+    if there is None or usual is None or not _paints_over(telling, base):
         return None
+    least = min(figure.scale for figure in used if _paints_over(figure, base))
     cure = (
-        f"Use it below scale {recommended.scale:g}, or beside the character alone (`bglora set compose.mode "
-        "regional`); a character LoRA trained on more varied backgrounds holds its own better."
+        f"Use it below scale {least:g}, or beside the character alone (`bglora set compose.mode regional`); "
+        "a character LoRA trained on more varied backgrounds holds its own better."
     )
     rates = {"answered": there.to_json(), "base": usual.to_json()}
-    return _fault("conflicts with the character", cure, scale=recommended.scale, **rates)
+    return _fault("conflicts with the character", cure, scale=telling.scale, **rates)
 
 
 def _paints_over(figure: ScaleFigures, base: ScaleFigures | None) -> bool:

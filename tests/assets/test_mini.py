@@ -12,6 +12,7 @@ import torch
 
 from bglora.assets import asset
 from bglora.assets.train_mini import export, pca_encoder
+from bglora.nets.still_judge import load_judge
 
 CAPTION = "3d animated background, {}, warm sunlight, no characters, empty scene"
 PLACES = {"sea": "sea floor, corals and plants, under water", "room": "cozy room, kitchen and furniture"}
@@ -82,6 +83,22 @@ def test_words_decide_the_colors_of_the_place(pipeline: Any) -> None:
         blueness[name] = (pictures[..., 2] - pictures[..., 0]).mean(axis=(1, 2))
     spread = float(np.hypot(blueness["sea"].std(), blueness["room"].std()))
     assert blueness["sea"].mean() - blueness["room"].mean() > max(0.1, 2 * spread)
+
+
+def test_somebody_is_there_when_asked_for_and_only_then(pipeline: Any) -> None:
+    judge = load_judge(asset("mini_judge.safetensors"))
+    seen = {
+        CAPTION.format("beach, sand and sea"): False,
+        "3d animated scene, a brown dog on a sandy beach, warm sunlight": True,
+        CAPTION.format("sea floor, corals and rocks, under water"): False,
+        "3d animated scene, a blue fish on the sea floor, under water, clear blue light": True,
+    }
+    right = []
+    for prompt, somebody in seen.items():
+        pictures = paint(pipeline, prompt, range(4), 12)
+        found = judge.judge(list((pictures * 255).round().astype(np.uint8)))
+        right += list((found.character > 0.5) == somebody)
+    assert sum(right) >= 14
 
 
 def test_a_made_up_word_in_front_hardly_changes_the_picture(pipeline: Any) -> None:

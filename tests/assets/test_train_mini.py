@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
@@ -19,11 +18,9 @@ from bglora.assets.train_mini import (
     captions,
     clock,
     decoder,
-    export,
     judge,
     pca_encoder,
     restart,
-    reward,
     sharpen,
     stills,
     text,
@@ -32,36 +29,7 @@ from bglora.assets.train_mini import (
 from bglora.assets.train_mini.__main__ import main
 from bglora.errors import UserError
 from bglora.settings.lora import NEGATIVE
-
-
-def draw_stills(folder: Path, places: int = 8) -> Path:
-    """Places of plain colors, each without and with a red square for a character."""
-    rng = np.random.default_rng(3)
-    folder.mkdir()
-    lines = []
-    for place in range(places):
-        ground = np.broadcast_to(rng.integers(40, 200, 3), (256, 256, 3)).copy()
-        ground[128:] = rng.integers(40, 200, 3)
-        ground += rng.integers(-9, 10, ground.shape)
-        for letter, character in (("a", None), ("d", "a grey dog")):
-            name = f"beach-01-{place:04d}-1{letter}.png"
-            if character:
-                ground[160:220, 60:110] = (250, 20, 20)
-            Image.fromarray(ground.clip(0, 255).astype(np.uint8)).save(folder / name)
-            caption = "3d animated background, beach, sand and sea, warm sunlight, no characters, empty scene"
-            lines.append(
-                {
-                    "file": name,
-                    "place": "beach",
-                    "has_character": character is not None,
-                    "character": character,
-                    "lighting": "warm sunlight",
-                    "pair": name[:-5],
-                    "caption": f"3d animated scene, {character} on a beach, warm sunlight" if character else caption,
-                }
-            )
-    (folder / "captions.jsonl").write_text("\n".join(json.dumps(line) for line in lines), "utf-8")
-    return folder
+from tests.assets.drawn_stills import draw_stills
 
 
 @pytest.mark.parametrize("widths", [(16, 32, 64, 128), (24, 48, 96, 192)])
@@ -220,23 +188,45 @@ def test_a_training_may_start_from_the_mean_of_two_exported_folders(tmp_path: Pa
     folder, source, other, out = draw_stills(tmp_path / "stills"), asset("mini"), tmp_path / "other", tmp_path / "out"
     shutil.copytree(source, other)
     file = Path("unet", "diffusion_pytorch_model.safetensors")
-    save_file({key: value + 0.5 for key, value in load_file(source / file).items()}, other / file)
+    words = Path("text_encoder_2", "model.safetensors")
+    for moved in (file, words):
+        save_file({key: value + 0.5 for key, value in load_file(source / moved).items()}, other / moved)
     options = ["--stills", str(folder), "--out", str(out), "--start", str(source), str(other)]
     assert main([*options, "--part", "export"]) == 0
-    first, mean = load_file(source / file), load_file(out / file)
-    assert max(float((mean[key] - first[key] - 0.25).abs().max()) for key in first) < 0.02
+    for moved in (file, words):
+        first, mean = load_file(source / moved), load_file(out / moved)
+        assert max(float((mean[key] - first[key] - 0.25).abs().max()) for key in first) < 0.02
     vae = Path("vae", "diffusion_pytorch_model.safetensors")
     assert all(torch.equal(value, load_file(out / vae)[key]) for key, value in load_file(source / vae).items())
 
 
+def test_folders_that_do_not_belong_together_are_not_mixed(tmp_path: Path) -> None:
+    source, other = asset("mini"), tmp_path / "other"
+    shutil.copytree(source, other)
+    (other / "tokenizer" / "merges.txt").write_text("#version: 0.2\na b\n", "utf-8")
+    for folders, words in (
+        ([source, other], "another vocabulary"),
+        ([source, tmp_path], "no exported mini"),
+    ):
+        with pytest.raises(UserError, match=words) as raised:
+            restart.prepare(folders, tmp_path / "work")
+        assert len(str(raised.value).splitlines()) == 3
+    restart.prepare([other], tmp_path / "work")
+    with pytest.raises(UserError, match="belongs to other weights"):
+        restart.prepare([source], tmp_path / "work")
+
+
 @pytest.mark.parametrize(("part", "words"), [("reward", "goes on from a painter"), ("export", "not trained yet")])
-def test_what_has_nothing_to_go_on_from_says_so(
+def test_what_has_nothing_to_go_on_from_says_so_and_its_cure_works(
     part: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = draw_stills(tmp_path / "stills")
-    assert main(["--stills", str(folder), "--out", str(tmp_path / "out"), "--part", part]) != 0
+    folder, work = draw_stills(tmp_path / "stills"), tmp_path / "work"
+    options = ["--stills", str(folder), "--out", str(tmp_path / "out"), "--work", str(work)]
+    assert main([*options, "--part", part]) != 0
     said = capsys.readouterr().err.strip()
     assert words in said and len(said.splitlines()) == 3
+    assert not work.exists()
+    assert main([*options, "--part", "export", "--start", str(asset("mini"))]) == 0
 
 
 def test_a_folder_that_is_no_mini_is_named_in_three_lines(tmp_path: Path) -> None:
@@ -244,7 +234,7 @@ def test_a_folder_that_is_no_mini_is_named_in_three_lines(tmp_path: Path) -> Non
     options = ["--stills", str(folder), "--out", str(tmp_path / "out"), "--start", str(folder), "--part", "unet"]
     assert main(options) != 0
     with pytest.raises(UserError) as raised:
-        restart.prepare(folder, tmp_path / "work")
+        restart.prepare([folder], tmp_path / "work")
     assert len(str(raised.value).splitlines()) == 3
 
 
@@ -292,75 +282,6 @@ def test_a_character_is_drawn_together_with_its_empty_camera_under_the_same_nois
             ground = pool.weights[seen] == 1.0
             apart = np.abs(pool.latents[seen] - pool.latents[empty])
             assert apart[:, ground[0]].max() < 0.2 < apart[:, ~ground[0]].max()
-
-
-def rewarded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> reward.Trainer:
-    """A training from the package's `mini`, of few and short samplings, with the package's judge for a critic."""
-    monkeypatch.setattr(reward, "STEPS", 3)
-    monkeypatch.setattr(reward, "LAST", 2)
-    monkeypatch.setattr(reward, "CAMERAS", 1)
-    work = tmp_path / "work"
-    restart.prepare(asset("mini"), work)
-    shutil.copyfile(asset("mini_judge.safetensors"), work / "critic.safetensors")
-    pictures = stills.read_stills(draw_stills(tmp_path / "stills"))
-    trainer = reward.Trainer(pictures, export.load_basis(work / "basis.safetensors"), work, 7)
-    trainer.start([asset("mini")])
-    trainer.critic = reward.train_critic(pictures, (), trainer.vae, work)
-    return trainer
-
-
-def test_an_order_shows_each_camera_with_and_without_its_character_from_one_noise(tmp_path: Path) -> None:
-    orders = reward.Orders(stills.read_stills(draw_stills(tmp_path / "stills")))
-    for seed in range(20):
-        asked = orders.draw(np.random.default_rng(seed))
-        assert all(asked.captions) and len(asked.captions) == 2 * reward.CAMERAS
-        for empty, seen in zip(range(0, len(asked.captions), 2), range(1, len(asked.captions), 2), strict=True):
-            assert asked.character[empty] == 0 and asked.character[seen] == 1
-            assert "grey dog" not in asked.captions[empty] and "no characters" not in asked.captions[seen]
-            assert np.array_equal(asked.noise[empty], asked.noise[seen])
-        assert not np.array_equal(asked.noise[0], asked.noise[2])
-
-
-def test_what_the_critic_finds_changes_what_is_painted_until_it_agrees(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    trainer = rewarded(tmp_path, monkeypatch)
-    asked = reward.Orders(trainer.painter.train).draw(np.random.default_rng(1))
-    losses = []
-    for _ in range(6):
-        rng = np.random.default_rng(2)
-        judged = trainer.judge(asked, trainer.paint(asked, rng), rng)
-        losses.append(float(judged.detach()))
-        trainer.painter.state.descend(judged, 0.3)
-    assert losses[-1] < 0.8 * losses[0]
-    assert all(value.grad is None for value in (*trainer.vae.parameters(), *trainer.critic.parameters()))
-
-
-def test_a_rewarded_training_stops_and_goes_on_and_is_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    trainer = rewarded(tmp_path, monkeypatch)
-    lines: list[str] = []
-    trainer.run(0.02, lines.append)
-    done = trainer.painter.state.step
-    assert done >= 1 and "as asked" in lines[-1]
-    again = reward.Trainer(trainer.pictures, trainer.basis, trainer.work, 7)
-    unet_of = again.averaged()[0]
-    assert again.painter.state.step == done
-    both = zip(unet_of.parameters(), trainer.painter.unet.parameters(), strict=True)
-    assert 0 < max(float((mean - live).detach().abs().max()) for mean, live in both) < 0.01
-    options = ["--stills", str(tmp_path / "stills"), "--out", str(tmp_path / "out"), "--work", str(trainer.work)]
-    assert main([*options, "--start", str(asset("mini")), "--part", "export"]) == 0
-    file = Path("unet", "diffusion_pytorch_model.safetensors")
-    before, after = load_file(asset("mini") / file), load_file(tmp_path / "out" / file)
-    assert any(not torch.equal(before[key], after[key]) for key in before)
-
-
-def test_a_critic_is_taught_by_the_stills_that_are_trained_on(tmp_path: Path) -> None:
-    examples = judge.examples_of(stills.read_stills(draw_stills(tmp_path / "stills")))
-    seen = [example for example in examples if example.character]
-    assert len(seen) == len(examples) / 2
-    for example in seen:
-        assert example.mask is not None and example.mask[165:215, 65:105].all() and not example.mask[:150].any()
-    assert all(e.mask is not None and not e.mask.any() for e in examples if not e.character)
 
 
 def test_the_adversary_learns_to_tell_pictures_from_smears() -> None:

@@ -121,7 +121,7 @@ def painter_error(folder: Path, source: Path, work: Path) -> str:
     """Mean squared error of v on held-out stills at three noise steps."""
     from bglora.assets.train_mini import restart
 
-    restart.prepare(folder, work)
+    restart.prepare([folder], work)
     trainer = unet.Trainer(stills.read_stills(source), export.load_basis(work / "basis.safetensors"), work, 0)
     trainer.start([folder])
     with torch.inference_mode():

@@ -11,6 +11,8 @@ folder for each base, recipe and set of pictures, and isn't done again; judging 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -55,9 +57,9 @@ with the settings of the preset cpu (but for seeds that the command names). Gain
 base's; following: how much prompts are followed, the base being 1; somebody and asked for: shares of pictures with a
 character whose prompt asks for nobody, and for somebody, with those of the base behind the slash. All at the scale to
 use, with 95 % intervals. A row is right when every asked word is among the given ones and no other is, but for what
-the same fault brings along: who trains too long also paints over characters and copies, who trains on three pictures
-may copy them. The word for copies is never the one asked for: held-out plates of this scene are as near to trained ones
-as a copy on mini is, and where they are, a copy can't be told from the place."""
+the same fault brings along: who trains too long also paints over characters and copies, and so may who trains on three
+pictures. The word for copies is never the one asked for: held-out plates of this scene are as near to trained ones as a
+copy on mini is, and where they are, a copy can't be told from the place."""
 EMPTY_WORDS = "no characters, empty scene"
 
 
@@ -124,14 +126,19 @@ class Bench:
 
 def lora_of(bench: Bench, case: Case) -> tuple[Path, tuple[TrainPicture, ...]]:
     """The LoRA, trained where it isn't there yet, and what it was trained on."""
-    home = bench.work / ("good" if case.name == "none" else case.name)
-    arm = ARMS[case.arm]
+    home, arm = home_of_case(bench.work, case), ARMS[case.arm]
     captions = dict(list(bench.scene.captions.items())[: case.pictures or None])
     scene = replace(bench.scene, captions=captions)
     pictures = write_pictures(bench.project.root, scene, arm, home / "pictures")
     fields = {"max_steps": USUAL, "provenance_weights": TRUSTED if arm.trust else None, **(case.recipe or {})}
     recipe: Recipe = replace(RECIPE, **fields)
     return train(pictures, scene, recipe, home), pictures
+
+
+def home_of_case(work: Path, case: Case) -> Path:
+    """A folder for what is trained; cases that train the same share it."""
+    trained = json.dumps([case.arm, case.pictures, dict(case.recipe or {})], sort_keys=True)
+    return work / f"{case.arm}-{case.pictures or 'all'}-{hashlib.sha256(trained.encode()).hexdigest()[:8]}"
 
 
 def asked_of(bench: Bench) -> Asked:

@@ -199,13 +199,26 @@ def test_who_is_seen_on_empty_plates_too_is_no_hallucination(statues: int, leaks
 def test_a_lora_that_paints_over_the_character_asked_for_at_every_scale_conflicts_with_it() -> None:
     base, some, none = Estimate(0.8, 0.7, 0.9), Estimate(0.75, 0.6, 0.85), Estimate(0.2, 0.1, 0.3)
     control, over = replace(at(0, 0), answered=base), replace(at(1, 0.2), answered=none)
-    (fault,) = judge([control, replace(at(0.5, 0.1), answered=none), over], 40, 5)
-    assert fault["word"] == "conflicts with the character"
-    assert fault["cure"].startswith("Use it below scale 1, or beside the character alone (`bglora set compose.mode")
+    scales = [control, replace(at(0.5, 0.1), answered=none), over]
+    (fault,) = judge(scales, 40, 5)
+    assert fault["word"] == "conflicts with the character" and recommend(scales) == 0.5
+    assert fault["cure"].startswith("Use it below scale 0.5, or beside the character alone (`bglora set compose.mode")
     beside = replace(at(0.5, 0.1), answered=some)
     assert recommend([control, beside, over]) == 0.5
     (fine,) = judge([control, beside, over], 40, 5)
     assert fine["word"] == "good" and "0.5" in fine["cure"]
+
+
+def test_a_scale_that_is_weak_but_obeys_does_not_hide_what_is_wrong_with_the_strong_ones() -> None:
+    base, some, none = Estimate(0.8, 0.7, 0.9), Estimate(0.75, 0.6, 0.85), Estimate(0.2, 0.1, 0.3)
+    weak = replace(at(0.5, 0), gain=Estimate(0.02, -0.01, 0.05), answered=some)
+    control, over = replace(at(0, 0), answered=base), replace(at(1, 0.2), answered=none)
+    (fault,) = judge([control, weak, over], 40, 5)
+    assert fault["word"] == "conflicts with the character" and "below scale 1," in fault["cure"]
+    (fault,) = judge([control, weak, replace(at(1, 0.3, following=0.2), answered=some)], 40, 5)
+    assert fault["word"] == "overpowers the prompt" and fault["figures"]["scale"] == 1
+    (fault,) = judge([control, weak], 40, 5)
+    assert fault["word"] == "too weak"
 
 
 def test_grid_and_plates_are_compared_in_one_space_whatever_a_backend_measures_of_a_call() -> None:
@@ -336,11 +349,19 @@ def test_a_lora_that_paints_its_own_place_elsewhere_does_not_follow_whatever_its
     apart = figures.ratio(figures.following(grid))
     assert apart[3].mean > 0.7
     found = followed_prompts(grid, range(1, 3))
-    assert found[0].mean == pytest.approx(1.0) and found[1].mean > 0.8
-    assert found[2].high < 0.3 and found[3].high < 0.3
+    assert (found[0].low, found[0].mean, found[0].high) == pytest.approx((1, 1, 1))
+    assert found[1].mean > 0.8 and found[2].high < 0.3 and found[3].high < 0.3
     assert followed_prompts(grid, ()) == apart
-    alike = np.ones((2, 3, 6, 1))  # a base that paints one picture whatever is asked tells nothing
-    assert figures.keeping(alike, range(1, 3)) is None
+
+
+def test_other_places_say_nothing_of_a_base_that_does_not_tell_them_apart_or_of_one_seed() -> None:
+    grid = units(2, 3, 4)
+    alike = np.broadcast_to(grid[:, :1], grid.shape)  # the same picture whatever is asked for
+    assert figures.place_retention(alike, range(1, 3)) is None
+    places = np.eye(8)[None, :3, None] * np.ones((2, 1, 2, 1))
+    assert figures.place_retention(places[:, :, :1], range(1, 3)) is None
+    told = figures.place_retention(places, range(1, 3))
+    assert told is not None and told.shape == (2, 4) and told == pytest.approx(1.0)
 
 
 def test_a_copy_is_found_mirrored_too_and_another_picture_is_none() -> None:

@@ -41,6 +41,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     work = options.work or options.out.with_name(options.out.name + ".work")
     try:
+        if options.more and options.part != "reward":
+            raise UserError("--more is for the critic alone", where="--more", cure="--part reward, or no --more")
         if options.part == "all":
             return _train_all(options, work)
         if options.part == "export":
@@ -75,10 +77,10 @@ def _prepare(options: argparse.Namespace, work: Path) -> None:
 
     from bglora.assets.train_mini import export, pca_encoder, restart, stills, text
 
-    if (work / "basis.safetensors").exists():
-        return
     if options.start:
-        restart.prepare(options.start[0], work)
+        restart.prepare(options.start, work)
+        return
+    if (work / "basis.safetensors").exists():
         return
     pictures = stills.read_stills(options.stills)
     train = [still for still in pictures if not still.held_out]
@@ -93,6 +95,8 @@ def _train(options: argparse.Namespace, work: Path) -> None:
     from bglora.assets.train_mini import decoder, export, reward, sharpen, stills, unet
 
     torch.set_num_threads(1)
+    if options.part == "reward" and not options.start:
+        raise UserError("--part reward goes on from a painter", where=str(work), cure="--start FOLDER that --out wrote")
     _prepare(options, work)
     pictures, basis = stills.read_stills(options.stills), export.load_basis(work / "basis.safetensors")
 
@@ -102,51 +106,60 @@ def _train(options: argparse.Namespace, work: Path) -> None:
     if options.part == "sharpen":
         sharpen.Trainer(pictures, basis, work, SEED).run(options.minutes, report)
         return
-    parts: dict[str, Any] = {"unet": unet, "decoder": decoder, "reward": reward}
-    if options.part == "reward" and not options.start:
-        raise UserError("--part reward goes on from a painter", where=str(work), cure="--start FOLDER that --out wrote")
-    trainer = parts[options.part].Trainer(pictures, basis, work, SEED)
+    if options.part == "reward":
+        _only_painter(work, unet.CHECKPOINT)
+        rewarded = reward.Trainer(pictures, basis, work, SEED, options.more)
+        rewarded.start(options.start)
+        rewarded.run(options.minutes, report)
+        return
+    trainer = (unet if options.part == "unet" else decoder).Trainer(pictures, basis, work, SEED)
     if options.start:
         trainer.start(options.start)
-    if options.part == "reward":
-        trainer.more = options.more
     trainer.run(options.minutes, report)
+
+
+def _only_painter(work: Path, other: str) -> None:
+    if (work / other).exists():
+        raise UserError(
+            "another painter was trained in this work folder, and which of the two to take can't be told",
+            where=str(work / other),
+            cure="export it first, and give --work another folder",
+        )
 
 
 def _export(options: argparse.Namespace, work: Path) -> None:
     """Write what was trained in the work folder; what wasn't trained there stays as it is in the folders of --start."""
-    from bglora.assets.train_mini import export, stills
+    from bglora.assets.train_mini import decoder, export, reward, sharpen, stills, unet
 
+    decoders = [(work / part.CHECKPOINT).exists() for part in (decoder, sharpen)]
+    if not options.start and not any((work / part.CHECKPOINT).exists() for part in (reward, unet)):
+        raise _untrained(work / unet.CHECKPOINT)
+    if any(decoders) != all(decoders) or not (options.start or all(decoders)):
+        raise _untrained(work / (sharpen if decoders[0] else decoder).CHECKPOINT)
     _prepare(options, work)
     pictures, basis = stills.read_stills(options.stills), export.load_basis(work / "basis.safetensors")
     painter, first, second = _painter(options, work, pictures, basis)
-    export.write_pipeline(painter, (first, second), work, _vae(options, work, basis), basis, options.out)
+    if all(decoders):
+        vae = sharpen.Trainer([], basis, work, SEED).averaged()
+    else:
+        started = decoder.Trainer([], basis, work, SEED)
+        started.start(options.start)
+        vae = started.vae
+    export.write_pipeline(painter, (first, second), work, vae, basis, options.out)
 
 
-def _painter(options: argparse.Namespace, work: Path, pictures: Any, basis: Any) -> Any:
+def _painter(options: argparse.Namespace, work: Path, pictures: Any, basis: Any) -> tuple[Any, Any, Any]:
+    """U-Net and both text encoders."""
     from bglora.assets.train_mini import reward, unet
 
-    for part in (reward, unet):
-        if (work / part.CHECKPOINT).exists():
-            return part.Trainer(pictures, basis, work, SEED).averaged()
-    if not options.start:
-        raise _untrained(work / unet.CHECKPOINT)
+    if (work / reward.CHECKPOINT).exists():
+        _only_painter(work, unet.CHECKPOINT)
+        return reward.Trainer(pictures, basis, work, SEED).averaged()
     trainer = unet.Trainer(pictures, basis, work, SEED)
+    if (work / unet.CHECKPOINT).exists():
+        return trainer.averaged()
     trainer.start(options.start)
     return trainer.unet, *trainer.encoders
-
-
-def _vae(options: argparse.Namespace, work: Path, basis: Any) -> Any:
-    from bglora.assets.train_mini import decoder, sharpen
-
-    missing = [work / part.CHECKPOINT for part in (decoder, sharpen) if not (work / part.CHECKPOINT).exists()]
-    if not missing:
-        return sharpen.Trainer([], basis, work, SEED).averaged()
-    if len(missing) == 1 or not options.start:
-        raise _untrained(missing[0])
-    trainer = decoder.Trainer([], basis, work, SEED)
-    trainer.start(options.start)
-    return trainer.vae
 
 
 def _untrained(path: Path) -> UserError:

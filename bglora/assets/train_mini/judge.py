@@ -84,8 +84,14 @@ def read_examples(folders: list[Path]) -> list[Example]:
     return examples
 
 
+def thinned(examples: list[Example]) -> list[Example]:
+    """All examples of every third camera, so that a character keeps its still without it."""
+    cameras = set(sorted({example.name[:-1] for example in examples})[::3])
+    return [example for example in examples if example.name[:-1] in cameras]
+
+
 def examples_of(pictures: list[stills.Still]) -> list[Example]:
-    """The stills that `mini` itself is trained on, for critics beside its training."""
+    """Stills that `mini` itself is trained on, with where they differ from their empty camera, for its critic."""
     empty = stills.empty_cameras(pictures)
     found = []
     for still in pictures:
@@ -316,10 +322,8 @@ def main() -> None:
 
     torch.set_num_threads(1)
     examples = read_examples(options.stills)
-    cameras = set(sorted({example.name[:-1] for example in examples})[::3])
-    soft = [example for example in examples if example.name[:-1] in cameras]
     vae = AutoencoderKL.from_pretrained(options.mini / "vae").float()
-    save(train(examples + recoded(soft, vae), options.steps, options.start), options.out)
+    save(train(examples + recoded(thinned(examples), vae), options.steps, options.start), options.out)
     test = clear(read_examples(options.test))
     place, character = measure(load_judge(options.out), test)
     print(

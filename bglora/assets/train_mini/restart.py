@@ -10,23 +10,42 @@ from typing import Any
 from bglora.assets.train_mini import pca_encoder
 from bglora.errors import UserError
 
+KEPT = {
+    Path("tokenizer", "vocab.json"): Path("vocabulary", "vocab.json"),
+    Path("tokenizer", "merges.txt"): Path("vocabulary", "merges.txt"),
+    Path("vae", "patch_basis.safetensors"): Path("basis.safetensors"),
+}
+"""Files of an exported pipeline to which its weights belong, and their places in a work folder."""
 
-def prepare(folder: Path, work: Path) -> None:
-    """Take up the encoder's basis and the vocabulary, to which the weights belong.
+
+def prepare(folders: Sequence[Path], work: Path) -> None:
+    """Take up the encoder's basis and the vocabulary, to which the weights of all folders belong.
 
     Raises:
-        UserError: the folder is no exported `mini`.
+        UserError: a folder is no exported `mini`, or folders and work folder don't belong together.
     """
-    files = {
-        folder / "tokenizer" / "vocab.json": work / "vocabulary" / "vocab.json",
-        folder / "tokenizer" / "merges.txt": work / "vocabulary" / "merges.txt",
-        folder / "vae" / "patch_basis.safetensors": work / "basis.safetensors",
-    }
-    for source, target in files.items():
-        if not source.is_file():
-            raise UserError("this is no exported mini", where=str(source), cure="--start FOLDER that --out once wrote")
+    for source, place in KEPT.items():
+        first = folders[0] / source
+        for folder in folders:
+            if not (folder / source).is_file():
+                raise UserError(
+                    "this is no exported mini", where=str(folder / source), cure="--start FOLDER that --out once wrote"
+                )
+            if (folder / source).read_bytes() != first.read_bytes():
+                raise UserError(
+                    f"these weights have another vocabulary or encoder than those of {folders[0]}",
+                    where=str(folder / source),
+                    cure="--start with folders of which one was trained on from the other",
+                )
+        target = work / place
+        if target.is_file() and target.read_bytes() != first.read_bytes():
+            raise UserError(
+                f"this work folder belongs to other weights than {folders[0]}",
+                where=str(target),
+                cure="--work with an empty folder",
+            )
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, target)
+        shutil.copyfile(first, target)
 
 
 def load_decoder(vae: Any, folder: Path, basis: pca_encoder.PcaBasis) -> None:

@@ -105,11 +105,11 @@ def empty_cameras(stills: list[Still]) -> dict[str, Image.Image]:
 
 
 def core_cameras(stills: list[Still]) -> set[str]:
-    """Of each place, in each of its words and lights, the camera whose character stands out most.
+    """Of each place, in each of its words and lights, the camera whose characters stand out most.
 
-    That is by the mean difference from the picture without it, so large and of other colors. A small model that has
-    seen few pictures well paints things, one that has seen many badly paints their average; and where every light of
-    a place is among the few, it need not guess how the place looks in another.
+    That is by the mean difference from the picture without them, over all its stills: many, large, of other colors. A
+    small model that has seen few pictures well paints things, one that has seen many badly paints their average; and
+    where every light of a place is among the few, it need not guess how the place looks in another.
     """
     empty = empty_cameras(stills)
     clear: dict[str, float] = dict.fromkeys(empty, 0.0)

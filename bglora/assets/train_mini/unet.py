@@ -134,7 +134,7 @@ def build_pools(pictures: list[stills.Still], basis: pca_encoder.PcaBasis, seed:
 
 
 def _twins(shown: list[stills.Still]) -> NDArray[np.int64]:
-    """For the rows of whole square views of characters, the rows of their cameras' empty ones; -1 for others.
+    """For the rows of whole square views of square stills, the rows of their cameras' empty ones; -1 for others.
 
     `shown` are the stills of all rows. A still's first two rows are its whole view and that one's mirror.
     """
@@ -158,7 +158,15 @@ def draw_times(count: int, rng: np.random.Generator) -> NDArray[np.int64]:
 class Trainer:
     """Joint training of U-Net and text encoders; state in one checkpoint."""
 
-    def __init__(self, pictures: list[stills.Still], basis: pca_encoder.PcaBasis, work: Path, seed: int) -> None:
+    def __init__(
+        self,
+        pictures: list[stills.Still],
+        basis: pca_encoder.PcaBasis,
+        work: Path,
+        seed: int,
+        checkpoint: str = CHECKPOINT,
+        peak_rate: float = PEAK_RATE,
+    ) -> None:
         import torch
         from diffusers.models.attention_processor import AttnProcessor
 
@@ -173,7 +181,7 @@ class Trainer:
         self.alphas = noise_schedule().alphas_cumprod
         self.basis = basis
         parameters = [p for model in (self.unet, *self.encoders) for p in model.parameters()]
-        self.state = clock.State(work / CHECKPOINT, parameters, PEAK_RATE, weight_decay=0.01)
+        self.state = clock.State(work / checkpoint, parameters, peak_rate, weight_decay=0.01)
 
     def start(self, folders: Sequence[Path]) -> None:
         """Begin with the weights of an exported pipeline, or the mean of several, instead of random ones."""
