@@ -17,6 +17,8 @@ FIRST_DATA = "First more plates, then test again."
 NO_REMEDIES: Mapping[str, str] = MappingProxyType({})
 COPIES = 0.1
 GOOD = "good"
+USUAL = 0.7
+"""Scale at which a background LoRA usually stands beside a character's; what it does there is said of it."""
 SHOWN = 5
 """Leaking plates that a cure names."""
 TOLERANCE = 0.01
@@ -111,15 +113,13 @@ def judge(
             _fault("not enough data", "Give it a scale above 0: `bglora set test.scales '[0, 0.5, 0.7, 1]'`.", scales=0)
         ]
     recommended = next(figure for figure in used if figure.scale == recommend(figures))
-    # Where the scale to use is too weak for sure figures, a larger one that is like the place says what is wrong.
-    strong = min((figure for figure in used if figure.gain.low > 0), key=lambda figure: figure.scale, default=None)
-    telling = recommended if strong is None or recommended.gain.low > 0 else strong
+    telling = _telling(used, recommended)
     faults = (
         _too_weak(telling, used, remedies),
-        _overpowers(telling, used, remedies),
-        _hallucinates(recommended, base, leaks, on_plates),
+        _overpowers(telling, recommended, used, remedies),
+        _hallucinates(_loudest(used, recommended), base, leaks, on_plates),
         _copies(recommended, remedies),
-        _conflicts(telling, base, used),
+        _conflicts(telling, recommended, base),
     )
     lacking = bool(found)
     found += [{**fault, "cure": FIRST_DATA} if lacking else fault for fault in faults if fault]
@@ -131,28 +131,48 @@ def faults(verdict: Sequence[Mapping[str, Any]]) -> list[str]:
     return [str(one["word"]) for one in verdict if one["word"] != GOOD]
 
 
+def _telling(used: Sequence[ScaleFigures], recommended: ScaleFigures) -> ScaleFigures:
+    """The scale that says whether a LoRA overpowers or conflicts: the usual one.
+
+    But where the recommended one is too weak for sure figures, the least of those that surely are like the place.
+    """
+    strong = [figure for figure in used if figure.gain.low > 0]
+    if strong and recommended.gain.low <= 0:
+        return min(strong, key=lambda figure: figure.scale)
+    return min(used, key=lambda figure: abs(figure.scale - USUAL)) if strong else recommended
+
+
+def _loudest(used: Sequence[ScaleFigures], recommended: ScaleFigures) -> ScaleFigures:
+    """The largest scale that follows the prompt: whom a LoRA has learned it shows the more, the larger its scale."""
+    following = [figure for figure in used if figure.following.mean >= FOLLOWS]
+    return max(following, key=lambda figure: figure.scale, default=recommended)
+
+
 def _too_weak(
-    recommended: ScaleFigures, used: Sequence[ScaleFigures], remedies: Mapping[str, str]
+    telling: ScaleFigures, used: Sequence[ScaleFigures], remedies: Mapping[str, str]
 ) -> dict[str, Any] | None:
-    if recommended.gain.low > 0:
+    if any(figure.gain.low > 0 for figure in used):
         return None
     cure = f"Use it above scale {max(figure.scale for figure in used):g}, or train longer{_typed(remedies, 'longer')}."
-    return _fault("too weak", cure, scale=recommended.scale, gain=recommended.gain.to_json())
+    return _fault("too weak", cure, scale=telling.scale, gain=telling.gain.to_json())
 
 
 def _overpowers(
-    telling: ScaleFigures, used: Sequence[ScaleFigures], remedies: Mapping[str, str]
+    telling: ScaleFigures, recommended: ScaleFigures, used: Sequence[ScaleFigures], remedies: Mapping[str, str]
 ) -> dict[str, Any] | None:
-    """It doesn't follow the prompt where it is like the place, and there or at a larger scale that is sure."""
-    failing = [figure for figure in used if figure.scale >= telling.scale and figure.following.high < FOLLOWS]
-    if telling.following.mean >= FOLLOWS or not failing:
+    """It surely doesn't follow the prompt at the scale that tells, or at some scale where none follows it."""
+    failing = [figure for figure in used if figure.following.high < FOLLOWS]
+    if not failing or (telling not in failing and recommended.following.mean >= FOLLOWS):
         return None
-    cure = f"Use it below scale {telling.scale:g}, or train shorter{_typed(remedies, 'shorter')}."
-    return _fault("overpowers the prompt", cure, scale=failing[0].scale, following=failing[0].following.to_json())
+    shown = telling if telling in failing else failing[0]
+    obeys = recommended.following.mean >= FOLLOWS and recommended.scale < shown.scale
+    scale = f"at scale {recommended.scale:g}" if obeys else f"below scale {min(figure.scale for figure in used):g}"
+    cure = f"Use it {scale}, or train shorter{_typed(remedies, 'shorter')}."
+    return _fault("overpowers the prompt", cure, scale=shown.scale, following=shown.following.to_json())
 
 
 def _hallucinates(
-    recommended: ScaleFigures,
+    loudest: ScaleFigures,
     base: ScaleFigures | None,
     leaks: Callable[[], Sequence[str]],
     on_plates: Callable[[], Estimate | None],
@@ -160,7 +180,7 @@ def _hallucinates(
     """Surely more characters than on the base's own pictures; and than on plates of the place, unless somebody is on
     one of them: whoever takes a statue for a person does so on its plates, too.
     """
-    unasked, usual = recommended.characters, base.characters if base else None
+    unasked, usual = loudest.characters, base.characters if base else None
     if unasked is None or usual is None or difference(unasked, usual).low <= 0:
         return None
     found = leaks()
@@ -173,7 +193,7 @@ def _hallucinates(
     else:
         cure = "Look through the scene's contact sheet, `bglora drop` the plates that leak, and train again."
     rates = {"characters": unasked.to_json(), "base": usual.to_json()}
-    return _fault("hallucinates characters", cure, scale=recommended.scale, **rates)
+    return _fault("hallucinates characters", cure, scale=loudest.scale, **rates)
 
 
 def _copies(recommended: ScaleFigures, remedies: Mapping[str, str]) -> dict[str, Any] | None:
@@ -185,13 +205,14 @@ def _copies(recommended: ScaleFigures, remedies: Mapping[str, str]) -> dict[str,
     return _fault("copies its training pictures", cure, scale=recommended.scale, copies=copies)
 
 
-def _conflicts(telling: ScaleFigures, base: ScaleFigures | None, used: Sequence[ScaleFigures]) -> dict[str, Any] | None:
+def _conflicts(telling: ScaleFigures, recommended: ScaleFigures, base: ScaleFigures | None) -> dict[str, Any] | None:
     there, usual = telling.answered, base.answered if base else None
     if there is None or usual is None or not _paints_over(telling, base):
         return None
-    least = min(figure.scale for figure in used if _paints_over(figure, base))
+    beside = recommended.scale < telling.scale and not _paints_over(recommended, base)
+    scale = f"at scale {recommended.scale:g}" if beside else f"below scale {min(telling.scale, recommended.scale):g}"
     cure = (
-        f"Use it below scale {least:g}, or beside the character alone (`bglora set compose.mode regional`); "
+        f"Use it {scale}, or beside the character alone (`bglora set compose.mode regional`); "
         "a character LoRA trained on more varied backgrounds holds its own better."
     )
     rates = {"answered": there.to_json(), "base": usual.to_json()}

@@ -56,10 +56,12 @@ NOTE = """One scene of the sample film on mini; every LoRA is trained, painted w
 with the settings of the preset cpu (but for seeds that the command names). Gain: likeness to held-out plates above the
 base's; following: how much prompts are followed, the base being 1; somebody and asked for: shares of pictures with a
 character whose prompt asks for nobody, and for somebody, with those of the base behind the slash. All at the scale to
-use, with 95 % intervals. A row is right when every asked word is among the given ones and no other is, but for what
-the same fault brings along: who trains too long also paints over characters and copies, and so may who trains on three
-pictures. The word for copies is never the one asked for: held-out plates of this scene are as near to trained ones as a
-copy on mini is, and where they are, a copy can't be told from the place."""
+use, with 95 % intervals; overpowering is said of scale 0.7, characters of the largest scale that follows the prompt. A
+row is right when every asked word is among the given ones and no other is, but for what the same fault brings along:
+who trains too long also paints over characters and copies, and so may who trains on three pictures. Characters are said
+of the LoRA on frames because somebody is found on these frames: the good one is taken for peopled as often, but so are
+the empty plates of its place. The word for copies is never the one asked for: held-out plates of this scene are as near
+to trained ones as a copy on mini is, and where they are, a copy can't be told from the place."""
 EMPTY_WORDS = "no characters, empty scene"
 
 

@@ -214,11 +214,35 @@ def test_a_scale_that_is_weak_but_obeys_does_not_hide_what_is_wrong_with_the_str
     weak = replace(at(0.5, 0), gain=Estimate(0.02, -0.01, 0.05), answered=some)
     control, over = replace(at(0, 0), answered=base), replace(at(1, 0.2), answered=none)
     (fault,) = judge([control, weak, over], 40, 5)
-    assert fault["word"] == "conflicts with the character" and "below scale 1," in fault["cure"]
+    assert fault["word"] == "conflicts with the character" and "at scale 0.5," in fault["cure"]
     (fault,) = judge([control, weak, replace(at(1, 0.3, following=0.2), answered=some)], 40, 5)
     assert fault["word"] == "overpowers the prompt" and fault["figures"]["scale"] == 1
     (fault,) = judge([control, weak], 40, 5)
     assert fault["word"] == "too weak"
+
+
+def test_what_a_lora_does_at_the_usual_scale_is_said_and_cured_by_a_smaller_one() -> None:
+    base, some, none = Estimate(0.8, 0.7, 0.9), Estimate(0.75, 0.6, 0.85), Estimate(0.2, 0.1, 0.3)
+    control, small = replace(at(0, 0), answered=base), replace(at(0.5, 0.1), answered=some)
+    strong = replace(at(0.7, 0.2, following=0.2), answered=some)
+    scales = [control, small, strong, replace(at(1, 0.3, following=0.1), answered=some)]
+    (fault,) = judge(scales, 40, 5)
+    assert fault["word"] == "overpowers the prompt" and fault["figures"]["scale"] == 0.7
+    assert recommend(scales) == 0.5 and fault["cure"].startswith("Use it at scale 0.5, or train shorter")
+    (fault,) = judge([control, small, replace(at(0.7, 0.2), answered=none)], 40, 5)
+    assert fault["word"] == "conflicts with the character" and fault["cure"].startswith("Use it at scale 0.5, or")
+    (fine,) = judge([control, small, replace(at(0.7, 0.2), answered=some), replace(scales[3])], 40, 5)
+    assert fine["word"] == "good"  # what it does beyond the usual scale is its scale's fault
+
+
+def test_characters_are_looked_for_at_the_largest_scale_that_follows_the_prompt() -> None:
+    clean, peopled = figures.wilson(2, 40), figures.wilson(30, 40)
+    control, small = (replace(at(scale, gain), characters=clean) for scale, gain in ((0, 0), (0.7, 0.3)))
+    large = replace(at(1, 0.2), characters=peopled)
+    (fault,) = judge([control, small, large], 40, 5, leaks=lambda: ["street/01"])
+    assert fault["word"] == "hallucinates characters" and fault["figures"]["scale"] == 1
+    (fine,) = judge([control, small, replace(large, following=estimate(0.1))], 40, 5, leaks=lambda: ["street/01"])
+    assert fine["word"] == "good"
 
 
 def test_grid_and_plates_are_compared_in_one_space_whatever_a_backend_measures_of_a_call() -> None:
