@@ -114,12 +114,14 @@ def judge(
         ]
     recommended = next(figure for figure in used if figure.scale == recommend(figures))
     telling = _telling(used, recommended)
+    overpowering = _overpowers(telling, recommended, used, remedies)
+    conflicting = _conflicts(telling, recommended, base)
     faults = (
-        _too_weak(telling, used, remedies),
-        _overpowers(telling, recommended, used, remedies),
+        None if overpowering or conflicting else _too_weak(recommended, used, remedies),
+        overpowering,
         _hallucinates(_loudest(used, recommended), base, leaks, on_plates),
         _copies(recommended, remedies),
-        _conflicts(telling, recommended, base),
+        conflicting,
     )
     lacking = bool(found)
     found += [{**fault, "cure": FIRST_DATA} if lacking else fault for fault in faults if fault]
@@ -149,12 +151,13 @@ def _loudest(used: Sequence[ScaleFigures], recommended: ScaleFigures) -> ScaleFi
 
 
 def _too_weak(
-    telling: ScaleFigures, used: Sequence[ScaleFigures], remedies: Mapping[str, str]
+    recommended: ScaleFigures, used: Sequence[ScaleFigures], remedies: Mapping[str, str]
 ) -> dict[str, Any] | None:
-    if any(figure.gain.low > 0 for figure in used):
+    """Not surely like the place. Not said of what overpowers or conflicts: their cures are the opposite."""
+    if recommended.gain.low > 0:
         return None
     cure = f"Use it above scale {max(figure.scale for figure in used):g}, or train longer{_typed(remedies, 'longer')}."
-    return _fault("too weak", cure, scale=telling.scale, gain=telling.gain.to_json())
+    return _fault("too weak", cure, scale=recommended.scale, gain=recommended.gain.to_json())
 
 
 def _overpowers(

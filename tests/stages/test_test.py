@@ -217,8 +217,10 @@ def test_a_scale_that_is_weak_but_obeys_does_not_hide_what_is_wrong_with_the_str
     assert fault["word"] == "conflicts with the character" and "at scale 0.5," in fault["cure"]
     (fault,) = judge([control, weak, replace(at(1, 0.3, following=0.2), answered=some)], 40, 5)
     assert fault["word"] == "overpowers the prompt" and fault["figures"]["scale"] == 1
-    (fault,) = judge([control, weak], 40, 5)
-    assert fault["word"] == "too weak"
+    unsure = replace(at(1, 0.3), following=Estimate(0.55, 0.4, 0.7), answered=some)
+    for scales in ([control, weak], [control, weak, unsure]):
+        (fault,) = judge(scales, 40, 5)
+        assert fault["word"] == "too weak"
 
 
 def test_what_a_lora_does_at_the_usual_scale_is_said_and_cured_by_a_smaller_one() -> None:
