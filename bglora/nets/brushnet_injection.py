@@ -67,7 +67,7 @@ def check_fit(unet: nn.Module, brushnet: BrushNet, where: str) -> None:
         what = (
             f"This BrushNet has {len(brushnet.widths)} features, the base model {len(wanted)} places of other widths."
         )
-    cure = f"Set inpaint.brushnet_base to a {brushnet.config.family} model, or take the other BrushNet"
+    cure = f"bglora set inpaint.brushnet_base NAME of a {brushnet.config.family} model, or take the other BrushNet"
     raise UserError(what, where=where, cure=cure)
 
 

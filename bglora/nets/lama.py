@@ -239,7 +239,7 @@ class Lama:
                 numbers,
                 batch or usual,
                 where=f"LaMa on a picture of {width} x {height}",
-                cure="Set inpaint.lama_tile and inpaint.lama_side to less, or BGLORA_DEVICE=cpu",
+                cure="bglora set inpaint.lama_tile 512, bglora set inpaint.lama_side 512, or BGLORA_DEVICE=cpu",
             )
             made |= dict(zip(numbers, pictures, strict=True))
         return [made[number] for number in range(len(jobs))]

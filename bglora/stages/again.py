@@ -99,7 +99,7 @@ def _same_base(root: Path, settings: Any, recipe: Recipe) -> None:
         raise UserError(
             "The picture was painted with another base model, or another revision of it or of bglora.",
             where=f"its recipe: {recipe.base}, {recipe.painter}; here: {shown_base(settings.train.base)}, {here}",
-            cure="Set train.base to the base of the recipe; with another revision, compose it anew: bglora compose",
+            cure="`bglora set train.base` to the recipe's; with another revision, compose it anew: bglora compose",
         )
 
 

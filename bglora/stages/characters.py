@@ -143,7 +143,7 @@ def _tracks(view: View) -> dict[str, list[str]]:
         raise UserError(
             "There are no cut-outs to train a character on.",
             where=str(view.root / HOME),
-            cure="Set segment.cutouts = true and run: bglora segment",
+            cure="bglora set segment.cutouts true, then: bglora segment",
         )
     return dict(sorted(found.items()))
 

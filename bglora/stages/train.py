@@ -376,7 +376,7 @@ def works_only_on_mini(base: str) -> str:
     if base != "mini":
         return ""
     return (
-        "It works on mini only, the small model that comes with bglora. For a LoRA that works with SDXL, set "
-        'train.base = "stabilityai/stable-diffusion-xl-base-1.0" on a machine with a GPU and run `bglora train` again, '
-        'or set train.backend = "kohya" and train the same dataset with sd-scripts.'
+        "It works on mini only, the small model that comes with bglora. For a LoRA that works with SDXL: `bglora set "
+        "train.base stabilityai/stable-diffusion-xl-base-1.0` on a machine with a GPU, then `bglora train` again; or "
+        "`bglora set train.backend kohya`, and train the same dataset with sd-scripts."
     )

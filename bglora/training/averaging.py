@@ -50,6 +50,6 @@ def average_of(weights: Sequence[Tensor], recipe: Recipe) -> Average | None:
         raise UserError(
             "A schedule-free optimizer averages the weights by itself.",
             where=f"train.ema = {recipe.ema:g}, train.optimizer = schedule_free",
-            cure="Set train.ema = 0, or another train.optimizer.",
+            cure="bglora set train.ema 0; or another train.optimizer",
         )
     return Average(weights, recipe.ema)

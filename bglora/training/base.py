@@ -18,7 +18,7 @@ MINI_BASIS = "vae/patch_basis.safetensors"
 """The file by which a folder is told to be `mini`, or another one made by the script that trains it."""
 MINI_FOLDER = Path(__file__).parents[1] / "assets" / "mini"
 PICK_ONE = (
-    "Set train.base to mini, an SDXL name on the hub, a diffusers folder or a .safetensors file of an SDXL model."
+    "bglora set train.base mini; or an SDXL name on the hub, a diffusers folder, a .safetensors file of an SDXL model"
 )
 
 

@@ -126,7 +126,7 @@ def whole_bounds(area: Size, smallest: int, largest: int, step: int) -> tuple[in
         raise UserError(
             f"Buckets have sides from {smallest} to {largest} pixels, which leaves no room for {area[1]} x {area[0]}.",
             where="train.min_bucket, train.max_bucket",
-            cure=f"Set train.min_bucket to {min(area) // 2} and train.max_bucket to {2 * max(area)}, or both to 0.",
+            cure=f"bglora set train.min_bucket {min(area) // 2}, train.max_bucket {2 * max(area)}; or both 0",
         )
     return smallest, largest
 
@@ -173,7 +173,7 @@ def shrink_picture(original: Size, pixels: int, step: int) -> Cut:
         raise UserError(
             f"A picture of {original[1]} x {original[0]} pixels has a side under {step} pixels once it is scaled.",
             where="train.bucket_no_upscale",
-            cure="Set train.bucket_no_upscale = false, or leave the picture out.",
+            cure="bglora set train.bucket_no_upscale false; or leave the picture out",
         )
     return Cut(original, resized, bucket)
 

@@ -31,7 +31,7 @@ def refuse(recipe: Recipe) -> None:
         raise UserError(
             "DoRA goes with none of the dropouts and no bound of the weights' norms.",
             where="train.dora",
-            cure="Set train.dora = false, or the dropouts and train.scale_weight_norms to 0.",
+            cure="bglora set train.dora false; or set the dropouts and train.scale_weight_norms to 0.",
         )
 
 

@@ -91,6 +91,6 @@ def _layers(tensors: Mapping[str, Tensor], base: Base) -> list[Layer]:
         raise UserError(
             f"The LoRA changes a layer that the base model has not: {strangers[0]}.",
             where=f"train.base = {base.name}",
-            cure="Take a LoRA that was trained on this base, or set train.base to the LoRA's own.",
+            cure="Take a LoRA that was trained on this base; or `bglora set train.base` to the LoRA's own.",
         )
     return [known[name] for name in names]

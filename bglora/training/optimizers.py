@@ -35,12 +35,12 @@ def create(adapter: Adapter, recipe: Recipe) -> Any:
         raise UserError(
             "Prodigy finds one learning rate for all that it trains; parts of the LoRA can't have others.",
             where="train.optimizer = prodigy",
-            cure="Set train.loraplus_lr_ratio = 1, train.unet_lr = train.text_encoder_lr = 0 and "
-            "train.block_lr_weights to 0 or one number; or take another train.optimizer.",
+            cure="bglora set train.optimizer adamw; or train.loraplus_lr_ratio to 1, train.unet_lr and "
+            "train.text_encoder_lr to 0, and train.block_lr_weights to 0 or one number",
         )
     options = {"weight_decay": recipe.weight_decay, **optimizer_arguments(recipe.optimizer_args)}
     if recipe.optimizer == "adamw8bit" and not all(buffer.is_cuda for buffer in adapter.grads):
-        raise MachineError("adamw8bit needs a GPU.", where="train.optimizer", cure='Set train.optimizer = "adamw".')
+        raise MachineError("adamw8bit needs a GPU.", where="train.optimizer", cure="bglora set train.optimizer adamw")
     make = _makers()[recipe.optimizer]
     try:
         optimizer = make(groups, recipe.learning_rate, **options)
@@ -72,5 +72,5 @@ def _library(name: str) -> Any:
         raise MachineError(
             f"The optimizer {name} is part of {package}, which is not installed.",
             where=f"train.optimizer = {name}",
-            cure=f'pip install {package}; or set train.optimizer = "adamw".',
+            cure=f"pip install {package}; or bglora set train.optimizer adamw",
         ) from error

@@ -19,7 +19,7 @@ def checked(options: RateOptions) -> RateOptions:
         raise UserError(
             "A constant learning rate knows no warm-up.",
             where=f"train.lr_scheduler = constant, train.lr_warmup_steps = {options.lr_warmup_steps:g}",
-            cure='Set train.lr_scheduler = "constant_with_warmup", or train.lr_warmup_steps = 0.',
+            cure="bglora set train.lr_scheduler constant_with_warmup; or bglora set train.lr_warmup_steps 0",
         )
     return options
 

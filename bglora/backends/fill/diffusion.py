@@ -21,7 +21,7 @@ SMALL_CARD_GB = 16
 """Below this, `low_memory = "auto"` saves memory."""
 MEMORY_GB, MEMORY_XL_GB = 8.0, 10.0
 """What an engine on Stable Diffusion 1.5 takes of the machine's memory, and one on SDXL on its way to a card."""
-CURE = 'Set inpaint.low_memory = "yes", close what else uses the card, or set BGLORA_DEVICE=cpu'
+CURE = "bglora set inpaint.low_memory yes; close what else uses the card; or set BGLORA_DEVICE=cpu"
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ def create(settings: Any) -> SimpleLamaFill:
         raise UserError(
             "simple-lama-inpainting reads TorchScript files only (big-lama.pt).",
             where=f"{SETTING} = {settings.lama}",
-            cure='Set inpaint.engine = "lama", which reads every kind of file',
+            cure="bglora set inpaint.engine lama (it reads every kind of file)",
         )
     before = os.environ.get(VARIABLE)
     os.environ[VARIABLE] = str(path)
@@ -50,7 +50,7 @@ def create(settings: Any) -> SimpleLamaFill:
         raise UserError(
             f"simple-lama-inpainting can't read this file: {first_line(error)}",
             where=str(path),
-            cure='Set inpaint.engine = "lama", which reads every kind of file',
+            cure="bglora set inpaint.engine lama (it reads every kind of file)",
         ) from error
     finally:
         os.environ.pop(VARIABLE)

@@ -279,5 +279,5 @@ def _load(base: Any, path: Path, name: str) -> None:
         raise UserError(
             "The LoRA does not fit this base model: it was made for another one.",
             where=f"{path}, on train.base = {base.name}",
-            cure="Take a LoRA that was trained on this base, or set train.base to the LoRA's own.",
+            cure="Take a LoRA that was trained on this base; or `bglora set train.base` to the LoRA's own.",
         ) from error
