@@ -26,7 +26,7 @@ LIGHT = ("golden evening",)
 ELSEWHERE = ("beach, sand and sea, palm trees", "cozy room, kitchen and furniture")
 """Two other places, for no scene is both."""
 CHARACTER = "with a character"
-FOR_LIKENESS, FOR_APPEARANCES, FOR_COPIES = 32, 32, 64
+FOR_LIKENESS, FOR_APPEARANCES, FOR_COPIES = 32, 32, 32
 """Held-out and training plates that pictures are compared with, at most."""
 
 

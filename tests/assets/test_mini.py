@@ -95,10 +95,10 @@ def test_somebody_is_there_when_asked_for_and_only_then(pipeline: Any) -> None:
     }
     right = []
     for prompt, somebody in seen.items():
-        pictures = paint(pipeline, prompt, range(4), 12)
+        pictures = paint(pipeline, prompt, range(2), 12)
         found = judge.judge(list((pictures * 255).round().astype(np.uint8)))
         right += list((found.character > 0.5) == somebody)
-    assert sum(right) >= 14
+    assert sum(right) >= 7
 
 
 def test_a_made_up_word_in_front_hardly_changes_the_picture(pipeline: Any) -> None:

@@ -17,11 +17,17 @@ from bglora.errors import UserError
 from tests.assets.drawn_stills import draw_stills
 
 
-def rewarded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> reward.Trainer:
-    """A training from the package's `mini`, of few and short samplings, with the package's judge for a critic."""
+@pytest.fixture(autouse=True)
+def few_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reward, "STEPS", 3)
     monkeypatch.setattr(reward, "LAST", 2)
     monkeypatch.setattr(reward, "CAMERAS", 1)
+
+
+@pytest.fixture(scope="module")
+def rewarded(tmp_path_factory: pytest.TempPathFactory) -> reward.Trainer:
+    """A training from the package's `mini`, with the package's judge for a critic."""
+    tmp_path = tmp_path_factory.mktemp("rewarded")
     work = tmp_path / "work"
     restart.prepare([asset("mini")], work)
     shutil.copyfile(asset("mini_judge.safetensors"), work / "critic.safetensors")
@@ -32,7 +38,10 @@ def rewarded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> reward.Trainer:
     return trainer
 
 
-def test_each_camera_is_asked_for_with_and_without_its_character_from_one_noise(tmp_path: Path) -> None:
+def test_each_camera_is_asked_for_with_and_without_its_character_from_one_noise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reward, "CAMERAS", 3)
     prompts = reward.PromptSampler(stills.read_stills(draw_stills(tmp_path / "stills")))
     for seed in range(20):
         batch = prompts.draw(np.random.default_rng(seed))
@@ -48,11 +57,11 @@ def test_each_camera_is_asked_for_with_and_without_its_character_from_one_noise(
 
 
 def test_pictures_are_sampled_as_ddim_does_and_the_gradient_passes_through_the_last_steps(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    rewarded: reward.Trainer,
 ) -> None:
     from diffusers import DDIMScheduler
 
-    trainer = rewarded(tmp_path, monkeypatch)
+    trainer = rewarded
     batch = reward.PromptSampler(trainer.painter.train).draw(np.random.default_rng(0))
     calls: list[bool] = []
     hook = trainer.painter.unet.register_forward_pre_hook(lambda *_: calls.append(torch.is_grad_enabled()))
@@ -83,9 +92,9 @@ def test_pictures_are_sampled_as_ddim_does_and_the_gradient_passes_through_the_l
 
 
 def test_what_the_critic_finds_lowers_its_loss_and_leaves_critic_and_decoder_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    rewarded: reward.Trainer,
 ) -> None:
-    trainer = rewarded(tmp_path, monkeypatch)
+    trainer = rewarded
     batch = reward.PromptSampler(trainer.painter.train).draw(np.random.default_rng(1))
     losses = []
     for _ in range(6):
@@ -97,9 +106,9 @@ def test_what_the_critic_finds_lowers_its_loss_and_leaves_critic_and_decoder_alo
     assert all(value.grad is None for value in (*trainer.vae.parameters(), *trainer.critic.parameters()))
 
 
-def test_a_rewarded_training_stops_and_goes_on_and_is_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rewarded_training_stops_and_goes_on_and_is_exported(rewarded: reward.Trainer, tmp_path: Path) -> None:
     lines: list[str] = []
-    trainer = rewarded(tmp_path, monkeypatch)
+    trainer = rewarded
     trainer.run(0.001, lines.append)
     first = trainer.painter.state.step
     assert first >= 1 and "as asked" in lines[-1]
@@ -107,7 +116,8 @@ def test_a_rewarded_training_stops_and_goes_on_and_is_exported(tmp_path: Path, m
     again.start([asset("mini")])
     again.run(1.0 / 60 + clock.State.load(again.painter.state) / 60, lines.append)
     assert again.painter.state.step > first
-    options = ["--stills", str(tmp_path / "stills"), "--out", str(tmp_path / "out"), "--work", str(trainer.work)]
+    options = ["--stills", str(trainer.work.parent / "stills"), "--out", str(tmp_path / "out")]
+    options += ["--work", str(trainer.work)]
     assert main([*options, "--start", str(asset("mini")), "--part", "export"]) == 0
     file = Path("unet", "diffusion_pytorch_model.safetensors")
     before, after = load_file(asset("mini") / file), load_file(tmp_path / "out" / file)
