@@ -143,7 +143,7 @@ def main() -> None:
     parser.add_argument("--unseen", type=Path, nargs="*", default=[])
     parser.add_argument("--mini", type=Path, default=asset("mini"))
     parser.add_argument("--judge", type=Path, default=None)
-    parser.add_argument("--pictures", type=int, default=128)
+    parser.add_argument("--pictures", type=int, default=384)
     parser.add_argument("--guidance", type=float, default=GUIDANCE)
     parser.add_argument("--grid", type=Path, help="also write the first pictures here, for the eye")
     parser.add_argument("--dry", action="store_true", help="print, and leave README.md alone")
