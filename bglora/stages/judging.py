@@ -85,8 +85,9 @@ def judge(tools: Tools, grid: Grid, plates: Plates, data: Data) -> Judged:
     known = plates.held_out if len(plates.held_out) else plates.training
     embeddings, places = embedded(embed, pictures, known)
     here = [k for k in range(pictures.shape[1]) if k not in grid.elsewhere]
-    likeness = figures.likeness(embeddings, places)[:, here]
-    followed, varied = followed_prompts(embeddings, grid.elsewhere), figures.ratio(figures.variety(embeddings))
+    alike = figures.likeness(embeddings, places)
+    likeness, elsewhere = alike[:, here], other_places(alike[0], grid.elsewhere)
+    followed, varied = followed_prompts(embeddings, elsewhere), figures.ratio(figures.variety(embeddings))
     flat = pictures.reshape(-1, *pictures.shape[3:])
     correlations = figures.nearest(flat, plates.views).reshape(pictures.shape[0], -1)
     limit = figures.copy_limit(plates.apart, plates.views)
@@ -115,6 +116,21 @@ def judge(tools: Tools, grid: Grid, plates: Plates, data: Data) -> Judged:
         remedies=data.remedies,
     )
     return Judged(grid, found, words, verdict.recommend(found), limit)
+
+
+def other_places(likeness: np.ndarray, elsewhere: Sequence[int]) -> list[int]:
+    """The prompts that name another place than the scene's, of those meant to.
+
+    Of a beach, "beach, sand and sea" is its own place, which its LoRA may change. There the base's pictures are as like
+    the plates as those for the scene's own prompts.
+
+    Args:
+        likeness: of the base's pictures to the scene's plates, (prompts, seeds). elsewhere: numbers of the prompts.
+    """
+    from bglora.training import figures
+
+    own = figures.bootstrap(np.delete(likeness, list(elsewhere), axis=0))
+    return [one for one in elsewhere if figures.difference(figures.bootstrap(likeness[one]), own).high < 0]
 
 
 def followed_prompts(embeddings: np.ndarray, elsewhere: Sequence[int]) -> list[Estimate]:

@@ -33,7 +33,7 @@ FOR_LIKENESS, FOR_APPEARANCES, FOR_COPIES = 32, 32, 32
 class Test(Stage):
     name: ClassVar[str] = "test"
     counts: ClassVar[str] = "grids"
-    version: ClassVar[int] = 9
+    version: ClassVar[int] = 10
     reads: ClassVar[tuple[str, ...]] = ("inpaint", "cluster", "caption", "train")
     home: ClassVar[str] = "grids"
     parallel: ClassVar[bool] = False

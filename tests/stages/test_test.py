@@ -20,7 +20,7 @@ from bglora.settings.lora import TrainSettings
 from bglora.stages.appearances import asking_prompts, identity
 from bglora.stages.appearances import rates as rates_of
 from bglora.stages.grids import FINAL, Grid, allowing
-from bglora.stages.judging import Judged, best, embedded, followed_prompts, views_of
+from bglora.stages.judging import Judged, best, embedded, followed_prompts, other_places, views_of
 from bglora.stages.remedies import remedies
 from bglora.stages.test import Test, default_prompts, elsewhere_prompts
 from bglora.training import figures
@@ -378,6 +378,12 @@ def test_a_lora_that_paints_its_own_place_elsewhere_does_not_follow_whatever_its
     assert (found[0].low, found[0].mean, found[0].high) == pytest.approx((1, 1, 1))
     assert found[1].mean > 0.8 and found[2].high < 0.3 and found[3].high < 0.3
     assert followed_prompts(grid, ()) == apart
+
+
+def test_a_prompt_for_the_scenes_own_place_is_no_other_place() -> None:
+    likeness = np.array([[0.2, 0.25, 0.22], [0.3, 0.35, 0.3], [0.7, 0.75, 0.72], [0.28, 0.2, 0.3], [0.0, -0.1, 0.05]])
+    assert other_places(likeness, range(2, 5)) == [4]  # a beach's own beach, one that can't be told, and a room
+    assert other_places(likeness, ()) == []
 
 
 def test_other_places_say_nothing_of_a_base_that_does_not_tell_them_apart_or_of_one_seed() -> None:
